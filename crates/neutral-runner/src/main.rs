@@ -1,0 +1,2 @@
+//! neutral
+fn main() {}

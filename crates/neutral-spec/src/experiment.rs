@@ -1,0 +1,324 @@
+//! What the user writes: the YAML's vocabulary, one type a block of the file.
+//!
+//! Nothing here is resolved: a sweep is still a sweep, a budget still a share. See [`crate::plan`].
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::corpus_ref::CorpusRef;
+use crate::method::Method;
+
+/// One experiment file: a question, and everything needed to answer it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Its name, `[a-z0-9-]+`; the run's folder is called so.
+    pub experiment: String,
+    /// The question that the run answers, one sentence.
+    pub question: String,
+    /// Another experiment file with the same question, named by the error when a corpus cannot be
+    /// had on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_unavailable: Option<String>,
+    /// Every method is run once with each.
+    pub seeds: Vec<u64>,
+    /// The numbers that matrix products are computed in.
+    pub precision: Precision,
+    /// Text to tokens.
+    pub tokenizer: TokenizerSpec,
+    /// The model that is extended.
+    pub base: BaseSpec,
+    /// The two domains and their mix.
+    pub data: DataSpec,
+    /// How every method trains, unless the method says otherwise.
+    pub training: TrainingSpec,
+    /// The methods to compare.
+    pub methods: Vec<MethodEntry>,
+    /// Varied for every method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
+    /// What is measured, on which text.
+    pub evaluation: EvaluationSpec,
+    /// Steps between two checkpoints of a training; has no influence on results.
+    #[serde(default = "default_checkpoint_every")]
+    pub checkpoint_every_steps: u64,
+}
+
+fn default_checkpoint_every() -> u64 {
+    100
+}
+
+/// The numbers that matrix products are computed in; weights that train are kept in fp32 either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// bfloat16 products with fp32 sums.
+    Bf16,
+    /// Single precision throughout.
+    Fp32,
+}
+
+/// Where the tokenizer comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TokenizerSpec {
+    /// A byte-level BPE trained on the training split of some corpora.
+    Train {
+        /// Number of tokens, the 256 bytes and the document separator included.
+        vocab_size: usize,
+        /// Corpora to learn it from.
+        corpora: Vec<CorpusRef>,
+    },
+    /// A `tokenizer.json` as Hugging Face writes it.
+    Load {
+        /// The file, relative to the experiment file.
+        path: String,
+    },
+}
+
+/// Where the base model comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum BaseSpec {
+    /// A small Llama-shaped model, pretrained here.
+    Pretrain {
+        /// Its size.
+        shape: Shape,
+        /// The text it learns from: training splits only.
+        corpora: Vec<CorpusRef>,
+        /// How it is trained.
+        training: TrainingSpec,
+        /// Seed of its start and of its data's order.
+        #[serde(default)]
+        seed: u64,
+    },
+}
+
+/// The size of a Llama-shaped decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Number of blocks.
+    pub n_layers: usize,
+    /// Query heads; `head_dim = d_model / n_heads`, an even number.
+    pub n_heads: usize,
+    /// Key and value heads, a divisor of `n_heads`.
+    pub n_kv_heads: usize,
+    /// Inner width of the SwiGLU feed-forward layer.
+    pub d_ff: usize,
+    /// The head is the transposed token embedding.
+    #[serde(default = "yes")]
+    pub tie_embeddings: bool,
+    /// Base of the rotary frequencies.
+    #[serde(default = "default_rope_theta")]
+    pub rope_theta: f64,
+    /// Added to the mean square in RMSNorm.
+    #[serde(default = "default_norm_epsilon")]
+    pub norm_epsilon: f64,
+}
+
+fn yes() -> bool {
+    true
+}
+fn default_rope_theta() -> f64 {
+    10_000.0
+}
+fn default_norm_epsilon() -> f64 {
+    1e-5
+}
+
+/// The text of both domains and how it is mixed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// Text close to what the base was trained on.
+    pub original: Vec<CorpusRef>,
+    /// Text of the domain to be learnt.
+    pub new: Vec<CorpusRef>,
+    /// The paper's p: share of sequences from the original domain, 0 to 1.
+    pub original_fraction: f64,
+    /// What happens where one document ends and the next begins within a sequence.
+    #[serde(default)]
+    pub documents: DocumentPolicy,
+}
+
+/// Documents are packed one after another into sequences of equal length; may a token attend to a
+/// document before its own?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DocumentPolicy {
+    /// Yes: plain causal attention over the sequence, as most pretraining does.
+    #[default]
+    AttendAcross,
+    /// No: attention stays within the document.
+    AttendWithin,
+}
+
+/// How weights are trained: AdamW, with gradients clipped by their global norm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSpec {
+    /// Tokens to train on; rounded up to whole steps.
+    pub tokens: u64,
+    /// Tokens of a sequence.
+    pub sequence_length: usize,
+    /// Sequences an optimizer step.
+    pub batch_size: usize,
+    /// Sequences a forward pass, if fewer; gradients are accumulated with token-exact averaging.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch_size: Option<usize>,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Its course over the run.
+    pub schedule: Schedule,
+    /// Decoupled weight decay, on matrices only.
+    #[serde(default = "default_weight_decay")]
+    pub weight_decay: f64,
+    /// Decay of the mean of gradients.
+    #[serde(default = "default_beta1")]
+    pub beta1: f64,
+    /// Decay of the mean of squared gradients.
+    #[serde(default = "default_beta2")]
+    pub beta2: f64,
+    /// Added to the root of the mean of squared gradients.
+    #[serde(default = "default_epsilon")]
+    pub epsilon: f64,
+    /// Largest global gradient norm; 0 clips nothing.
+    #[serde(default = "default_gradient_clip")]
+    pub gradient_clip: f64,
+}
+
+fn default_weight_decay() -> f64 {
+    0.1
+}
+fn default_beta1() -> f64 {
+    0.9
+}
+fn default_beta2() -> f64 {
+    0.95
+}
+fn default_epsilon() -> f64 {
+    1e-8
+}
+fn default_gradient_clip() -> f64 {
+    1.0
+}
+
+impl TrainingSpec {
+    /// Optimizer steps: `⌈tokens / (batch_size · sequence_length)⌉`.
+    pub fn steps(&self) -> u64 {
+        self.tokens.div_ceil(self.tokens_per_step())
+    }
+
+    /// Tokens an optimizer step.
+    pub fn tokens_per_step(&self) -> u64 {
+        (self.batch_size * self.sequence_length) as u64
+    }
+}
+
+/// The course of the learning rate. Fractions are of all steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Schedule {
+    /// Linear warm-up, then half a cosine down to `final_fraction` of the peak.
+    Cosine {
+        /// Share of steps that warm up.
+        warmup_fraction: f64,
+        /// The last rate, as a share of the peak.
+        final_fraction: f64,
+    },
+    /// Linear warm-up, a constant peak, then a linear decay to `final_fraction` of the peak.
+    WarmupStableDecay {
+        /// Share of steps that warm up.
+        warmup_fraction: f64,
+        /// Share of steps that decay, at the end.
+        decay_fraction: f64,
+        /// The last rate, as a share of the peak.
+        final_fraction: f64,
+    },
+}
+
+/// One method of the comparison, with its own training values and its own sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MethodEntry {
+    /// Its name in tables; the method's kind, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// What is trained.
+    pub method: Method,
+    /// Values that replace those of the experiment's `training`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingOverrides>,
+    /// Varied for this method alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
+}
+
+/// What a method may set for itself; every other value is common to all, so that they compare.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingOverrides {
+    /// See [`TrainingSpec::tokens`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// See [`TrainingSpec::learning_rate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// See [`TrainingSpec::weight_decay`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// See [`TrainingSpec::schedule`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+}
+
+/// Values to try. A key is a path within a trial: `training.learning_rate`,
+/// `data.original_fraction`, `method.local_loss.weight`.
+///
+/// `grid` takes every combination; the lists of `zip` have one length and go in step; with both,
+/// every combination of `grid` meets every step of `zip`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Every combination.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub grid: BTreeMap<String, Vec<serde_json::Value>>,
+    /// In step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub zip: BTreeMap<String, Vec<serde_json::Value>>,
+}
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationSpec {
+    /// Which pages: `test` for results, `valid` for tuning.
+    #[serde(default)]
+    pub split: EvaluationSplit,
+    /// Corpora of the original domain: forgetting is measured on each.
+    pub original: Vec<CorpusRef>,
+    /// Corpora of the new domain: learning is measured on each.
+    pub new: Vec<CorpusRef>,
+    /// At most so many bytes of text a corpus, whole documents in the order of their ids' hashes; all, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+    /// Longest context in tokens; `training.sequence_length`, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
+}
+
+/// A split that may be measured on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EvaluationSplit {
+    /// For choosing rates and weights.
+    Valid,
+    /// For results.
+    #[default]
+    Test,
+}

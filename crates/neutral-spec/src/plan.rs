@@ -1,0 +1,118 @@
+//! What an experiment means: trials, each fully explicit.
+
+use serde::{Deserialize, Serialize};
+
+use neutral_store::Fingerprint;
+
+use crate::corpus_ref::CorpusRef;
+use crate::experiment::{
+    BaseSpec, DataSpec, EvaluationSplit, Precision, TokenizerSpec, TrainingSpec,
+};
+use crate::method::Method;
+
+/// Everything a run will do, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The experiment's name.
+    pub experiment: String,
+    /// The experiment's question.
+    pub question: String,
+    /// What to run where a corpus cannot be had.
+    pub if_unavailable: Option<String>,
+    /// Text to tokens.
+    pub tokenizer: TokenizerSpec,
+    /// The model that is extended.
+    pub base: BaseSpec,
+    /// The numbers that matrix products are computed in.
+    pub precision: Precision,
+    /// The trials, in the order of the file: by method, then sweep, then seed.
+    pub trials: Vec<Trial>,
+    /// What is measured.
+    pub evaluation: Evaluation,
+    /// Steps between two checkpoints.
+    pub checkpoint_every_steps: u64,
+}
+
+impl Plan {
+    /// Fingerprint of everything in the file that determines results.
+    ///
+    /// The data's, tokenizer's and base's own fingerprints are not known before they are made; the
+    /// runner adds them.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let trials: Vec<_> = self.trials.iter().map(Trial::fingerprint).collect();
+        Fingerprint::of(&(&self.tokenizer, &self.base, self.precision, &self.evaluation, trials))
+    }
+
+    /// Every corpus that the plan reads, sorted, each once.
+    pub fn corpora(&self) -> Vec<CorpusRef> {
+        let mut all = Vec::new();
+        if let TokenizerSpec::Train { corpora, .. } = &self.tokenizer {
+            all.extend_from_slice(corpora);
+        }
+        let BaseSpec::Pretrain { corpora, .. } = &self.base;
+        all.extend_from_slice(corpora);
+        for trial in &self.trials {
+            all.extend_from_slice(&trial.data.original);
+            all.extend_from_slice(&trial.data.new);
+        }
+        all.extend_from_slice(&self.evaluation.original);
+        all.extend_from_slice(&self.evaluation.new);
+        all.sort();
+        all.dedup();
+        all
+    }
+}
+
+/// One training and its evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Unique within the plan and fit for a folder's name: `neutral-residues-lr0.002-s0`.
+    pub id: String,
+    /// The method's name in tables.
+    pub label: String,
+    /// The values that the sweep set, as `path = value`, for tables: `training.learning_rate = 0.002`.
+    pub varied: Vec<(String, serde_json::Value)>,
+    /// Seed of the extension's start and of the data's order.
+    pub seed: u64,
+    /// What is trained.
+    pub method: Method,
+    /// The rank or width that the budget was solved into, and what it costs.
+    pub size: ExtensionSize,
+    /// The text.
+    pub data: DataSpec,
+    /// How it trains, overrides applied.
+    pub training: TrainingSpec,
+}
+
+impl Trial {
+    /// Fingerprint of what determines this trial's result: all but its id and label.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&(self.seed, &self.method, self.size, &self.data, &self.training))
+    }
+}
+
+/// The size of an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtensionSize {
+    /// LoRA's rank, or the adapter's width (its bottleneck); 0 for fine-tuning.
+    pub units: usize,
+    /// Weights that the extension adds to the base.
+    pub extension_parameters: u64,
+    /// Weights that are trained.
+    pub trainable_parameters: u64,
+}
+
+/// What is measured, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Which pages.
+    pub split: EvaluationSplit,
+    /// Corpora of the original domain.
+    pub original: Vec<CorpusRef>,
+    /// Corpora of the new domain.
+    pub new: Vec<CorpusRef>,
+    /// At most so many bytes a corpus.
+    pub max_bytes: Option<u64>,
+    /// Longest context in tokens.
+    pub window: usize,
+}

@@ -1,0 +1,100 @@
+//! Write beside, sync, rename: a reader never sees half a file.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::StoreError;
+
+/// Writes a whole file or leaves the old one untouched.
+///
+/// The bytes go to a temporary file in the same folder, which is synced and renamed over `path`;
+/// then the folder itself is synced, so that the new name survives a loss of power. Missing parent
+/// folders are created.
+///
+/// # Errors
+/// Any error of the file system or of `write`; the temporary file is removed then.
+pub fn write_atomic(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> Result<(), StoreError> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder).map_err(|e| StoreError::io("create", folder, e))?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".neutral-")
+        .tempfile_in(folder)
+        .map_err(|e| StoreError::io("create a file in", folder, e))?;
+    let (file, temporary_path) = temporary.into_parts();
+    let mut writer = BufWriter::new(file);
+    write(&mut writer)
+        .and_then(|()| writer.flush())
+        .and_then(|()| set_default_mode(writer.get_ref()))
+        .and_then(|()| writer.get_ref().sync_all())
+        .map_err(|e| StoreError::io("write", path, e))?;
+    temporary_path.persist(path).map_err(|e| StoreError::io("write", path, e.error))?;
+    sync_folder(folder)
+}
+
+/// `tempfile` makes files for the owner alone; results and caches are for everybody who may look.
+fn set_default_mode(file: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| StoreError::io("sync", folder, e))
+}
+
+/// Writes a value as indented JSON with a final newline, atomically.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
+    write_atomic(path, |w| {
+        serde_json::to_writer_pretty(&mut *w, value)?;
+        w.write_all(b"\n")
+    })
+}
+
+/// Reads a value that [`write_json`] wrote.
+///
+/// # Errors
+/// If the file cannot be read, or holds something else.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
+    let bytes = fs::read(path).map_err(|e| StoreError::io("read", path, e))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|source| StoreError::Json { path: path.to_path_buf(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        write_json(&path, &1).unwrap();
+        let failed = write_atomic(&path, |w| {
+            w.write_all(b"half")?;
+            Err(std::io::Error::from(std::io::ErrorKind::StorageFull))
+        });
+        assert!(failed.unwrap_err().to_string().contains("free some space"));
+        assert_eq!(read_json::<i32>(&path).unwrap(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_wrong_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        fs::write(&path, "{").unwrap();
+        assert!(read_json::<i32>(&path).unwrap_err().to_string().contains("a.json"));
+    }
+}

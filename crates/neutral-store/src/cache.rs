@@ -1,0 +1,133 @@
+//! The cache: folders named after what they were made from, shared by runs and checkouts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::atomic::sync_folder;
+use crate::{Fingerprint, Lock, StoreError};
+
+/// A folder of finished things, `<root>/<kind>/<fingerprint>/`.
+///
+/// An entry is either absent or whole: it is made in a folder beside and renamed into place.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// A cache at a given place.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// `$NEUTRAL_CACHE`, else `$XDG_CACHE_HOME/neutral`, else `~/.cache/neutral`.
+    ///
+    /// # Panics
+    /// If none of the three variables is set, which no login shell leaves so.
+    pub fn from_env() -> Self {
+        let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let root = var("NEUTRAL_CACHE")
+            .or_else(|| var("XDG_CACHE_HOME").map(|d| d.join("neutral")))
+            .or_else(|| var("HOME").map(|d| d.join(".cache/neutral")))
+            .expect("one of NEUTRAL_CACHE, XDG_CACHE_HOME and HOME is set");
+        Self { root }
+    }
+
+    /// The folder that holds everything.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where an entry stands or would stand.
+    pub fn path(&self, kind: &str, fingerprint: &Fingerprint) -> PathBuf {
+        self.root.join(kind).join(fingerprint.as_str())
+    }
+
+    /// A place for work in progress on an entry that outlives this process (checkpoints of a
+    /// pretraining), held by this process alone until the lock is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another process is making the same entry.
+    pub fn workspace(
+        &self,
+        kind: &str,
+        fingerprint: &Fingerprint,
+    ) -> Result<(PathBuf, Lock), StoreError> {
+        let folder = self.root.join(kind).join(format!("{fingerprint}.partial"));
+        let lock = Lock::acquire(&folder)?;
+        Ok((folder, lock))
+    }
+
+    /// The entry's folder; `make` fills it if it is not there yet.
+    ///
+    /// `make` gets an empty folder. If two processes make the same entry, the first one to finish
+    /// wins and the other's work is dropped: both made the same.
+    ///
+    /// # Errors
+    /// Whatever `make` returns; nothing is left behind then.
+    pub fn get_or_make<E: From<StoreError>>(
+        &self,
+        kind: &str,
+        fingerprint: &Fingerprint,
+        make: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
+        let place = self.path(kind, fingerprint);
+        if place.is_dir() {
+            return Ok(place);
+        }
+        let parent = self.root.join(kind);
+        fs::create_dir_all(&parent).map_err(|e| StoreError::io("create", &parent, e))?;
+        let work = tempfile::Builder::new()
+            .prefix(".making-")
+            .tempdir_in(&parent)
+            .map_err(|e| StoreError::io("create a folder in", &parent, e))?;
+        make(work.path())?;
+        sync_folder(work.path())?;
+        match fs::rename(work.path(), &place) {
+            Ok(()) => {
+                let _ = work.keep();
+                set_folder_mode(&place)?;
+                sync_folder(&parent)?;
+            }
+            Err(_) if place.is_dir() => {}
+            Err(e) => return Err(StoreError::io("create", &place, e).into()),
+        }
+        Ok(place)
+    }
+}
+
+/// `tempfile` makes folders for the owner alone; the cache may be shared.
+fn set_folder_mode(folder: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+        .map_err(|e| StoreError::io("set the mode of", folder, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_made_once_and_appears_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let key = Fingerprint::of(&"key");
+        let failed: Result<_, StoreError> = cache.get_or_make("kind", &key, |dir| {
+            fs::write(dir.join("half"), "x").unwrap();
+            Err(StoreError::io("write", dir, std::io::Error::other("stop")))
+        });
+        assert!(failed.is_err());
+        assert!(!cache.path("kind", &key).exists());
+
+        let make = |dir: &Path| {
+            fs::write(dir.join("whole"), "x").unwrap();
+            Ok::<_, StoreError>(())
+        };
+        let place = cache.get_or_make("kind", &key, make).unwrap();
+        assert!(place.join("whole").exists());
+        let again =
+            cache.get_or_make("kind", &key, |_| -> Result<(), StoreError> { panic!("made twice") });
+        assert_eq!(again.unwrap(), place);
+        assert_eq!(fs::read_dir(folder.path().join("kind")).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,53 @@
+//! What can go wrong with files, each with the path it happened to.
+
+use std::path::{Path, PathBuf};
+
+/// An error of the file system, or a file that does not hold what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused an operation.
+    #[error("cannot {action} {}: {source}{}", path.display(), hint(source))]
+    Io {
+        /// What was tried, as a verb: `read`, `write`, `create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A file is not the JSON it should be.
+    #[error("{} is not what neutral writes there: {source}; delete it to have it made again", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What serde found.
+        source: serde_json::Error,
+    },
+    /// Another process works in the folder.
+    #[error("{} is in use by another process (pid {owner}); wait for it, or choose another folder with --out", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// What the owner wrote into the lock file: its process id.
+        owner: String,
+    },
+}
+
+impl StoreError {
+    /// Wraps an I/O error with what was tried and where.
+    pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.to_path_buf(), source }
+    }
+}
+
+fn hint(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::StorageFull => {
+            "; free some space, or move the cache with NEUTRAL_CACHE, then run the same command again: it goes on where it stopped"
+        }
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            "; choose a folder that can be written with --out or NEUTRAL_CACHE"
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,18 @@
+//! Files that are never half-written.
+//!
+//! Everything that neutral keeps goes through this crate: a file is written beside its place,
+//! synced and renamed, so a reader sees the old one or the whole new one; a folder of the cache
+//! appears whole under a name that says what it was made from; a run folder has one writer.
+//! It knows nothing of models or data, and every other crate may use it.
+
+mod atomic;
+mod cache;
+mod error;
+mod fingerprint;
+mod lock;
+
+pub use atomic::{read_json, write_atomic, write_json};
+pub use cache::Cache;
+pub use error::StoreError;
+pub use fingerprint::{Fingerprint, sha256_bytes, sha256_file};
+pub use lock::Lock;

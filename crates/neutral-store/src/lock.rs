@@ -1,0 +1,61 @@
+//! One writer a folder, by the operating system's own file lock, which dies with its process.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use crate::StoreError;
+
+/// Holds a folder for this process until dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes `<folder>/.lock`, creating the folder if need be.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] with the owner's process id if another process holds it.
+    pub fn acquire(folder: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(folder).map_err(|e| StoreError::io("create", folder, e))?;
+        let path = folder.join(".lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| StoreError::io("open", &path, e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                // Best effort: the owner may not have written its number yet.
+                let _ = file.read_to_string(&mut owner);
+                return Err(StoreError::Locked { path, owner: owner.trim().to_owned() });
+            }
+            Err(TryLockError::Error(e)) => return Err(StoreError::io("lock", &path, e)),
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(|e| StoreError::io("write", &path, e))?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_owner_is_refused_until_the_first_lets_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Lock::acquire(folder.path()).unwrap();
+        let refused = Lock::acquire(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        drop(first);
+        Lock::acquire(folder.path()).unwrap();
+    }
+}

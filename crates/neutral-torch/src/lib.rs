@@ -1,0 +1,1 @@
+//! neutral-torch
