@@ -1,1 +1,43 @@
-//! neutral-adapters
+//! What extends a frozen model: LoRA, parallel adapters and **neutral residues**.
+//!
+//! A model that was pretrained on one domain is extended to a new one. Its weights stay as they are;
+//! every block gets something beside it (paper, section 3):
+//!
+//! ```text
+//! FFN'(x) = FFN(x) + g(x) · A(x)          neutral residue
+//! A(x)    = W_o (SiLU(W_g x) ⊙ (W_i x))    the adapter, a GLU like the base's own
+//! g(x)    = ReLU(w · x)                    the block gate: exactly zero when it is off
+//! ```
+//!
+//! The gate learns to close on the original domain, because the local loss there pulls
+//! `‖g(x)·A(x)‖₁` to zero: the block is then *neutral*, its output the base's to the last bit.
+//! Without gate and local loss the same is a vanilla adapter, the paper's closest competitor.
+//!
+//! [`build`] turns a method of the experiment file and its solved size into a
+//! [`neutral_model::Extension`], which the model takes as an argument. One file a part:
+//!
+//! - [`GluAdapter`], `A(x)`: vanilla adapters as they are, and the inside of neutral residues
+//! - [`BlockGate`], `g(x)`, and [`NeutralResidue`], the product
+//! - [`LoraDelta`], a low-rank product beside a linear layer
+//! - [`start_variance`] and the random stream of every weight
+//!
+//! Whatever the method, the extended model starts as the base, bit for bit: `W_o = 0`, `B = 0`.
+//!
+//! The crate does not train: the local loss is a function of the residues that a forward pass hands
+//! out, and lives with the other losses. Nor does it turn budgets into sizes, which the spec does.
+
+mod build;
+mod error;
+mod gate;
+mod glu_adapter;
+mod lora;
+mod neutral_residue;
+mod start;
+
+pub use build::build;
+pub use error::AdapterError;
+pub use gate::BlockGate;
+pub use glu_adapter::GluAdapter;
+pub use lora::LoraDelta;
+pub use neutral_residue::NeutralResidue;
+pub use start::start_variance;

@@ -1,1 +1,38 @@
-//! neutral-data
+//! From the name of a corpus to batches of tokens.
+//!
+//! A *manifest* (`data-manifests/<name>.yaml`) says where text comes from, under which licence, how
+//! it is cleaned and split, and what its checksum is. [`prepare`] fetches, cleans and splits it
+//! once; the result, a [`CleanCorpus`], stays in the cache. A [`Tokenizer`] turns it into
+//! [`TokenShards`], memory-mapped files of token ids, and a [`MixedStream`] serves training
+//! sequences of the original and the new domain in an exact ratio, as a pure function of seed and
+//! position (paper, section on data: every batch mixes a share p of original text).
+//!
+//! The crate has no tensors and does not link libtorch. It knows nothing of models or methods.
+
+mod batch;
+mod clean;
+mod corpus;
+mod error;
+mod eval_documents;
+mod extract;
+mod fetch;
+mod manifest;
+mod mix;
+mod permutation;
+mod prepare;
+mod progress;
+mod shards;
+mod split;
+mod synthetic;
+mod tokenizer;
+
+pub use batch::{Batch, Domain};
+pub use corpus::{CleanCorpus, CleanCorpusWriter, Document, Split};
+pub use error::DataError;
+pub use eval_documents::{EvalDocument, evaluation_documents};
+pub use manifest::Manifests;
+pub use mix::{MixConfig, MixedStream};
+pub use prepare::prepare;
+pub use shards::TokenShards;
+pub use synthetic::{SyntheticLanguage, SyntheticSpec, generate};
+pub use tokenizer::Tokenizer;

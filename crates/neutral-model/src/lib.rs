@@ -1,1 +1,37 @@
-//! neutral-model
+//! The backbone: a Llama-shaped decoder that takes its extension as an argument.
+//!
+//! ```text
+//! Transformer::forward(&Input, &Extension) -> Output { hidden, residues }
+//! ```
+//!
+//! An extension is passed in, never injected. So the pristine base is [`Extension::none`] by
+//! construction, no module hides state between calls, and there are two stores of weights, the
+//! base's and the extension's, of which an optimizer gets exactly one.
+//!
+//! The model knows two points where it can be extended: a [`Branch`] parallel to a sub-layer
+//! (adapters, gated or not) and a [`LinearDelta`] on a linear layer (`LoRA`). What the branches
+//! added comes back as [`Residue`]s, of which a local loss is a plain function.
+//!
+//! This crate trains nothing, reads no text and knows no method by name.
+//!
+//! Tensor names end in their shape: `b` batch, `t` position, `d` model width, `h` query heads,
+//! `k` key-value heads, `e` head width, `f` feed-forward width, `v` vocabulary, `n` = b·t rows.
+
+mod attention;
+mod config;
+mod error;
+mod extension;
+mod feed_forward;
+mod linear;
+mod loss;
+mod norm;
+#[cfg(test)]
+mod parity;
+mod rotary;
+mod start;
+mod transformer;
+
+pub use config::TransformerConfig;
+pub use error::ModelError;
+pub use extension::{Branch, BranchOutput, Extension, Gate, LinearDelta, Residue};
+pub use transformer::{Attention, Input, Output, Transformer};

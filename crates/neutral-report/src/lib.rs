@@ -1,1 +1,32 @@
-//! neutral-report
+//! What came out of a run, for programs and for people.
+//!
+//! [`Results`] is `results.json`, the one record: everything else here is drawn from it and can be
+//! drawn again from the file alone. [`terminal_table`] goes to the screen; [`write_all`] puts
+//! `results.json`, `results.csv`, `report.md` and `tradeoff.svg` into a run's folder. This crate
+//! computes differences and means, no scores: those come from `neutral-eval`.
+
+mod columns;
+mod csv;
+mod error;
+mod folder;
+mod format;
+mod markdown;
+mod marker;
+mod plot;
+mod results;
+#[cfg(test)]
+mod sample;
+mod scale;
+mod series;
+mod table;
+
+pub use csv::csv;
+pub use error::ReportError;
+pub use folder::{read, write_all};
+pub use markdown::markdown;
+pub use plot::tradeoff_svg;
+pub use results::{
+    BaseResult, ByCorpus, ByDomain, Environment, Metrics, Neutrality, Parameters, Results, SCHEMA,
+    Status, TrialResult, forgetting, learning,
+};
+pub use table::{Style, terminal_table};

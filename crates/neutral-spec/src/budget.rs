@@ -73,8 +73,24 @@ impl JsonSchema for Budget {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
+            "format": "budget",
             "pattern": r"^[0-9.]+ *%$",
             "description": "A share of the base's weights, such as `20%`."
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_a_percentage_of_the_base() {
+        let budget: Budget = "2.5%".parse().unwrap();
+        assert_eq!(budget.of(1_000), 25);
+        assert_eq!(budget.to_string(), "2.5%");
+        for bad in ["20", "0%", "-1%", "nan%", "1001%", "%", ""] {
+            assert!(bad.parse::<Budget>().is_err(), "{bad}");
+        }
     }
 }

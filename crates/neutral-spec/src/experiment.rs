@@ -1,6 +1,8 @@
 //! What the user writes: the YAML's vocabulary, one type a block of the file.
 //!
 //! Nothing here is resolved: a sweep is still a sweep, a budget still a share. See [`crate::plan`].
+//! Doc comments and ranges become the JSON Schema, which is what a file is checked against
+//! ([`crate::schema`]); rules between fields are in [`crate::validate`].
 
 use std::collections::BTreeMap;
 
@@ -15,14 +17,17 @@ use crate::method::Method;
 #[serde(deny_unknown_fields)]
 pub struct Experiment {
     /// Its name, `[a-z0-9-]+`; the run's folder is called so.
+    #[schemars(extend("format" = "experiment-name", "pattern" = "^[a-z0-9-]+$"))]
     pub experiment: String,
     /// The question that the run answers, one sentence.
+    #[schemars(length(min = 1))]
     pub question: String,
     /// Another experiment file with the same question, named by the error when a corpus cannot be
     /// had on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_unavailable: Option<String>,
     /// Every method is run once with each.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
     pub seeds: Vec<u64>,
     /// The numbers that matrix products are computed in.
     pub precision: Precision,
@@ -35,6 +40,7 @@ pub struct Experiment {
     /// How every method trains, unless the method says otherwise.
     pub training: TrainingSpec,
     /// The methods to compare.
+    #[schemars(length(min = 1))]
     pub methods: Vec<MethodEntry>,
     /// Varied for every method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,6 +49,7 @@ pub struct Experiment {
     pub evaluation: EvaluationSpec,
     /// Steps between two checkpoints of a training; has no influence on results.
     #[serde(default = "default_checkpoint_every")]
+    #[schemars(range(min = 1))]
     pub checkpoint_every_steps: u64,
 }
 
@@ -67,13 +74,16 @@ pub enum TokenizerSpec {
     /// A byte-level BPE trained on the training split of some corpora.
     Train {
         /// Number of tokens, the 256 bytes and the document separator included.
+        #[schemars(range(min = 257, max = 10_000_000))]
         vocab_size: usize,
         /// Corpora to learn it from.
+        #[schemars(length(min = 1), extend("uniqueItems" = true))]
         corpora: Vec<CorpusRef>,
     },
     /// A `tokenizer.json` as Hugging Face writes it.
     Load {
         /// The file, relative to the experiment file.
+        #[schemars(length(min = 1))]
         path: String,
     },
 }
@@ -87,6 +97,7 @@ pub enum BaseSpec {
         /// Its size.
         shape: Shape,
         /// The text it learns from: training splits only.
+        #[schemars(length(min = 1), extend("uniqueItems" = true))]
         corpora: Vec<CorpusRef>,
         /// How it is trained.
         training: TrainingSpec,
@@ -101,23 +112,30 @@ pub enum BaseSpec {
 #[serde(deny_unknown_fields)]
 pub struct Shape {
     /// Width of the residual stream.
+    #[schemars(range(min = 2, max = 65_536))]
     pub d_model: usize,
     /// Number of blocks.
+    #[schemars(range(min = 1, max = 1_024))]
     pub n_layers: usize,
     /// Query heads; `head_dim = d_model / n_heads`, an even number.
+    #[schemars(range(min = 1, max = 65_536))]
     pub n_heads: usize,
     /// Key and value heads, a divisor of `n_heads`.
+    #[schemars(range(min = 1, max = 65_536))]
     pub n_kv_heads: usize,
     /// Inner width of the SwiGLU feed-forward layer.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub d_ff: usize,
     /// The head is the transposed token embedding.
     #[serde(default = "yes")]
     pub tie_embeddings: bool,
     /// Base of the rotary frequencies.
     #[serde(default = "default_rope_theta")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub rope_theta: f64,
     /// Added to the mean square in RMSNorm.
     #[serde(default = "default_norm_epsilon")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub norm_epsilon: f64,
 }
 
@@ -136,10 +154,14 @@ fn default_norm_epsilon() -> f64 {
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
     /// Text close to what the base was trained on.
+    #[schemars(extend("uniqueItems" = true))]
     pub original: Vec<CorpusRef>,
     /// Text of the domain to be learnt.
+    #[schemars(extend("uniqueItems" = true))]
     pub new: Vec<CorpusRef>,
-    /// The paper's p: share of sequences from the original domain, 0 to 1.
+    /// The paper's p: share of sequences from the original domain, 0 to 1. At 0 no original text is
+    /// read, so that a sweep may pass through it; at 1 `new` must be empty.
+    #[schemars(range(min = 0, max = 1))]
     pub original_fraction: f64,
     /// What happens where one document ends and the next begins within a sequence.
     #[serde(default)]
@@ -158,37 +180,47 @@ pub enum DocumentPolicy {
     AttendWithin,
 }
 
-/// How weights are trained: AdamW, with gradients clipped by their global norm.
+/// How weights are trained: `AdamW`, with gradients clipped by their global norm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSpec {
     /// Tokens to train on; rounded up to whole steps.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000_u64))]
     pub tokens: u64,
     /// Tokens of a sequence.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub sequence_length: usize,
     /// Sequences an optimizer step.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub batch_size: usize,
     /// Sequences a forward pass, if fewer; gradients are accumulated with token-exact averaging.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub micro_batch_size: Option<usize>,
     /// Peak learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Its course over the run.
     pub schedule: Schedule,
     /// Decoupled weight decay, on matrices only.
     #[serde(default = "default_weight_decay")]
+    #[schemars(range(min = 0))]
     pub weight_decay: f64,
     /// Decay of the mean of gradients.
     #[serde(default = "default_beta1")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta1: f64,
     /// Decay of the mean of squared gradients.
     #[serde(default = "default_beta2")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
     /// Added to the root of the mean of squared gradients.
     #[serde(default = "default_epsilon")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
     /// Largest global gradient norm; 0 clips nothing.
     #[serde(default = "default_gradient_clip")]
+    #[schemars(range(min = 0))]
     pub gradient_clip: f64,
 }
 
@@ -227,17 +259,22 @@ pub enum Schedule {
     /// Linear warm-up, then half a cosine down to `final_fraction` of the peak.
     Cosine {
         /// Share of steps that warm up.
+        #[schemars(range(min = 0, max = 1))]
         warmup_fraction: f64,
         /// The last rate, as a share of the peak.
+        #[schemars(range(min = 0, max = 1))]
         final_fraction: f64,
     },
     /// Linear warm-up, a constant peak, then a linear decay to `final_fraction` of the peak.
     WarmupStableDecay {
         /// Share of steps that warm up.
+        #[schemars(range(min = 0, max = 1))]
         warmup_fraction: f64,
         /// Share of steps that decay, at the end.
+        #[schemars(range(min = 0, max = 1))]
         decay_fraction: f64,
         /// The last rate, as a share of the peak.
+        #[schemars(range(min = 0, max = 1))]
         final_fraction: f64,
     },
 }
@@ -248,6 +285,7 @@ pub enum Schedule {
 pub struct MethodEntry {
     /// Its name in tables; the method's kind, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub label: Option<String>,
     /// What is trained.
     pub method: Method,
@@ -265,12 +303,15 @@ pub struct MethodEntry {
 pub struct TrainingOverrides {
     /// See [`TrainingSpec::tokens`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000_u64))]
     pub tokens: Option<u64>,
     /// See [`TrainingSpec::learning_rate`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: Option<f64>,
     /// See [`TrainingSpec::weight_decay`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub weight_decay: Option<f64>,
     /// See [`TrainingSpec::schedule`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -287,10 +328,20 @@ pub struct TrainingOverrides {
 pub struct Sweep {
     /// Every combination.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "value_lists")]
     pub grid: BTreeMap<String, Vec<serde_json::Value>>,
     /// In step.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "value_lists")]
     pub zip: BTreeMap<String, Vec<serde_json::Value>>,
+}
+
+/// Any key, each with at least one value.
+fn value_lists(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": "array", "items": true, "minItems": 1 }
+    })
 }
 
 /// What is measured.
@@ -301,14 +352,18 @@ pub struct EvaluationSpec {
     #[serde(default)]
     pub split: EvaluationSplit,
     /// Corpora of the original domain: forgetting is measured on each.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
     pub original: Vec<CorpusRef>,
     /// Corpora of the new domain: learning is measured on each.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
     pub new: Vec<CorpusRef>,
     /// At most so many bytes of text a corpus, whole documents in the order of their ids' hashes; all, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub max_bytes: Option<u64>,
     /// Longest context in tokens; `training.sequence_length`, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub window: Option<usize>,
 }
 

@@ -1,21 +1,49 @@
 //! The experiment file: its vocabulary, its validation, and the plan that it means.
 //!
 //! What the user wrote ([`Experiment`]) and what it means ([`Plan`]) are two types, and the way
-//! between them runs in one direction. This crate computes no tensors and reads no corpora.
+//! between them runs in one direction:
+//!
+//! 1. YAML to a value that knows the line of every field;
+//! 2. the value against the JSON Schema, which is made from the types: keys, types, ranges;
+//! 3. the value to an [`Experiment`], and the rules between its fields;
+//! 4. [`resolve()`]: methods × sweeps × seeds, each a fully explicit [`Trial`] with its budget solved
+//!    into a rank or width.
+//!
+//! Every mistake is told with file, line and field, all of one step at once.
+//!
+//! This crate computes no tensors, reads no corpora and loads no tokenizer.
 
 mod budget;
 mod corpus_ref;
+mod cost;
+mod draft;
+mod error;
 mod experiment;
+mod field_path;
 mod method;
 mod plan;
+mod read;
+mod resolve;
+mod say;
+mod schema;
+mod size;
+mod sweep;
+mod validate;
+mod yaml;
 
 pub use budget::Budget;
 pub use corpus_ref::CorpusRef;
+pub use cost::{CostEstimate, training_cost};
+pub use error::{Problem, SpecError};
 pub use experiment::{
     BaseSpec, DataSpec, DocumentPolicy, EvaluationSpec, EvaluationSplit, Experiment, MethodEntry,
     Precision, Schedule, Shape, Sweep, TokenizerSpec, TrainingOverrides, TrainingSpec,
 };
+pub use field_path::FieldPath;
 pub use method::{
     GateActivation, GatePer, GateSpec, LinearSite, LocalLossSpec, Method, Placement, Start,
 };
 pub use plan::{Evaluation, ExtensionSize, Plan, Trial};
+pub use resolve::resolve;
+pub use schema::json_schema;
+pub use size::{base_parameters, extension_size};

@@ -17,9 +17,11 @@ pub enum Method {
         budget: Budget,
         /// Scale before division by the rank; equal to the rank if absent, so that the scale is 1.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         lora_alpha: Option<f64>,
         /// The layers that get one; all seven by default.
         #[serde(default = "LinearSite::all")]
+        #[schemars(length(min = 1), extend("uniqueItems" = true))]
         targets: Vec<LinearSite>,
     },
     /// A GLU in parallel to every feed-forward layer: `FFN(x) + W_o(σ(W_g x) ⊙ (W_i x))`.
@@ -189,6 +191,7 @@ pub enum LocalLossSpec {
     L1 {
         /// The paper's α.
         #[serde(default = "default_local_loss_weight")]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         weight: f64,
     },
     /// Cross-entropy of the gate as a classifier: original domain 0, new domain 1; mean over blocks
@@ -196,6 +199,7 @@ pub enum LocalLossSpec {
     DomainClassifier {
         /// The paper's α.
         #[serde(default = "default_local_loss_weight")]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         weight: f64,
     },
     /// No local loss.

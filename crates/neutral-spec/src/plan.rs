@@ -66,11 +66,11 @@ impl Plan {
 /// One training and its evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Unique within the plan and fit for a folder's name: `neutral-residues-lr0.002-s0`.
+    /// Unique within the plan and fit for a folder's name: `neutral-residues-learning-rate-0.002-s0`.
     pub id: String,
     /// The method's name in tables.
     pub label: String,
-    /// The values that the sweep set, as `path = value`, for tables: `training.learning_rate = 0.002`.
+    /// The values that sweeps set, by path, for tables: `training.learning_rate`, 0.002.
     pub varied: Vec<(String, serde_json::Value)>,
     /// Seed of the extension's start and of the data's order.
     pub seed: u64,

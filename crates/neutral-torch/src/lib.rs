@@ -1,1 +1,32 @@
-//! neutral-torch
+//! What `tch` leaves out, in one small room.
+//!
+//! - [`ParamStore`]: named weights whose tensors keep their identity. Layers hold shallow clones;
+//!   loading, training and changing the kind all happen in place, so nobody holds a stale copy.
+//!   Unlike `tch::nn::VarStore`, a name that is taken is an error, and order is by name.
+//! - [`save_tensors`] and [`load_tensors`]: safetensors files, whole or not at all, exact to the bit.
+//! - [`RandomStream`]: numbers named by a seed and a purpose, independent of libtorch's process-wide
+//!   generator and of the device.
+//! - [`device`]: the one place where a device is chosen.
+//! - threads, memory, and what `doctor` reports of the machine.
+//!
+//! This is the only crate that may hold `unsafe` code or C++; so far it needs neither. It knows
+//! nothing of models.
+
+mod device;
+mod error;
+mod params;
+mod precision;
+mod random;
+mod system;
+mod tensors;
+
+pub use device::{DeviceChoice, device};
+pub use error::TorchError;
+pub use params::ParamStore;
+pub use precision::kind_of;
+pub use random::RandomStream;
+pub use system::{
+    CpuFeatures, LIBTORCH_VERSION, bf16_works, cpu_features, cuda_available, cuda_linked,
+    peak_rss_bytes, set_threads, threads,
+};
+pub use tensors::{load_tensors, save_tensors};

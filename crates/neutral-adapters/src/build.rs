@@ -1,0 +1,125 @@
+//! From a method of the experiment file and its solved size to an extension of the model.
+//!
+//! Names of the weights, with `{i}` the block and `{module}` `mlp` or `self_attn`:
+//!
+//! ```text
+//! layers.{i}.{module}.adapter.{w_i, w_g, w_o}      adapter, neutral_residues
+//! layers.{i}.{module}.adapter.gate.{weight, bias}  neutral_residues
+//! layers.{i}.{q_proj … down_proj}.{lora_a, lora_b} lora
+//! ```
+
+use neutral_model::{Branch, Extension, TransformerConfig};
+use neutral_spec::{ExtensionSize, LinearSite, Method, Placement, Start};
+use neutral_torch::ParamStore;
+use tch::Device;
+
+use crate::start::NewWeights;
+use crate::{AdapterError, BlockGate, GluAdapter, LoraDelta, NeutralResidue, start_variance};
+
+/// Builds a method's extension: trainable fp32 weights at their start, in every block.
+///
+/// Fine-tuning adds nothing and gives [`Extension::none`]. The start is a function of the seed alone,
+/// the same on every device; the extended model computes exactly what the base does.
+///
+/// # Errors
+/// If the size has no units (or has some for fine-tuning), if the weights are not as many as the size
+/// announces, if LoRA has no targets or one twice, or if a gate has options but no activation.
+pub fn build(
+    method: &Method,
+    size: &ExtensionSize,
+    config: &TransformerConfig,
+    seed: u64,
+    device: Device,
+) -> Result<Extension, AdapterError> {
+    let adds = !matches!(method, Method::Finetune {});
+    if adds != (size.units > 0) {
+        return Err(AdapterError::Units {
+            method: method.kind(),
+            found: size.units,
+            expected: if adds { "at least 1" } else { "0, as it adds no weights" },
+        });
+    }
+    let new = Blueprint { config, units: size.units, seed, device };
+    let mut extension = match method {
+        Method::Finetune {} => Extension::none(),
+        Method::Lora { lora_alpha, targets, .. } => new.lora(targets, *lora_alpha)?,
+        Method::Adapter { placement, start, .. } => {
+            new.branches(*placement, *start, |adapter, _, _| Ok(Box::new(adapter)))?
+        }
+        Method::NeutralResidues { gate: spec, placement, start, .. } => {
+            let d = config.shape.d_model;
+            let variance = start_variance(*start, d, config.shape.n_layers);
+            new.branches(*placement, *start, |adapter, weights, prefix| {
+                let prefix = format!("{prefix}.gate");
+                let gate = BlockGate::start(weights, &prefix, *spec, d as i64, variance)?;
+                Ok(Box::new(NeutralResidue::new(adapter, gate)))
+            })?
+        }
+    };
+    let found = extension.params().parameter_count();
+    if found != size.extension_parameters {
+        return Err(AdapterError::ParameterCount {
+            method: method.kind(),
+            found,
+            expected: size.extension_parameters,
+        });
+    }
+    extension.params_mut().set_trainable(true);
+    Ok(extension)
+}
+
+/// What the extensions of all methods need to know.
+struct Blueprint<'a> {
+    config: &'a TransformerConfig,
+    units: usize,
+    seed: u64,
+    device: Device,
+}
+
+impl Blueprint<'_> {
+    fn lora(
+        &self,
+        targets: &[LinearSite],
+        lora_alpha: Option<f64>,
+    ) -> Result<Extension, AdapterError> {
+        if targets.is_empty() {
+            return Err(AdapterError::NoTargets);
+        }
+        let mut extension = Extension::new(ParamStore::new(self.device));
+        for block in 0..self.config.shape.n_layers {
+            for &site in targets {
+                let mut weights = NewWeights { store: extension.params_mut(), seed: self.seed };
+                let prefix = format!("layers.{block}.{}", site.name());
+                let shape = self.config.linear_shape(site);
+                let delta = LoraDelta::start(&mut weights, &prefix, shape, self.units, lora_alpha)?;
+                extension.add_delta(block, site, Box::new(delta));
+            }
+        }
+        Ok(extension)
+    }
+
+    /// An adapter in every block, finished by the method: as it is, or behind a gate.
+    fn branches(
+        &self,
+        placement: Placement,
+        start: Start,
+        finish: impl Fn(GluAdapter, &mut NewWeights, &str) -> Result<Box<dyn Branch>, AdapterError>,
+    ) -> Result<Extension, AdapterError> {
+        let shape = &self.config.shape;
+        let variance = start_variance(start, shape.d_model, shape.n_layers);
+        let module = match placement {
+            Placement::Ffn => "mlp",
+            Placement::Attention => "self_attn",
+        };
+        let mut extension = Extension::new(ParamStore::new(self.device));
+        for block in 0..shape.n_layers {
+            let mut weights = NewWeights { store: extension.params_mut(), seed: self.seed };
+            let prefix = format!("layers.{block}.{module}.adapter");
+            let dh = [shape.d_model as i64, self.units as i64];
+            let adapter = GluAdapter::start(&mut weights, &prefix, dh, variance)?;
+            let branch = finish(adapter, &mut weights, &prefix)?;
+            extension.add_branch(block, placement, branch);
+        }
+        Ok(extension)
+    }
+}

@@ -1,0 +1,46 @@
+//! What can be wrong with a method and its size.
+
+use neutral_torch::TorchError;
+
+/// An extension that cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum AdapterError {
+    /// The size leaves nothing to build, or gives something to a method that adds nothing.
+    #[error("the size of method `{method}` is {found} units, expected {expected}")]
+    Units {
+        /// The method's kind.
+        method: &'static str,
+        /// The rank or width that was given.
+        found: usize,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The plan's count of weights and the real one differ.
+    #[error(
+        "the extension of method `{method}` has {found} weights, the plan says {expected}; was the plan made for another base?"
+    )]
+    ParameterCount {
+        /// The method's kind.
+        method: &'static str,
+        /// Weights that were built.
+        found: u64,
+        /// Weights that the size announced.
+        expected: u64,
+    },
+    /// LoRA beside nothing.
+    #[error("method.targets is empty, expected at least one of q_proj … down_proj")]
+    NoTargets,
+    /// A gate option without a gate.
+    #[error(
+        "method.gate.{field} is {found}, but with activation `none` there is no gate that could use it; leave it out"
+    )]
+    IgnoredGateOption {
+        /// The option.
+        field: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// A tensor's name is taken, or cannot be found.
+    #[error(transparent)]
+    Torch(#[from] TorchError),
+}

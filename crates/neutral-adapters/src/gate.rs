@@ -1,0 +1,154 @@
+//! The block gate `g(x)` (paper, section 3.2): what opens and closes a residue.
+//!
+//! Why `ReLU`: off is exactly zero, so the extended block is the base's to the last bit. What follows
+//! from it: a token at which the gate is off sends no gradient to the gate nor to the adapter. A gate
+//! that is off at every token stays so; a `bias` above zero starts it open.
+//!
+//! Shape suffixes: b batch, t tokens, d width of the model, c number of gates (1 or d).
+
+use neutral_model::Gate;
+use neutral_spec::{GateActivation, GatePer, GateSpec};
+use tch::{Kind, Tensor};
+
+use crate::AdapterError;
+use crate::glu_adapter::linear;
+use crate::start::NewWeights;
+
+/// `g(x) = φ(w · x + β)`, one number a token, or `φ(W x + β)`, one a token and channel.
+///
+/// | φ | formula | range |
+/// |---|---|---|
+/// | `relu` | `max(0, z)` | `[0, ∞)` |
+/// | `elu` | `z` if `z > 0`, else `eᶻ − 1` | `(−1, ∞)` |
+/// | `sigmoid` | `1 / (1 + e⁻ᶻ)` | `(0, 1)` |
+///
+/// Deviation: the paper names neither the bias `β` nor the gate a channel; both are options, off by
+/// default. It is also silent on precision: here `w · x` is computed in `x`'s kind, bias and φ in fp32.
+#[derive(Debug)]
+pub struct BlockGate {
+    activation: fn(&Tensor) -> Tensor,
+    weight: Tensor,
+    bias_c: Option<Tensor>,
+}
+
+impl BlockGate {
+    /// A gate of given weights; nothing for the activation `none`, which is no gate.
+    ///
+    /// # Shapes
+    /// `weight`: `[d]` for one gate a token, `[d, d]` for one a channel; `bias`: `[1]` or `[d]`.
+    pub fn new(activation: GateActivation, weight: Tensor, bias_c: Option<Tensor>) -> Option<Self> {
+        let activation = match activation {
+            GateActivation::Relu => Tensor::relu,
+            GateActivation::Elu => Tensor::elu,
+            GateActivation::Sigmoid => Tensor::sigmoid,
+            GateActivation::None => return None,
+        };
+        Some(Self { activation, weight, bias_c })
+    }
+
+    /// New weights `{prefix}.weight` from `N(0, variance)` and `{prefix}.bias` at the spec's value.
+    pub(crate) fn start(
+        weights: &mut NewWeights,
+        prefix: &str,
+        spec: GateSpec,
+        d: i64,
+        variance: f64,
+    ) -> Result<Option<Self>, AdapterError> {
+        if spec.activation == GateActivation::None {
+            return refuse_options(spec).map(|()| None);
+        }
+        // One gate a token is a vector and no matrix, so that weight decay leaves it alone.
+        let (shape, gates): (&[i64], i64) = match spec.per {
+            GatePer::Token => (&[d], 1),
+            GatePer::Channel => (&[d, d], d),
+        };
+        let weight = weights.normal(&format!("{prefix}.weight"), shape, variance)?;
+        let bias_c = spec
+            .bias
+            .map(|value| weights.constant(&format!("{prefix}.bias"), &[gates], value))
+            .transpose()?;
+        Ok(Self::new(spec.activation, weight, bias_c))
+    }
+
+    /// The gate's value in `x`'s kind, and its logit `z` in fp32 (fp64 if `x` is).
+    ///
+    /// # Shapes
+    /// `[B,T,d] → [B,T,1]` or `[B,T,d]`, both of them.
+    ///
+    /// # Panics
+    /// If `x`'s last dimension is not `d`.
+    pub fn forward(&self, x_btd: &Tensor) -> Gate {
+        let width = self.weight.size().last().copied().unwrap_or_default();
+        let product_btc = linear(x_btd, &self.weight.view([-1, width]));
+        let kind = if x_btd.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let product_btc = product_btc.to_kind(kind);
+        let logit = match &self.bias_c {
+            Some(bias_c) => product_btc + bias_c.to_kind(kind),
+            None => product_btc,
+        };
+        let value = (self.activation)(&logit).to_kind(x_btd.kind());
+        Gate { value, logit }
+    }
+}
+
+/// Without a gate, its other options would be ignored.
+fn refuse_options(spec: GateSpec) -> Result<(), AdapterError> {
+    let ignored = |field, found| Err(AdapterError::IgnoredGateOption { field, found });
+    match (spec.per, spec.bias) {
+        (GatePer::Channel, _) => ignored("per", "channel".to_owned()),
+        (GatePer::Token, Some(bias)) => ignored("bias", bias.to_string()),
+        (GatePer::Token, None) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use neutral_torch::ParamStore;
+    use tch::Device;
+
+    fn relu_gate(weight: &[f32], bias: Option<f32>) -> BlockGate {
+        let bias = bias.map(|b| Tensor::from_slice(&[b]));
+        BlockGate::new(GateActivation::Relu, Tensor::from_slice(weight), bias).unwrap()
+    }
+
+    #[test]
+    fn relu_is_exactly_zero_where_the_logit_is_not_positive() {
+        let x_btd = Tensor::from_slice(&[1.0_f32, 0.0, 0.0, 1.0, 0.0, 0.0]).view([1, 3, 2]);
+        for kind in [Kind::Float, Kind::BFloat16, Kind::Double] {
+            let gate = relu_gate(&[-2.0, 0.5], None).forward(&x_btd.to_kind(kind));
+            assert_eq!(gate.value.kind(), kind);
+            assert_eq!(
+                Vec::<f64>::try_from(gate.value.to_kind(Kind::Double).view(-1)).unwrap(),
+                [0.0, 0.5, 0.0]
+            );
+            assert_eq!(
+                Vec::<f64>::try_from(gate.logit.to_kind(Kind::Double).view(-1)).unwrap(),
+                [-2.0, 0.5, 0.0]
+            );
+        }
+    }
+
+    #[test]
+    fn the_bias_is_added_in_fp32_even_if_x_is_bf16() {
+        // 1 + 2⁻¹⁰ is no bf16 number: added in bf16, the bias would be lost.
+        let x_btd = Tensor::from_slice(&[1.0_f32]).view([1, 1, 1]).to_kind(Kind::BFloat16);
+        let gate = relu_gate(&[1.0], Some(1.0 / 1024.0)).forward(&x_btd);
+        assert_eq!(gate.logit.kind(), Kind::Float);
+        assert!(gate.logit.equal(&Tensor::from_slice(&[1.0_f32 + 1.0 / 1024.0]).view([1, 1, 1])));
+    }
+
+    #[test]
+    fn without_a_gate_its_options_are_errors() {
+        let mut store = ParamStore::new(Device::Cpu);
+        let mut weights = NewWeights { store: &mut store, seed: 0 };
+        let mut none = GateSpec { activation: GateActivation::None, ..GateSpec::default() };
+        assert!(BlockGate::start(&mut weights, "gate", none, 4, 1.0).unwrap().is_none());
+        none.bias = Some(0.5);
+        let message = BlockGate::start(&mut weights, "gate", none, 4, 1.0).unwrap_err().to_string();
+        assert!(message.contains("method.gate.bias is 0.5"), "{message}");
+        none = GateSpec { per: GatePer::Channel, bias: None, ..none };
+        let message = BlockGate::start(&mut weights, "gate", none, 4, 1.0).unwrap_err().to_string();
+        assert!(message.contains("method.gate.per is channel"), "{message}");
+    }
+}

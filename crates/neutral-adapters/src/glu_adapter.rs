@@ -1,0 +1,70 @@
+//! The adapter `A(x)`: a GLU in parallel to a sub-layer (paper, section 3.1).
+//!
+//! Alone it is the paper's *vanilla adapter*; times a gate it is a neutral residue
+//! (see [`crate::NeutralResidue`]).
+//!
+//! Shape suffixes: b batch, t tokens, d width of the model, h width of the adapter.
+
+use neutral_model::{Branch, BranchOutput};
+use tch::Tensor;
+
+use crate::AdapterError;
+use crate::start::NewWeights;
+
+/// `A(x) = W_o (SiLU(W_g x) ⊙ (W_i x))`, without biases, as the base's own GLU.
+///
+/// `W_o = 0` at the start, so `A(x) = 0` there and only `W_o` gets a gradient in the first step.
+#[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "the paper's names of the matrices")]
+pub struct GluAdapter {
+    w_i_hd: Tensor,
+    w_g_hd: Tensor,
+    w_o_dh: Tensor,
+}
+
+impl GluAdapter {
+    /// An adapter of given weights.
+    ///
+    /// # Shapes
+    /// `w_i`, `w_g`: `[h, d]`; `w_o`: `[d, h]`.
+    pub fn new(w_i_hd: Tensor, w_g_hd: Tensor, w_o_dh: Tensor) -> Self {
+        Self { w_i_hd, w_g_hd, w_o_dh }
+    }
+
+    /// New weights `{prefix}.w_i`, `.w_g` from `N(0, variance)` and `.w_o = 0`.
+    pub(crate) fn start(
+        weights: &mut NewWeights,
+        prefix: &str,
+        [d, h]: [i64; 2],
+        variance: f64,
+    ) -> Result<Self, AdapterError> {
+        Ok(Self::new(
+            weights.normal(&format!("{prefix}.w_i"), &[h, d], variance)?,
+            weights.normal(&format!("{prefix}.w_g"), &[h, d], variance)?,
+            weights.constant(&format!("{prefix}.w_o"), &[d, h], 0.0)?,
+        ))
+    }
+
+    /// `A(x)`, computed in `x`'s kind; gradients reach the weights in theirs.
+    ///
+    /// # Shapes
+    /// `[B,T,d] → [B,T,d]`.
+    ///
+    /// # Panics
+    /// If `x`'s last dimension is not `d`.
+    pub fn output(&self, x_btd: &Tensor) -> Tensor {
+        let gated_bth = linear(x_btd, &self.w_g_hd).silu() * linear(x_btd, &self.w_i_hd);
+        linear(&gated_bth, &self.w_o_dh)
+    }
+}
+
+impl Branch for GluAdapter {
+    fn forward(&self, x_btd: &Tensor) -> BranchOutput {
+        BranchOutput { output_btd: self.output(x_btd), gate: None }
+    }
+}
+
+/// `x Wᵀ` in the kind of `x`; the cast of `W` is differentiable.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor) -> Tensor {
+    x.linear(&weight.to_kind(x.kind()), None::<&Tensor>)
+}

@@ -1,0 +1,37 @@
+//! The neutral residue `g(x) · A(x)` (paper, section 3.2): an adapter behind a block gate.
+//!
+//! The local loss that makes it neutral on the original domain needs the batch's domains and is not
+//! here; this file only hands out what it is computed from, residue and gate.
+
+use neutral_model::{Branch, BranchOutput};
+use tch::Tensor;
+
+use crate::{BlockGate, GluAdapter};
+
+/// `R(x) = g(x) · A(x)`; without a gate, `g = 1`.
+///
+/// At the start `A(x) = 0`, whatever the gate. Where a `ReLU` gate is off, `R(x)` is exactly zero, and
+/// so is every gradient that this token sends to `A` and `g`.
+#[derive(Debug)]
+pub struct NeutralResidue {
+    adapter: GluAdapter,
+    gate: Option<BlockGate>,
+}
+
+impl NeutralResidue {
+    /// An adapter behind a gate, or without one (the ablation `activation: none`).
+    pub fn new(adapter: GluAdapter, gate: Option<BlockGate>) -> Self {
+        Self { adapter, gate }
+    }
+}
+
+impl Branch for NeutralResidue {
+    fn forward(&self, x_btd: &Tensor) -> BranchOutput {
+        let adapted_btd = self.adapter.output(x_btd);
+        let Some(gate) = &self.gate else {
+            return BranchOutput { output_btd: adapted_btd, gate: None };
+        };
+        let gate = gate.forward(x_btd);
+        BranchOutput { output_btd: &gate.value * adapted_btd, gate: Some(gate) }
+    }
+}

@@ -1,0 +1,140 @@
+//! How new weights start: their variance, and the random stream of each (paper, section 3.3).
+//!
+//! Every tensor draws from a stream of its own, named by the seed and the tensor's full name. So one
+//! tensor's start depends neither on the order of building nor on which others there are: a vanilla
+//! adapter and a neutral residue of one seed, width and variance start from the same `W_i` and `W_g`.
+
+use neutral_spec::Start;
+use neutral_torch::{ParamStore, RandomStream};
+use tch::{Kind, Tensor};
+
+use crate::AdapterError;
+
+/// The variance of `W_i`, `W_g` and the gate's weights at the start.
+///
+/// ```text
+/// low variance:  1 / (d · L)        He:  2 / d
+/// ```
+///
+/// `x` leaves an RMS norm, so `‖x‖² ≈ d` and each entry of `W_i x` starts with a variance of about
+/// `1 / L` or `2`.
+///
+/// Deviation: the paper states the start of `W_i` and `W_g`; the gate's weights get the same.
+pub fn start_variance(start: Start, d_model: usize, n_layers: usize) -> f64 {
+    match start {
+        Start::LowVariance => 1.0 / (d_model as f64 * n_layers as f64),
+        Start::He => 2.0 / d_model as f64,
+    }
+}
+
+/// Adds weights to a store and hands out the handles that layers keep.
+pub(crate) struct NewWeights<'a> {
+    pub(crate) store: &'a mut ParamStore,
+    pub(crate) seed: u64,
+}
+
+impl NewWeights<'_> {
+    /// Entries from `N(0, variance)`.
+    pub(crate) fn normal(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        variance: f64,
+    ) -> Result<Tensor, AdapterError> {
+        let device = self.store.device();
+        self.add(name, RandomStream::new(self.seed, name).normal(shape, variance.sqrt(), device))
+    }
+
+    /// Entries from `U(−1/√in, 1/√in)` for a matrix `[out, in]`.
+    ///
+    /// This is what Kaiming's uniform start with `a = √5` comes to: gain `√(2 / (1 + a²)) = 1/√3`,
+    /// bound `√3 · gain / √in`.
+    pub(crate) fn kaiming_uniform(
+        &mut self,
+        name: &str,
+        [rows, columns]: [i64; 2],
+    ) -> Result<Tensor, AdapterError> {
+        let bound = 1.0 / (columns as f64).sqrt();
+        let device = self.store.device();
+        let mut stream = RandomStream::new(self.seed, name);
+        self.add(name, stream.uniform(&[rows, columns], -bound, bound, device))
+    }
+
+    /// The same number everywhere.
+    pub(crate) fn constant(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        value: f64,
+    ) -> Result<Tensor, AdapterError> {
+        let device = self.store.device();
+        self.add(name, Tensor::full(shape, value, (Kind::Float, device)))
+    }
+
+    fn add(&mut self, name: &str, tensor: Tensor) -> Result<Tensor, AdapterError> {
+        self.store.insert(name, tensor)?;
+        // The store keeps a leaf of its own; the layer needs a handle to that one.
+        Ok(self.store.get(name)?.shallow_clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    /// `|found − expected|` in standard errors of the estimate.
+    fn errors_off(found: f64, expected: f64, standard_error: f64) -> f64 {
+        (found - expected).abs() / standard_error
+    }
+
+    fn moments(x: &Tensor) -> (f64, f64, f64) {
+        let x = x.to_kind(Kind::Double);
+        (
+            x.numel() as f64,
+            x.mean(Kind::Double).double_value(&[]),
+            (&x * &x).mean(Kind::Double).double_value(&[]),
+        )
+    }
+
+    #[test]
+    fn gaussian_starts_have_mean_zero_and_the_variance_of_the_formula() {
+        let (d, layers) = (96, 6);
+        for (start, expected) in [(Start::LowVariance, 1.0 / 576.0), (Start::He, 1.0 / 48.0)] {
+            let variance = start_variance(start, d, layers);
+            assert!((variance / expected - 1.0).abs() < 1e-15);
+            let mut store = ParamStore::new(Device::Cpu);
+            let mut weights = NewWeights { store: &mut store, seed: 3 };
+            let drawn = weights.normal("w_i", &[128, d as i64], variance).unwrap();
+            let (n, mean, square) = moments(&drawn);
+            assert!(errors_off(mean, 0.0, (expected / n).sqrt()) < 4.0, "{start:?}: mean {mean}");
+            // The square of a Gaussian has variance 2σ⁴.
+            let standard_error = expected * (2.0 / n).sqrt();
+            assert!(errors_off(square, expected, standard_error) < 4.0, "{start:?}: {square}");
+        }
+    }
+
+    #[test]
+    fn kaiming_uniform_fills_its_interval() {
+        let mut store = ParamStore::new(Device::Cpu);
+        let mut weights = NewWeights { store: &mut store, seed: 3 };
+        let drawn = weights.kaiming_uniform("lora_a", [128, 64]).unwrap();
+        let bound: f64 = 1.0 / 8.0;
+        let (n, mean, square) = moments(&drawn);
+        let variance = bound * bound / 3.0;
+        assert!(errors_off(mean, 0.0, (variance / n).sqrt()) < 4.0, "mean {mean}");
+        // The square of U(−b, b) has variance b⁴(1/5 − 1/9).
+        let standard_error = bound.powi(4) * (4.0_f64 / 45.0 / n).sqrt();
+        assert!(errors_off(square, variance, standard_error) < 4.0, "mean square {square}");
+        let largest = drawn.abs().max().double_value(&[]);
+        assert!(largest <= bound && largest > 0.995 * bound, "largest {largest}");
+    }
+
+    #[test]
+    fn a_name_is_drawn_once() {
+        let mut store = ParamStore::new(Device::Cpu);
+        let mut weights = NewWeights { store: &mut store, seed: 3 };
+        let _ = weights.constant("w_o", &[2], 0.0).unwrap();
+        assert!(weights.constant("w_o", &[2], 0.0).is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! Gradients of every layer against central differences, in float64.
+
+use neutral_adapters::{BlockGate, GluAdapter, LoraDelta, NeutralResidue};
+use neutral_model::{Branch, LinearDelta};
+use neutral_spec::{GatePer, GateSpec};
+use neutral_torch::RandomStream;
+use tch::{Device, Kind, Tensor};
+
+use crate::gate_variants::gates_and_none;
+
+const STEP: f64 = 1e-5;
+/// Of the largest entry: the differences leave out terms of `STEP²`, and round at `1e-16 / STEP`.
+const TOLERANCE: f64 = 1e-8;
+
+const X: [i64; 3] = [2, 3, 4];
+
+fn leaf(purpose: &str, shape: &[i64]) -> Tensor {
+    let drawn = RandomStream::new(5, purpose).normal(shape, 0.7, Device::Cpu);
+    drawn.to_kind(Kind::Double).set_requires_grad(true)
+}
+
+/// `Σ u ⊙ y` for a fixed `u`: a loss that sees every entry.
+fn weigh(y: &Tensor, purpose: &str) -> Tensor {
+    let u = RandomStream::new(6, purpose).normal(&y.size(), 1.0, Device::Cpu);
+    (y * u.to_kind(Kind::Double)).sum(Kind::Double)
+}
+
+/// Compares autograd's gradient of each entry of each leaf with `(f(x + ε) − f(x − ε)) / 2ε`.
+fn check(name: &str, leaves: &[Tensor], loss: impl Fn(&[Tensor]) -> Tensor) {
+    let gradients = Tensor::run_backward(&[loss(leaves)], leaves, false, false);
+    for (which, (leaf, gradient)) in leaves.iter().zip(&gradients).enumerate() {
+        let numeric: Vec<f64> = (0..leaf.numel() as i64)
+            .map(|entry| {
+                let at = |offset: f64| {
+                    tch::no_grad(|| {
+                        let mut moved: Vec<Tensor> = leaves.iter().map(Tensor::copy).collect();
+                        let _ = moved[which].view(-1).get(entry).g_add_scalar_(offset);
+                        loss(&std::mem::take(&mut moved)).double_value(&[])
+                    })
+                };
+                (at(STEP) - at(-STEP)) / (2.0 * STEP)
+            })
+            .collect();
+        let numeric = Tensor::from_slice(&numeric).view_as(gradient);
+        let off = (&numeric - gradient).abs().max() / numeric.abs().max();
+        let off = off.double_value(&[]);
+        assert!(off < TOLERANCE, "{name}: gradient of input {which} is off by {off:e}");
+    }
+}
+
+fn adapter(leaves: &[Tensor]) -> GluAdapter {
+    let [w_i, w_g, w_o] = [1, 2, 3].map(|i: usize| leaves[i].shallow_clone());
+    GluAdapter::new(w_i, w_g, w_o)
+}
+
+fn adapter_leaves() -> Vec<Tensor> {
+    vec![leaf("x", &X), leaf("w_i", &[5, 4]), leaf("w_g", &[5, 4]), leaf("w_o", &[4, 5])]
+}
+
+#[test]
+fn of_the_vanilla_adapter() {
+    check("adapter", &adapter_leaves(), |leaves| {
+        weigh(&adapter(leaves).forward(&leaves[0]).output_btd, "output")
+    });
+}
+
+#[test]
+fn of_the_neutral_residue_with_every_gate() {
+    for (name, spec) in gates_and_none() {
+        let GateSpec { activation, per, bias } = spec;
+        let mut leaves = adapter_leaves();
+        let (weight_shape, gates): (&[i64], _) =
+            if per == GatePer::Token { (&[4], 1) } else { (&[4, 4], 4) };
+        if BlockGate::new(activation, leaf("weight", weight_shape), None).is_some() {
+            leaves.push(leaf("weight", weight_shape));
+        }
+        leaves.extend(bias.map(|_| leaf("bias", &[gates])));
+        check(&name, &leaves, |leaves| {
+            let gate = leaves.get(4).and_then(|weight| {
+                let bias = leaves.get(5).map(Tensor::shallow_clone);
+                BlockGate::new(activation, weight.shallow_clone(), bias)
+            });
+            let output = NeutralResidue::new(adapter(leaves), gate).forward(&leaves[0]);
+            let residue = weigh(&output.output_btd, "output");
+            let Some(gate) = output.gate else { return residue };
+            // Differences across a corner of ReLU or ELU would mean nothing.
+            assert!(gate.logit.abs().min().double_value(&[]) > 100.0 * STEP, "{name}");
+            residue + weigh(&gate.value, "value") + weigh(&gate.logit, "logit")
+        });
+    }
+}
+
+#[test]
+fn of_lora() {
+    let leaves = [leaf("x", &X), leaf("lora_a", &[2, 4]), leaf("lora_b", &[6, 2])];
+    let w = leaf("w", &[6, 4]).detach();
+    check("lora", &leaves, |leaves| {
+        let layer = LoraDelta::new(leaves[1].shallow_clone(), leaves[2].shallow_clone(), 0.5);
+        weigh(&layer.apply(&leaves[0], &w, leaves[0].linear(&w, None::<Tensor>)), "output")
+    });
+}

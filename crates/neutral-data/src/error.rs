@@ -1,0 +1,151 @@
+//! What can go wrong between a manifest and a batch, each with what was found and what would help.
+
+use std::path::{Path, PathBuf};
+
+use neutral_store::StoreError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A manifest is not what a manifest should be.
+    #[error("{}: {message}", path.display())]
+    Manifest {
+        /// The manifest's file.
+        path: PathBuf,
+        /// Field, line and what is wrong there.
+        message: String,
+    },
+    /// A spec names a corpus that no manifest describes.
+    #[error("unknown corpus `{corpus}`; there are: {}", known.join(", "))]
+    UnknownCorpus {
+        /// The name in the spec.
+        corpus: String,
+        /// What could be meant: all corpora, `manifest/variant`.
+        known: Vec<String>,
+    },
+    /// The program that fetches a source is not on this machine.
+    #[error("`{client}` was not found, which fetches {what}; {advice}")]
+    NoClient {
+        /// The program.
+        client: String,
+        /// What it was to fetch.
+        what: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// A source could not be fetched: no network, an unknown package, a refused token.
+    #[error("could not fetch {what}: {message}; {advice}")]
+    Fetch {
+        /// The package or file.
+        what: String,
+        /// The end of what the client said.
+        message: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// A local file or folder that a manifest names is not there.
+    #[error("{} does not exist; put the text there, or correct `path` in the manifest", path.display())]
+    NoLocal {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A package or raw text file does not hold what its kind should hold.
+    #[error("cannot extract text from {}: {message}", path.display())]
+    Extract {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A corpus, or one of its splits, came out without a single line.
+    #[error("corpus `{corpus}` has no text {place}; {advice}")]
+    Empty {
+        /// `manifest/variant`.
+        corpus: String,
+        /// Where: `after cleaning`, `in its test split`.
+        place: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// The cleaned text is not one that the manifest knows.
+    #[error(
+        "the cleaned text of `{corpus}` has sha256 {found} (from {version}), and {} expects {}; if the new text is wanted, add `- {{sha256: {found}, version: \"{version}\"}}` to `sha256` of this variant", manifest.display(), expected.join(" or ")
+    )]
+    Checksum {
+        /// `manifest/variant`.
+        corpus: String,
+        /// The checksum of what was made now.
+        found: String,
+        /// The checksums that the manifest lists.
+        expected: Vec<String>,
+        /// Names and versions of the packages that were fetched.
+        version: String,
+        /// The manifest's file.
+        manifest: PathBuf,
+    },
+    /// A file in the cache is not what was written there.
+    #[error("{} is damaged: {message}; delete its folder to have it made again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        message: String,
+    },
+    /// A tokenizer could not be trained, loaded or used.
+    #[error("tokenizer {what}: {message}")]
+    Tokenizer {
+        /// The file, or what was being done.
+        what: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A value that a caller handed over cannot be worked with.
+    #[error("{field} is {found}; {expected}")]
+    Invalid {
+        /// The parameter.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+}
+
+impl DataError {
+    /// Whether a source cannot be had on this machine, so that another experiment on text from
+    /// elsewhere may still run: a missing client, no network, an unknown package, no such file.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::NoClient { .. } | Self::Fetch { .. } | Self::NoLocal { .. })
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Store(StoreError::io(action, path, source))
+    }
+
+    pub(crate) fn extract(path: &Path, message: impl ToString) -> Self {
+        Self::Extract { path: path.to_path_buf(), message: message.to_string() }
+    }
+
+    pub(crate) fn manifest(path: &Path, message: impl ToString) -> Self {
+        Self::Manifest { path: path.to_path_buf(), message: message.to_string() }
+    }
+
+    pub(crate) fn damaged(path: &Path, message: impl ToString) -> Self {
+        Self::Damaged { path: path.to_path_buf(), message: message.to_string() }
+    }
+
+    pub(crate) fn invalid(
+        field: &str,
+        found: impl ToString,
+        expected: impl ToString,
+    ) -> Self {
+        Self::Invalid {
+            field: field.to_owned(),
+            found: found.to_string(),
+            expected: expected.to_string(),
+        }
+    }
+}

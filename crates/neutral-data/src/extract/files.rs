@@ -1,0 +1,174 @@
+//! Which files a variant reads, what they are called, and how they are opened.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
+
+use crate::DataError;
+use crate::manifest::Variant;
+
+/// A glob over paths with `/`: `*` stays within a folder, `**` does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Pattern(Glob);
+
+impl Pattern {
+    pub(crate) fn every_file() -> Self {
+        // The one pattern of this program's own; `Glob` has no constructor that cannot fail.
+        Self::try_from("**/*".to_owned()).expect("`**/*` is a glob")
+    }
+
+    /// The folder before the first wildcard: where documents' ids begin.
+    fn base(&self) -> &str {
+        let glob = self.0.glob();
+        let literal = &glob[..glob.find(['*', '?', '[', '{']).unwrap_or(glob.len())];
+        literal.rfind('/').map_or("", |end| &glob[..=end])
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let glob = GlobBuilder::new(&text).literal_separator(true).build();
+        glob.map(Self).map_err(|e| e.to_string())
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.0.glob().to_owned()
+    }
+}
+
+/// The globs of a variant.
+pub(crate) struct Matcher {
+    files: GlobSet,
+    skip: GlobSet,
+}
+
+impl Matcher {
+    pub(crate) fn new(variant: &Variant) -> Result<Self, DataError> {
+        let set = |patterns: &[Pattern]| {
+            let mut builder = GlobSetBuilder::new();
+            for pattern in patterns {
+                builder.add(pattern.0.clone());
+            }
+            builder.build().map_err(|e| DataError::invalid("files", e, "write a simpler glob"))
+        };
+        Ok(Self { files: set(std::slice::from_ref(&variant.files))?, skip: set(&variant.skip)? })
+    }
+
+    pub(crate) fn accepts(&self, path: &str) -> bool {
+        // R keeps an index beside its data, which is read with it.
+        let path = path.strip_suffix(".rdx").map_or(path.into(), |p| format!("{p}.rdb"));
+        self.files.is_match(&path) && !self.skip.is_match(&path)
+    }
+}
+
+/// A file to read.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
+    /// Its path below the glob's fixed part, without the ending of its compression.
+    pub(crate) id: String,
+}
+
+/// The files of a variant below a root (or the root, if it is a file), sorted by id.
+///
+/// Links are not followed: a page under a second name would be a second document.
+pub(crate) fn find(root: &Path, variant: &Variant) -> Result<Vec<Found>, DataError> {
+    if root.is_file() {
+        let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok(vec![Found { path: root.to_path_buf(), id: without_compression(&name).into() }]);
+    }
+    let matcher = Matcher::new(variant)?;
+    let base = variant.files.base();
+    let mut found = Vec::new();
+    walk(root, "", &mut |path, relative| {
+        if matcher.files.is_match(relative) && !matcher.skip.is_match(relative) {
+            let id = relative.strip_prefix(base).unwrap_or(relative);
+            found.push(Found { path, id: without_compression(id).to_owned() });
+        }
+    })?;
+    if found.is_empty() {
+        let glob = String::from(variant.files.clone());
+        return Err(DataError::extract(root, format!("no file in it matches `{glob}`")));
+    }
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(found)
+}
+
+fn walk(
+    folder: &Path,
+    relative: &str,
+    visit: &mut dyn FnMut(PathBuf, &str),
+) -> Result<(), DataError> {
+    let io = |e| DataError::io("read", folder, e);
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let relative = format!("{relative}{}", entry.file_name().to_string_lossy());
+        let kind = entry.file_type().map_err(io)?;
+        if kind.is_dir() {
+            walk(&entry.path(), &format!("{relative}/"), visit)?;
+        } else if kind.is_file() {
+            visit(entry.path(), &relative);
+        }
+    }
+    Ok(())
+}
+
+/// The archives in a download's folder, sorted.
+pub(crate) fn archives(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut archives = Vec::new();
+    walk(folder, "", &mut |path, name| {
+        if [".deb", ".whl", ".zip", ".tgz", ".tar.gz"].iter().any(|e| name.ends_with(e)) {
+            archives.push(path);
+        }
+    })?;
+    archives.sort();
+    Ok(archives)
+}
+
+fn without_compression(name: &str) -> &str {
+    name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
+}
+
+/// Opens a file, decompressing by its ending.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>, DataError> {
+    let io = |e| DataError::io("open", path, e);
+    let file = File::open(path).map_err(io)?;
+    Ok(match path.extension().and_then(|e| e.to_str()) {
+        Some("gz") => Box::new(BufReader::new(MultiGzDecoder::new(BufReader::new(file)))),
+        Some("zst") => Box::new(BufReader::new(zstd::Decoder::new(file).map_err(io)?)),
+        _ => Box::new(BufReader::new(file)),
+    })
+}
+
+/// The whole text of a file, decompressed.
+pub(crate) fn read_text(path: &Path) -> Result<String, DataError> {
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text).map_err(|e| DataError::extract(path, e))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_begin_after_the_fixed_part_of_the_glob() {
+        for (glob, base) in [
+            ("usr/share/man/fr/man*/*.gz", "usr/share/man/fr/"),
+            ("help/fr/text/**/*.html", "help/fr/text/"),
+            ("**/*", ""),
+            ("a/b.txt", "a/"),
+        ] {
+            assert_eq!(Pattern::try_from(glob.to_owned()).unwrap().base(), base);
+        }
+        assert!(Pattern::try_from("a[".to_owned()).is_err());
+    }
+}

@@ -1,0 +1,172 @@
+//! Files to blocks of text: one file a format.
+//!
+//! A *block* is the text of one paragraph, list item, table cell or heading, in one string; what of
+//! it is kept, and in which form, is the business of [`crate::clean`]. Files come in the order of
+//! their ids and are read in parallel, a few hundred at a time, so memory stays flat.
+
+pub(crate) mod files;
+mod html;
+mod json;
+mod manpage;
+mod python;
+mod r_data;
+mod rows;
+mod xdr;
+
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::DataError;
+use crate::manifest::Variant;
+use files::Found;
+
+/// How many files or rows are held in memory at once.
+const BATCH: usize = 256;
+
+/// How text is taken out of files. All but Parquet and R data may be compressed (`.gz`, `.zst`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Extract {
+    /// Web pages: the text of each block element below the selected ones.
+    Html {
+        /// A CSS selector.
+        select: String,
+        /// CSS selectors of what is left out.
+        #[serde(default)]
+        drop: Vec<String>,
+    },
+    /// Manual pages in roff: paragraphs, without tables, examples and code.
+    Manpages {},
+    /// The character vectors of an R package's data; lines are joined to paragraphs.
+    RLazyLoad {
+        /// A document ends with the paragraph that reaches so many bytes.
+        document_bytes: usize,
+    },
+    /// JSON: every string under a key, at any depth.
+    Json {
+        key: String,
+        /// The strings are HTML.
+        #[serde(default)]
+        html: bool,
+    },
+    /// JSON that mirrors XML: `{type: element, name, children}` and `{type: text, text}`.
+    JsonElements {
+        /// Names of the elements that are blocks.
+        blocks: Vec<String>,
+        /// Names of elements that are left out.
+        #[serde(default)]
+        drop: Vec<String>,
+    },
+    /// One JSON object a line, a document each; a line of its text is a block.
+    Jsonl { field: String },
+    /// A column of strings, a document each; a line of its text is a block.
+    Parquet { column: String },
+    /// Plain text.
+    Text {
+        #[serde(default)]
+        block: TextBlock,
+        /// A document ends with the block that reaches so many bytes; none: a file is a document.
+        #[serde(default)]
+        document_bytes: Option<usize>,
+    },
+    /// The docstrings of Python files: prose, without examples and tables.
+    PythonDocstrings {},
+}
+
+/// What a block is in plain text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TextBlock {
+    /// A line.
+    #[default]
+    Line,
+    /// Lines up to an empty one.
+    Paragraph,
+}
+
+/// A document before cleaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RawDocument {
+    pub(crate) id: String,
+    pub(crate) blocks: Vec<String>,
+}
+
+/// Takes documents in batches, in order.
+pub(crate) type Sink<'a> = dyn FnMut(Vec<RawDocument>) -> Result<(), DataError> + 'a;
+
+/// Hands all documents of the variant's files below `root` to `sink`.
+pub(crate) fn stream(
+    root: &Path,
+    variant: &Variant,
+    extract: &Extract,
+    bar: &ProgressBar,
+    sink: &mut Sink<'_>,
+) -> Result<(), DataError> {
+    let found = files::find(root, variant)?;
+    bar.set_length(found.len() as u64);
+    for files in found.chunks(BATCH) {
+        if extract.is_many_documents_a_file() {
+            for file in files {
+                extract.documents(file, sink)?;
+                bar.inc(1);
+            }
+        } else {
+            let document = |file: &Found| {
+                let blocks = extract.blocks(&file.path)?;
+                bar.inc(1);
+                Ok(RawDocument { id: file.id.clone(), blocks })
+            };
+            sink(files.par_iter().map(document).collect::<Result<_, DataError>>()?)?;
+        }
+    }
+    Ok(())
+}
+
+impl Extract {
+    fn is_many_documents_a_file(&self) -> bool {
+        matches!(
+            self,
+            Self::RLazyLoad { .. }
+                | Self::Jsonl { .. }
+                | Self::Parquet { .. }
+                | Self::Text { document_bytes: Some(_), .. }
+        )
+    }
+
+    /// The blocks of a file that is one document.
+    fn blocks(&self, path: &Path) -> Result<Vec<String>, DataError> {
+        match self {
+            Self::Html { select, drop } => html::blocks(&files::read_text(path)?, select, drop)
+                .map_err(|message| DataError::extract(path, message)),
+            Self::Manpages {} => Ok(manpage::blocks(&files::read_text(path)?)),
+            Self::Json { key, html } => json::strings(path, key, *html),
+            Self::JsonElements { blocks, drop } => json::elements(path, blocks, drop),
+            Self::Text { block, .. } => {
+                let mut all = Vec::new();
+                rows::text_blocks(path, *block, &mut |b| {
+                    all.push(b);
+                    Ok(())
+                })?;
+                Ok(all)
+            }
+            Self::PythonDocstrings {} => Ok(python::blocks(&files::read_text(path)?)),
+            Self::RLazyLoad { .. } | Self::Jsonl { .. } | Self::Parquet { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// The documents of a file that holds many.
+    fn documents(&self, file: &Found, sink: &mut Sink<'_>) -> Result<(), DataError> {
+        match self {
+            Self::RLazyLoad { document_bytes } => r_data::documents(file, *document_bytes, sink),
+            Self::Jsonl { field } => rows::jsonl(file, field, sink),
+            Self::Parquet { column } => rows::parquet(file, column, sink),
+            Self::Text { block, document_bytes: Some(bytes) } => {
+                rows::text_documents(file, *block, *bytes, sink)
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Unpacking `.deb`, `.tgz`, `.tar.gz`, `.zip` and `.whl`, never outside the target folder.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::Path;
+
+use flate2::read::GzDecoder;
+
+use super::command::Client;
+use crate::DataError;
+
+/// Unpacks the files that `wanted` accepts by their paths in the archive; all of a `.deb`.
+pub(super) fn unpack(
+    archive: &Path,
+    target: &Path,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<(), DataError> {
+    let name = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let ends = |endings: &[&str]| endings.iter().any(|e| name.ends_with(e));
+    if ends(&[".deb"]) {
+        return unpack_deb(archive, target);
+    }
+    let file = File::open(archive).map_err(|e| DataError::io("open", archive, e))?;
+    if ends(&[".tgz", ".tar.gz"]) {
+        unpack_tar(archive, BufReader::new(file), target, wanted)
+    } else if ends(&[".whl", ".zip"]) {
+        unpack_zip(archive, BufReader::new(file), target, wanted)
+    } else {
+        Err(DataError::extract(archive, "its ending is none of .deb, .tgz, .tar.gz, .zip and .whl"))
+    }
+}
+
+fn unpack_deb(archive: &Path, target: &Path) -> Result<(), DataError> {
+    let client = Client {
+        program: "dpkg-deb",
+        what: format!("the files in {}", archive.display()),
+        if_missing: "it is part of Debian and Ubuntu; elsewhere choose a corpus from another source",
+    };
+    let arguments =
+        ["-x".to_owned(), archive.display().to_string(), target.display().to_string()];
+    client.run(&arguments, target)?;
+    Ok(())
+}
+
+fn unpack_tar(
+    archive: &Path,
+    file: BufReader<File>,
+    target: &Path,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<(), DataError> {
+    let bad = |e: std::io::Error| DataError::extract(archive, e);
+    for entry in tar::Archive::new(GzDecoder::new(file)).entries().map_err(bad)? {
+        let mut entry = entry.map_err(bad)?;
+        let path = entry.path().map_err(bad)?.to_string_lossy().into_owned();
+        if entry.header().entry_type().is_file() && wanted(&path) {
+            // `unpack_in` leaves out what would land outside the target.
+            entry.unpack_in(target).map_err(bad)?;
+        }
+    }
+    Ok(())
+}
+
+fn unpack_zip(
+    archive: &Path,
+    file: BufReader<File>,
+    target: &Path,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<(), DataError> {
+    let mut zip = zip::ZipArchive::new(file).map_err(|e| DataError::extract(archive, e))?;
+    for index in 0..zip.len() {
+        let mut entry = zip.by_index(index).map_err(|e| DataError::extract(archive, e))?;
+        let Some(path) = entry.enclosed_name() else { continue };
+        if entry.is_file() && wanted(&path.to_string_lossy()) {
+            let path = target.join(path);
+            let parent = path.parent().unwrap_or(target);
+            fs::create_dir_all(parent).map_err(|e| DataError::io("create", parent, e))?;
+            let mut out = File::create(&path).map_err(|e| DataError::io("create", &path, e))?;
+            std::io::copy(&mut entry, &mut out).map_err(|e| DataError::io("write", &path, e))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn wanted_files_of_a_zip_and_a_tgz_are_unpacked_and_nothing_escapes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (zip_path, tgz_path) = (folder.path().join("a.whl"), folder.path().join("a.tgz"));
+        let options = zip::write::SimpleFileOptions::default();
+        let mut zip = zip::ZipWriter::new(File::create(&zip_path).unwrap());
+        for name in ["in/a.txt", "in/b.so", "../escaped.txt"] {
+            zip.start_file(name, options).unwrap();
+            zip.write_all(b"text").unwrap();
+        }
+        zip.finish().unwrap();
+        let encoder =
+            flate2::write::GzEncoder::new(File::create(&tgz_path).unwrap(), Default::default());
+        let mut tar = tar::Builder::new(encoder);
+        for name in ["in/c.txt", "in/d.so", "xx/escaped.txt"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(4);
+            header.set_mode(0o644);
+            header.set_path(name).unwrap();
+            if name.starts_with("xx") {
+                header.as_mut_bytes()[..2].copy_from_slice(b"..");
+            }
+            header.set_cksum();
+            tar.append(&header, &b"text"[..]).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap();
+
+        let target = folder.path().join("target");
+        fs::create_dir(&target).unwrap();
+        for archive in [&zip_path, &tgz_path] {
+            unpack(archive, &target, &|path| path.ends_with(".txt")).unwrap();
+        }
+        let names = |dir: &Path| {
+            let mut names: Vec<_> =
+                fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&target.join("in")), ["a.txt", "c.txt"]);
+        assert!(!folder.path().join("escaped.txt").exists());
+    }
+
+    #[test]
+    fn a_broken_archive_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.whl", "a.tgz", "a.rar"] {
+            let path = folder.path().join(name);
+            fs::write(&path, "not an archive").unwrap();
+            let error = unpack(&path, folder.path(), &|_| true).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Files of a repository on the Hugging Face hub, or of a mirror that `HF_ENDPOINT` names.
+//!
+//! The token comes from `HF_TOKEN`, or from where the hub's own client keeps it.
+
+use std::fs;
+use std::path::{Component, Path};
+
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use hf_hub::{Repo, RepoType};
+
+use crate::DataError;
+use crate::manifest::HubRepoType;
+
+/// The folder of the files in a download.
+pub(super) const FILES: &str = "files";
+
+/// How often a broken transfer is taken up again.
+const RETRIES: usize = 3;
+
+/// A repository at a revision.
+pub(super) struct Repository<'a> {
+    pub(super) repo: &'a str,
+    pub(super) repo_type: HubRepoType,
+    pub(super) revision: &'a str,
+}
+
+impl Repository<'_> {
+    /// Downloads files into `folder/files`; the repository's name and revision.
+    ///
+    /// The endpoint is that of the environment unless one is given.
+    pub(super) fn fetch(
+        &self,
+        files: &[String],
+        endpoint: Option<&str>,
+        folder: &Path,
+    ) -> Result<String, DataError> {
+        let work = folder.join("work");
+        let api = Self::api(&work, endpoint).map_err(|e| self.failed("", &e))?;
+        let repo_type = match self.repo_type {
+            HubRepoType::Dataset => RepoType::Dataset,
+            HubRepoType::Model => RepoType::Model,
+        };
+        let repo = Repo::with_revision(self.repo.to_owned(), repo_type, self.revision.to_owned());
+        let repo = api.repo(repo);
+        for file in files {
+            let plain = Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
+            if !plain {
+                return Err(DataError::invalid("files", file, "write a path within the repository"));
+            }
+            let cached = repo.download(file).map_err(|e| self.failed(file, &e))?;
+            // The hub's cache holds links; a plain file under its own name is what is kept.
+            let source = cached.canonicalize().map_err(|e| DataError::io("read", &cached, e))?;
+            let target = folder.join(FILES).join(file);
+            let parent = target.parent().unwrap_or(folder);
+            fs::create_dir_all(parent).map_err(|e| DataError::io("create", parent, e))?;
+            fs::copy(&source, &target).map_err(|e| DataError::io("write", &target, e))?;
+            fs::remove_file(&source).map_err(|e| DataError::io("remove", &source, e))?;
+        }
+        fs::remove_dir_all(&work).map_err(|e| DataError::io("remove", &work, e))?;
+        Ok(format!("{} {}", self.repo, self.revision))
+    }
+
+    fn api(work: &Path, endpoint: Option<&str>) -> Result<Api, ApiError> {
+        let mut builder = ApiBuilder::from_env()
+            .with_progress(false)
+            .with_retries(RETRIES)
+            .with_cache_dir(work.to_path_buf());
+        if let Some(token) = std::env::var("HF_TOKEN").ok().filter(|t| !t.is_empty()) {
+            builder = builder.with_token(Some(token));
+        }
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_endpoint(endpoint.to_owned());
+        }
+        builder.build()
+    }
+
+    fn failed(&self, file: &str, error: &ApiError) -> DataError {
+        let message = error.to_string();
+        let advice = if message.contains("401") || message.contains("403") {
+            "its owner restricts it: accept the terms there, and set HF_TOKEN"
+        } else if message.contains("404") {
+            "correct repo, revision or files in the manifest; a private one needs HF_TOKEN"
+        } else {
+            "check the network connection and HF_ENDPOINT, then run the same command again"
+        };
+        let what = format!("{}@{}/{file} from the hub", self.repo, self.revision);
+        DataError::Fetch { what, message, advice: advice.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const BODY: &[u8] = b"{\"text\": \"from the hub\"}\n";
+
+    /// Serves one file as the hub does, and 404 for anything else; its address.
+    fn serve() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let head: Vec<String> = BufReader::new(stream.try_clone().unwrap())
+                    .lines()
+                    .map(Result::unwrap)
+                    .take_while(|l| !l.is_empty())
+                    .collect();
+                let found = head[0].contains("/datasets/us/corpus/resolve/abc/data/a.jsonl");
+                let body = match (found, head.iter().any(|l| l.ends_with("bytes=0-0"))) {
+                    (true, true) => &BODY[..1],
+                    (true, false) => BODY,
+                    (false, _) => b"",
+                };
+                let status = if found { "206 Partial Content" } else { "404 Not Found" };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nETag: \"e1\"\r\nX-Repo-Commit: abc\r\nContent-Range: bytes 0-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len(), BODY.len(), body.len()
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                stream.write_all(body).unwrap();
+            }
+        });
+        format!("http://{address}")
+    }
+
+    #[test]
+    fn a_file_comes_from_the_endpoint_and_a_missing_one_is_named() {
+        let endpoint = serve();
+        let folder = tempfile::tempdir().unwrap();
+        let repository =
+            Repository { repo: "us/corpus", repo_type: HubRepoType::Dataset, revision: "abc" };
+        let fetch = |file: &str| {
+            repository.fetch(&[file.to_owned()], Some(&endpoint), folder.path())
+        };
+        assert_eq!(fetch("data/a.jsonl").unwrap(), "us/corpus abc");
+        assert_eq!(fs::read(folder.path().join("files/data/a.jsonl")).unwrap(), BODY);
+        assert!(!folder.path().join("work").exists());
+
+        let error = fetch("data/b.jsonl").unwrap_err();
+        assert!(error.is_unavailable());
+        assert!(error.to_string().contains("us/corpus@abc/data/b.jsonl"), "{error}");
+        assert!(error.to_string().contains("correct repo, revision or files"), "{error}");
+        assert!(fetch("../a").unwrap_err().to_string().contains("within the repository"));
+    }
+}

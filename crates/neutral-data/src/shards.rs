@@ -1,0 +1,358 @@
+//! Tokens of a corpus' split, as one memory-mapped file.
+//!
+//! The stream is `SEP doc₁ SEP doc₂ SEP … docₙ SEP`: every document has a separator on both sides,
+//! shared with its neighbour. The file is a header of 64 bytes, then the tokens, 32 bits each:
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 0..8 | magic `NEUTRTOK` |
+//! | 8..12 | format version |
+//! | 12..16 | separator id |
+//! | 16..24 | vocabulary size |
+//! | 24..32 | number of tokens |
+//! | 32..64 | SHA-256 of the tokens |
+//!
+//! All little-endian. Documents are tokenised in parallel and written in order, a few megabytes at
+//! a time, so memory stays flat as the corpus grows; reading maps the file, so several processes
+//! share one copy. Files live in the cache under a name made from the text's checksum, the split and
+//! the tokenizer's fingerprint: a change of any makes another file.
+
+use std::fs::File;
+use std::io::{BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indicatif::MultiProgress;
+use memmap2::Mmap;
+use neutral_store::{Cache, Fingerprint};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::progress::bytes_bar;
+use crate::{CleanCorpus, DataError, Document, Split, Tokenizer};
+
+#[cfg(target_endian = "big")]
+compile_error!("token files are little-endian and mapped as they are");
+
+const MAGIC: &[u8; 8] = b"NEUTRTOK";
+/// Raised when the file's layout or the stream's would change.
+const SHARD_VERSION: u32 = 1;
+const HEADER_BYTES: usize = 64;
+const TOKEN_BYTES: usize = size_of::<u32>();
+/// Text that is tokenised at once: enough to keep all cores busy, little enough to forget about.
+const BATCH_BYTES: usize = 4 << 20;
+const FILE_NAME: &str = "tokens.bin";
+
+/// The tokens of one split of one corpus. Cheap to clone: clones share the mapping.
+#[derive(Clone, Debug)]
+pub struct TokenShards {
+    map: Arc<Mmap>,
+    path: PathBuf,
+    separator_id: u32,
+    vocab_size: u64,
+    sha256: String,
+}
+
+impl TokenShards {
+    /// Opens the cached file, or tokenises the split and writes it first.
+    ///
+    /// # Errors
+    /// If documents cannot be read or encoded, or the file cannot be written; if a cached file is
+    /// damaged, which the message says how to mend.
+    pub fn build(
+        corpus: &CleanCorpus,
+        split: Split,
+        tokenizer: &Tokenizer,
+        cache: &Cache,
+        progress: &MultiProgress,
+    ) -> Result<Self, DataError> {
+        // The checksum covers the three splits as one text; their sizes say where it is cut.
+        let sizes = Split::ALL.map(|s| (corpus.bytes(s), corpus.document_count(s)));
+        let key = Fingerprint::of(&(
+            corpus.sha256(),
+            sizes,
+            split,
+            tokenizer.fingerprint(),
+            SHARD_VERSION,
+        ));
+        let folder = cache.get_or_make("tokens", &key, |folder| {
+            let title = format!("tokens {}", corpus.reference());
+            let bar = bytes_bar(progress, corpus.bytes(split), &title);
+            let documents = corpus.documents(split)?;
+            let path = folder.join(FILE_NAME);
+            write_file(&path, documents, tokenizer, BATCH_BYTES, |n| bar.inc(n))
+        })?;
+        Self::open(&folder.join(FILE_NAME))
+    }
+
+    /// Maps a file and checks its header, length and checksum, which reads it once.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is not what [`TokenShards::build`] wrote.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let map = map_file(path)?;
+        let damaged = |message: String| Err(DataError::damaged(path, message));
+        if map.len() < HEADER_BYTES || &map[..8] != MAGIC {
+            return damaged("it is not a token file".to_owned());
+        }
+        let u32_at = |at: usize| u64::from(bytemuck::pod_read_unaligned::<u32>(&map[at..at + 4]));
+        let u64_at = |at: usize| bytemuck::pod_read_unaligned::<u64>(&map[at..at + 8]);
+        let version = u32_at(8);
+        if version != u64::from(SHARD_VERSION) {
+            return damaged(format!("its version is {version}, not {SHARD_VERSION}"));
+        }
+        let payload = &map[HEADER_BYTES..];
+        let (tokens, found) = (u64_at(24), payload.len() as u64);
+        if tokens.checked_mul(TOKEN_BYTES as u64) != Some(found) {
+            return damaged(format!("its header says {tokens} tokens, and {found} bytes follow"));
+        }
+        let sha256 = Sha256::digest(payload);
+        if sha256.as_slice() != &map[32..64] {
+            return damaged("its checksum is wrong".to_owned());
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            separator_id: u32_at(12) as u32,
+            vocab_size: u64_at(16),
+            sha256: format!("{sha256:x}"),
+            map: Arc::new(map),
+        })
+    }
+
+    /// Number of tokens, separators included.
+    pub fn len(&self) -> usize {
+        (self.map.len() - HEADER_BYTES) / TOKEN_BYTES
+    }
+
+    /// Whether there is not a single token; a split without documents still has one separator.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `length` tokens from `start` on.
+    ///
+    /// # Panics
+    /// If they reach beyond the end.
+    pub fn slice(&self, start: usize, length: usize) -> &[u32] {
+        &self.tokens()[start..start + length]
+    }
+
+    /// SHA-256 of the tokens, in hexadecimal: what a trial's result depends on.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The token between documents.
+    pub fn separator_id(&self) -> u32 {
+        self.separator_id
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether ids mean the same in both, as far as the headers tell.
+    pub(crate) fn same_tokenizer(&self, other: &Self) -> bool {
+        (self.separator_id, self.vocab_size) == (other.separator_id, other.vocab_size)
+    }
+
+    fn tokens(&self) -> &[u32] {
+        // The map starts at a page and the header is 64 bytes, so tokens are aligned.
+        bytemuck::cast_slice(&self.map[HEADER_BYTES..])
+    }
+}
+
+#[expect(unsafe_code, reason = "mapping a file has no safe form; see the comment inside")]
+fn map_file(path: &Path) -> Result<Mmap, DataError> {
+    let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
+    // SAFETY: a mapped file must not change while it is mapped. Entries of the cache appear whole
+    // by a rename and are never written again; deleting one leaves the mapping intact.
+    unsafe { Mmap::map(&file) }.map_err(|e| DataError::io("map", path, e))
+}
+
+/// Writes a token file, `batch_bytes` of text at a time; `done` hears of those that are through.
+fn write_file(
+    path: &Path,
+    mut documents: impl Iterator<Item = Result<Document, DataError>>,
+    tokenizer: &Tokenizer,
+    batch_bytes: usize,
+    done: impl Fn(u64),
+) -> Result<(), DataError> {
+    let io = |e| DataError::io("write", path, e);
+    let mut writer = BufWriter::new(File::create(path).map_err(io)?);
+    writer.write_all(&[0; HEADER_BYTES]).map_err(io)?;
+    let mut hasher = Sha256::new();
+    let mut written = 0;
+    let mut append = |tokens: &[u32]| {
+        written += tokens.len() as u64;
+        let bytes = bytemuck::cast_slice(tokens);
+        hasher.update(bytes);
+        writer.write_all(bytes).map_err(io)
+    };
+    append(&[tokenizer.separator_id()])?;
+    loop {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while bytes < batch_bytes {
+            let Some(document) = documents.next().transpose()? else { break };
+            bytes += document.text.len();
+            batch.push(document.text);
+        }
+        if batch.is_empty() {
+            break;
+        }
+        let encoded: Vec<_> =
+            batch.par_iter().map(|text| tokenizer.encode(text)).collect::<Result<_, _>>()?;
+        for tokens in encoded {
+            append(&tokens)?;
+            append(&[tokenizer.separator_id()])?;
+        }
+        done(bytes as u64);
+    }
+    // Count and checksum are known only now.
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&SHARD_VERSION.to_le_bytes());
+    header.extend_from_slice(&tokenizer.separator_id().to_le_bytes());
+    header.extend_from_slice(&(tokenizer.vocab_size() as u64).to_le_bytes());
+    header.extend_from_slice(&written.to_le_bytes());
+    header.extend_from_slice(&hasher.finalize());
+    writer
+        .rewind()
+        .and_then(|()| writer.write_all(&header))
+        .and_then(|()| writer.flush())
+        .and_then(|()| writer.get_ref().sync_all())
+        .map_err(io)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::CleanCorpusWriter;
+    use crate::synthetic::{SyntheticLanguage, generate};
+    use crate::tokenizer::tests::tokenizer;
+
+    /// A shard that holds the given ids and nothing else, for the tests of the mix.
+    pub(crate) fn shard_of(tokens: std::ops::Range<u32>) -> TokenShards {
+        let tokens: Vec<u32> = tokens.collect();
+        let payload: &[u8] = bytemuck::cast_slice(&tokens);
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&SHARD_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&0_u32.to_le_bytes());
+        bytes.extend_from_slice(&10_000_u64.to_le_bytes());
+        bytes.extend_from_slice(&(tokens.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&Sha256::digest(payload));
+        bytes.extend_from_slice(payload);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        // The mapping outlives the file's name.
+        TokenShards::open(file.path()).unwrap()
+    }
+
+    /// A corpus of one split.
+    pub(crate) fn corpus(folder: &Path, split: Split, documents: &[Document]) -> CleanCorpus {
+        let mut writer = CleanCorpusWriter::create(folder).unwrap();
+        for document in documents {
+            writer.push(split, document).unwrap();
+        }
+        writer.finish(None, String::new()).unwrap();
+        CleanCorpus::open(folder, "test/a".to_owned().try_into().unwrap()).unwrap()
+    }
+
+    fn expected(documents: &[Document], tokenizer: &Tokenizer) -> Vec<u32> {
+        let mut all = vec![tokenizer.separator_id()];
+        for document in documents {
+            all.extend(tokenizer.encode(&document.text).unwrap());
+            all.push(tokenizer.separator_id());
+        }
+        all
+    }
+
+    #[test]
+    fn the_stream_has_every_document_between_separators_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tokenizer, documents) = (tokenizer(300), generate(SyntheticLanguage::A, 40, 3));
+        let corpus = corpus(folder.path(), Split::Train, &documents);
+        let cache = Cache::at(folder.path().join("cache"));
+        let build = |split| {
+            TokenShards::build(&corpus, split, &tokenizer, &cache, &MultiProgress::new()).unwrap()
+        };
+        let shards = build(Split::Train);
+        let expected = expected(&documents, &tokenizer);
+        assert_eq!(shards.len(), expected.len());
+        assert_eq!(shards.slice(0, shards.len()), expected);
+        assert_eq!(shards.slice(5, 7), &expected[5..12]);
+        assert_eq!(build(Split::Train).path(), shards.path());
+        let empty = build(Split::Test);
+        assert_eq!(empty.slice(0, empty.len()), [tokenizer.separator_id()]);
+        assert_ne!(empty.path(), shards.path());
+    }
+
+    #[test]
+    fn a_text_of_many_batches_is_written_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = tokenizer(300);
+        let documents = generate(SyntheticLanguage::B, 30, 4);
+        let path = folder.path().join("t");
+        let batches = std::cell::RefCell::new(Vec::new());
+        let done = |n| batches.borrow_mut().push(n);
+        // Some documents are smaller than a batch, some larger.
+        write_file(&path, documents.iter().cloned().map(Ok), &tokenizer, 1000, done).unwrap();
+        let shards = TokenShards::open(&path).unwrap();
+        assert!(shards.slice(0, shards.len()) == expected(&documents, &tokenizer));
+        let batches = batches.into_inner();
+        assert!(batches.len() > 5 && batches.len() < 30, "{batches:?}");
+        let bytes: u64 = documents.iter().map(|d| d.text.len() as u64).sum();
+        assert_eq!(batches.iter().sum::<u64>(), bytes);
+    }
+
+    #[test]
+    fn every_kind_of_damage_is_found_and_the_file_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.bin");
+        let documents = generate(SyntheticLanguage::A, 5, 3);
+        write_file(&path, documents.into_iter().map(Ok), &tokenizer(300), 1000, |_| ()).unwrap();
+        let good = std::fs::read(&path).unwrap();
+        let message = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            TokenShards::open(&path).unwrap_err().to_string()
+        };
+        let flipped = |at: usize| {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        for (bytes, what) in [
+            (flipped(0), "not a token file"),
+            (vec![1; 10], "not a token file"),
+            (flipped(8), "version"),
+            (flipped(24), "tokens"),
+            (flipped(40), "checksum"),
+            (flipped(good.len() - 1), "checksum"),
+            (good[..good.len() - 4].to_vec(), "tokens"),
+            ([&good[..], &[0]].concat(), "tokens"),
+        ] {
+            let message = message(&bytes);
+            assert!(message.contains(what), "{message}");
+            assert!(message.contains("tokens.bin") && message.contains("delete"), "{message}");
+        }
+        std::fs::write(&path, &good).unwrap();
+        TokenShards::open(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(TokenShards::open(&path).unwrap_err().to_string().contains("tokens.bin"));
+    }
+
+    #[test]
+    fn an_unreadable_document_leaves_no_entry_in_the_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let documents = generate(SyntheticLanguage::A, 3, 3);
+        let corpus = corpus(folder.path(), Split::Train, &documents);
+        std::fs::write(folder.path().join("train.jsonl"), "{\"id\"").unwrap();
+        let cache = Cache::at(folder.path().join("cache"));
+        let bars = MultiProgress::new();
+        let built = TokenShards::build(&corpus, Split::Train, &tokenizer(300), &cache, &bars);
+        assert!(built.unwrap_err().to_string().contains("train.jsonl"));
+        assert_eq!(std::fs::read_dir(cache.root().join("tokens")).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,348 @@
+//! Text to token ids and back: a byte-level BPE trained here, or a `tokenizer.json` from elsewhere.
+//!
+//! Training is the `tokenizers` crate's: GPT-2's split into words, all 256 bytes in the vocabulary,
+//! no prefix space, so that any text has tokens and comes back unchanged. Token 0 is the document
+//! separator `<|endoftext|>`; it is also what stands before the first token of a document, there is
+//! no other special token. Text that happens to hold `<|endoftext|>` is encoded as its characters.
+//!
+//! Not here: where separators go (`shards`), and anything about chat templates or added tokens.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use indicatif::MultiProgress;
+use neutral_store::{Cache, Fingerprint, sha256_bytes};
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer as HuggingFace};
+
+use crate::progress::bytes_bar;
+use crate::{CleanCorpus, DataError, Document, Split};
+
+/// Raised when the same text and options would give another tokenizer or other tokens.
+const TOKENIZER_VERSION: u32 = 1;
+
+/// The separator of tokenizers that are trained here.
+const SEPARATOR: &str = "<|endoftext|>";
+
+/// Names that families of models give to the token between documents, most telling first.
+const SEPARATORS: [&str; 5] = [SEPARATOR, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>"];
+
+/// A pair of tokens must be seen so often to become one: once is an accident, not a rule.
+const MIN_FREQUENCY: u64 = 2;
+
+/// The trainer counts pairs in 32 bits; no pair can be more frequent than there are bytes.
+const MAX_TRAINING_BYTES: u64 = i32::MAX as u64;
+
+/// A tokenizer that knows its document separator.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: HuggingFace,
+    fingerprint: Fingerprint,
+    separator_id: u32,
+    vocab_size: usize,
+}
+
+impl Tokenizer {
+    /// Learns a byte-level BPE of exactly `vocab_size` tokens from training splits, once: the
+    /// result is kept in the cache. The same text gives the same file, byte for byte.
+    ///
+    /// # Errors
+    /// If `vocab_size` is below 257 (the bytes and the separator), if the text is too small for so
+    /// many tokens or larger than 2 GiB, or if a file cannot be read or written.
+    pub fn train(
+        corpora: &[CleanCorpus],
+        vocab_size: usize,
+        cache: &Cache,
+        progress: &MultiProgress,
+    ) -> Result<Self, DataError> {
+        let text: Vec<_> =
+            corpora.iter().map(|c| (c.sha256(), Split::ALL.map(|s| c.bytes(s)))).collect();
+        let key = Fingerprint::of(&(text, vocab_size, TOKENIZER_VERSION));
+        let folder = cache.get_or_make("tokenizers", &key, |folder| {
+            let total = corpora.iter().map(|c| c.bytes(Split::Train)).sum();
+            let names: Vec<_> = corpora.iter().map(|c| c.reference().to_string()).collect();
+            let names = names.join(", ");
+            if total > MAX_TRAINING_BYTES {
+                return Err(DataError::invalid(
+                    "the text for the tokenizer",
+                    format!("{total} bytes ({names})"),
+                    format!("at most {MAX_TRAINING_BYTES} can be counted; name fewer corpora"),
+                ));
+            }
+            let bar = bytes_bar(progress, total, "tokenizer");
+            let files: Vec<_> =
+                corpora.iter().map(|c| c.documents(Split::Train)).collect::<Result<_, _>>()?;
+            let documents = files.into_iter().flatten().inspect(|document| {
+                bar.inc(document.as_ref().map_or(0, |d| d.text.len() as u64));
+            });
+            let json = train_on(documents, vocab_size, &names)?;
+            bar.finish_and_clear();
+            let path = folder.join("tokenizer.json");
+            neutral_store::write_atomic(&path, |w| std::io::Write::write_all(w, json.as_bytes()))?;
+            Ok::<_, DataError>(())
+        })?;
+        Self::load(&folder.join("tokenizer.json"))
+    }
+
+    /// Reads a Hugging Face `tokenizer.json`. Its truncation and padding are ignored, and so is its
+    /// template of special tokens: documents are whole, and separators are put by [`crate::TokenShards`].
+    ///
+    /// # Errors
+    /// If the file is no tokenizer, or has no token that could separate documents.
+    pub fn load(path: &Path) -> Result<Self, DataError> {
+        let bytes = std::fs::read(path).map_err(|e| DataError::io("read", path, e))?;
+        let fail =
+            |message: String| DataError::Tokenizer { what: path.display().to_string(), message };
+        let mut inner = HuggingFace::from_bytes(&bytes)
+            .map_err(|e| fail(format!("is not a tokenizer.json: {e}")))?;
+        inner.with_truncation(None).map_err(|e| fail(e.to_string()))?;
+        inner.with_padding(None);
+        inner.set_encode_special_tokens(true);
+        let separator = SEPARATORS.iter().find_map(|name| inner.token_to_id(name));
+        let separator_id = separator.ok_or_else(|| {
+            fail(format!("has no token to separate documents; one of {SEPARATORS:?} is needed"))
+        })?;
+        // Ids may have holes, and embeddings must cover the largest.
+        let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
+        let fingerprint = Fingerprint::of(&(sha256_bytes(&bytes), TOKENIZER_VERSION));
+        Ok(Self { inner, fingerprint, separator_id, vocab_size: largest as usize + 1 })
+    }
+
+    /// Rows that an embedding needs: the largest id plus one.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// Of the file's content: equal fingerprints give equal tokens.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// The token between documents, before the first and after the last: BOS and EOS in one.
+    pub fn separator_id(&self) -> u32 {
+        self.separator_id
+    }
+
+    /// The tokens of a text, without any special token. Safe to call from many threads.
+    ///
+    /// # Errors
+    /// If a loaded tokenizer has no token for a part of the text, or takes a part of it for the
+    /// separator; neither happens with one that was trained here.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let fail = |message| DataError::Tokenizer { what: "encoding a text".to_owned(), message };
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| fail(e.to_string()))?;
+        let ids = encoding.get_ids().to_vec();
+        if ids.contains(&self.separator_id) {
+            return Err(fail("it takes a part of the text for the document separator".to_owned()));
+        }
+        Ok(ids)
+    }
+
+    /// The text of some tokens, separators written out; bytes that are no UTF-8 become `�`.
+    ///
+    /// # Errors
+    /// If the decoder of a loaded tokenizer fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, DataError> {
+        self.inner.decode(ids, false).map_err(|e| DataError::Tokenizer {
+            what: "decoding".to_owned(),
+            message: e.to_string(),
+        })
+    }
+}
+
+/// Trains on a stream of documents and returns the text of `tokenizer.json`.
+fn train_on(
+    documents: impl Iterator<Item = Result<Document, DataError>> + Send,
+    vocab_size: usize,
+    names: &str,
+) -> Result<String, DataError> {
+    let fail = |message| DataError::Tokenizer { what: format!("from {names}"), message };
+    let least = ByteLevel::alphabet().len() + 1;
+    if vocab_size < least {
+        let expected = format!("at least {least} are needed: the 256 bytes and the separator");
+        return Err(DataError::invalid("vocab_size", vocab_size, expected));
+    }
+    let mut trainer: TrainerWrapper = BpeTrainer::builder()
+        .vocab_size(vocab_size)
+        .min_frequency(MIN_FREQUENCY)
+        .show_progress(false)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .special_tokens(vec![AddedToken::from(SEPARATOR, true)])
+        .build()
+        .into();
+    let byte_level = ByteLevel::new(false, false, true);
+    let mut tokenizer = HuggingFace::new(BPE::default());
+    tokenizer.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
+    // The trainer takes texts, not results: the first error ends the texts and is kept aside.
+    let failed = Mutex::new(None);
+    let texts = documents.map_while(|document| match document {
+        Ok(document) => Some(document.text),
+        Err(error) => {
+            failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(error);
+            None
+        }
+    });
+    tokenizer.train(&mut trainer, texts).map_err(|e| fail(e.to_string()))?;
+    if let Some(error) = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        return Err(error);
+    }
+    let found = tokenizer.get_vocab_size(true);
+    if found != vocab_size {
+        return Err(fail(format!(
+            "the text is too small: it gives {found} tokens, and vocab_size is {vocab_size}; lower vocab_size or name more corpora"
+        )));
+    }
+    tokenizer.to_string(true).map_err(|e| fail(e.to_string()))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::shards::tests::corpus;
+    use crate::synthetic::{SyntheticLanguage, generate};
+
+    fn english(n: u64) -> impl Iterator<Item = Result<Document, DataError>> + Send {
+        generate(SyntheticLanguage::A, n, 1).into_iter().map(Ok)
+    }
+
+    /// A small tokenizer for the tests of this crate.
+    pub(crate) fn tokenizer(vocab_size: usize) -> Tokenizer {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, train_on(english(200), vocab_size, "a").unwrap()).unwrap();
+        Tokenizer::load(&path).unwrap()
+    }
+
+    #[test]
+    fn the_same_text_gives_the_same_file_on_any_number_of_threads() {
+        let train = || train_on(english(120), 400, "a").unwrap();
+        let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+        let one = pool(1).install(train);
+        for threads in [2, 7] {
+            assert!(one == pool(threads).install(train), "{threads} threads");
+        }
+        let reversed: Vec<_> = english(120).collect::<Vec<_>>().into_iter().rev().collect();
+        assert!(one == train_on(reversed.into_iter(), 400, "a").unwrap(), "order of documents");
+        assert!(one != train_on(english(119), 400, "a").unwrap(), "the text does matter");
+    }
+
+    #[test]
+    fn any_text_comes_back_unchanged() {
+        let tokenizer = tokenizer(400);
+        let every_char: String = (0..0x11_0000).step_by(101).filter_map(char::from_u32).collect();
+        let texts = [
+            "",
+            " ",
+            "  leading, and trailing  \n\n",
+            "tab\tnul\0 bell\u{7}\r\n",
+            "l'été à Łódź, 2 000 €; 日本語の文章。 مرحبا 👩‍👩‍👧 e\u{301}",
+            "don't we'll I'M",
+            every_char.as_str(),
+        ];
+        for text in texts {
+            let ids = tokenizer.encode(text).unwrap();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+            assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+        }
+        assert_eq!(tokenizer.vocab_size(), 400);
+    }
+
+    #[test]
+    fn training_text_takes_fewer_tokens_than_bytes() {
+        let tokenizer = tokenizer(500);
+        let text = &generate(SyntheticLanguage::A, 1, 99)[0].text;
+        assert!(tokenizer.encode(text).unwrap().len() * 2 < text.len());
+    }
+
+    #[test]
+    fn a_separator_in_the_text_is_only_text() {
+        let tokenizer = tokenizer(400);
+        let text = "a<|endoftext|> b<|endoftext|>";
+        let ids = tokenizer.encode(text).unwrap();
+        assert!(!ids.contains(&tokenizer.separator_id()));
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        assert_eq!(tokenizer.decode(&[tokenizer.separator_id()]).unwrap(), "<|endoftext|>");
+    }
+
+    #[test]
+    fn a_separator_in_the_training_text_is_only_text() {
+        let odd = || Ok(Document { id: "x".into(), text: "<|endoftext|> ".repeat(1000) });
+        let json = train_on(english(200).chain([odd()]), 400, "a").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, json).unwrap();
+        let tokenizer = Tokenizer::load(&path).unwrap();
+        let ids = tokenizer.encode("<|endoftext|>").unwrap();
+        assert!(!ids.is_empty() && !ids.contains(&tokenizer.separator_id()));
+    }
+
+    #[test]
+    fn too_little_text_is_an_error_with_both_numbers() {
+        let error = train_on(english(1), 30_000, "some/corpus").unwrap_err().to_string();
+        assert!(error.contains("some/corpus") && error.contains("30000"), "{error}");
+        let error = train_on(english(9), 256, "a").unwrap_err().to_string();
+        assert!(error.contains("256") && error.contains("257"), "{error}");
+    }
+
+    #[test]
+    fn training_reads_the_text_once_and_then_the_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let documents = generate(SyntheticLanguage::B, 100, 2);
+        let corpus = [corpus(folder.path(), Split::Train, &documents)];
+        let cache = Cache::at(folder.path().join("cache"));
+        let train = |size| Tokenizer::train(&corpus, size, &cache, &MultiProgress::new());
+        let first = train(300).unwrap();
+        assert_eq!(first.vocab_size(), 300);
+        std::fs::remove_file(folder.path().join("train.jsonl")).unwrap();
+        assert_eq!(train(300).unwrap().fingerprint(), first.fingerprint());
+        assert!(train(301).is_err(), "another size is another tokenizer");
+    }
+
+    #[test]
+    fn an_unreadable_document_stops_the_training() {
+        let bad = || Err(DataError::invalid("line 7", "broken", "delete it"));
+        let error = train_on(english(200).chain([bad()]), 300, "a").unwrap_err().to_string();
+        assert!(error.contains("line 7"), "{error}");
+    }
+
+    #[test]
+    fn a_loaded_file_may_have_another_separator_but_not_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let json = train_on(english(200), 300, "a").unwrap();
+        std::fs::write(&path, &json).unwrap();
+        let original = Tokenizer::load(&path).unwrap();
+        std::fs::write(&path, json.replace(SEPARATOR, "</s>")).unwrap();
+        let loaded = Tokenizer::load(&path).unwrap();
+        assert_eq!(loaded.decode(&[loaded.separator_id()]).unwrap(), "</s>");
+        assert_ne!(loaded.fingerprint(), original.fingerprint());
+        std::fs::write(&path, json.replace(SEPARATOR, "[SEP]")).unwrap();
+        let error = Tokenizer::load(&path).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json") && error.contains("separate"), "{error}");
+        std::fs::write(&path, "{}").unwrap();
+        assert!(Tokenizer::load(&path).unwrap_err().to_string().contains("tokenizer.json"));
+    }
+
+    #[test]
+    fn truncation_padding_and_templates_of_a_loaded_file_are_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let plain = tokenizer(300);
+        let mut json: serde_json::Value =
+            serde_json::from_str(&train_on(english(200), 300, "a").unwrap()).unwrap();
+        json["truncation"] = serde_json::json!({
+            "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0
+        });
+        json["padding"] = serde_json::json!({
+            "strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": SEPARATOR
+        });
+        std::fs::write(&path, json.to_string()).unwrap();
+        let loaded = Tokenizer::load(&path).unwrap();
+        for text in ["a longer text than four tokens", "b"] {
+            assert_eq!(loaded.encode(text).unwrap(), plain.encode(text).unwrap());
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What may be added to a model: branches beside sub-layers, deltas on linear layers.
+//!
+//! The paper's section on architecture: `FFN'(x) = FFN(x) + g(x) · A(x)`. Here are only the two
+//! points of attachment; what is attached lives in neutral-adapters.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use neutral_spec::{LinearSite, Placement};
+use neutral_torch::ParamStore;
+use tch::Tensor;
+
+/// Something parallel to a sub-layer, which reads the same normalised input.
+pub trait Branch: Send {
+    /// What is added to the sub-layer's output.
+    ///
+    /// # Shapes
+    /// `x_btd`: `[b, t, d]` in the compute kind; so is the output.
+    fn forward(&self, x_btd: &Tensor) -> BranchOutput;
+}
+
+/// What a branch adds, and the gate that let it through.
+#[derive(Debug)]
+pub struct BranchOutput {
+    /// `g(x) · A(x)`.
+    pub output_btd: Tensor,
+    /// The gate, if the branch has one.
+    pub gate: Option<Gate>,
+}
+
+/// A gate's value and what it was computed from.
+#[derive(Debug)]
+pub struct Gate {
+    /// `g`: `[b, t, 1]`, or `[b, t, d]` if there is a gate a channel.
+    pub value: Tensor,
+    /// The same before the activation.
+    pub logit: Tensor,
+}
+
+/// What one branch added in one forward pass.
+#[derive(Debug)]
+pub struct Residue {
+    /// The block, from 0.
+    pub block: usize,
+    /// What the branch is parallel to.
+    pub placement: Placement,
+    /// `g(x) · A(x)`.
+    pub output_btd: Tensor,
+    /// The gate, if the branch has one.
+    pub gate: Option<Gate>,
+}
+
+/// A change of a linear layer's output.
+pub trait LinearDelta: Send {
+    /// The new output, from the layer's input, its weight in the compute kind, and `y = x Wᵀ`.
+    ///
+    /// # Shapes
+    /// `x`: `[b, t, in]`, `weight`: `[out, in]`, `y` and the result: `[b, t, out]`.
+    fn apply(&self, x: &Tensor, weight: &Tensor, y: Tensor) -> Tensor;
+}
+
+/// Everything that is added to a model, with its weights.
+///
+/// Branches and deltas hold shallow clones of tensors in the store: see [`ParamStore`].
+pub struct Extension {
+    params: ParamStore,
+    blocks: BTreeMap<usize, BlockExtension>,
+}
+
+/// What is added to one block.
+#[derive(Default)]
+pub(crate) struct BlockExtension {
+    attention: Option<Box<dyn Branch>>,
+    ffn: Option<Box<dyn Branch>>,
+    deltas: BTreeMap<LinearSite, Box<dyn LinearDelta>>,
+}
+
+impl Extension {
+    /// Nothing at all: the pristine base.
+    pub fn none() -> Self {
+        Self::new(ParamStore::new(tch::Device::Cpu))
+    }
+
+    /// An extension with these weights, and nothing attached yet.
+    pub fn new(params: ParamStore) -> Self {
+        Self { params, blocks: BTreeMap::new() }
+    }
+
+    /// Puts a branch beside a sub-layer of a block.
+    ///
+    /// # Panics
+    /// If there is one already: a second one would silently replace it.
+    pub fn add_branch(&mut self, block: usize, placement: Placement, branch: Box<dyn Branch>) {
+        let extension = self.blocks.entry(block).or_default();
+        let place = match placement {
+            Placement::Ffn => &mut extension.ffn,
+            Placement::Attention => &mut extension.attention,
+        };
+        assert!(place.is_none(), "block {block} has a branch beside {placement:?} already");
+        *place = Some(branch);
+    }
+
+    /// Puts a delta on a linear layer of a block.
+    ///
+    /// # Panics
+    /// If there is one already.
+    pub fn add_delta(&mut self, block: usize, site: LinearSite, delta: Box<dyn LinearDelta>) {
+        let deltas = &mut self.blocks.entry(block).or_default().deltas;
+        let earlier = deltas.insert(site, delta);
+        assert!(earlier.is_none(), "block {block} has a delta on {} already", site.name());
+    }
+
+    /// The extension's weights.
+    pub fn params(&self) -> &ParamStore {
+        &self.params
+    }
+
+    /// The extension's weights, to train or load them in place.
+    pub fn params_mut(&mut self) -> &mut ParamStore {
+        &mut self.params
+    }
+
+    /// Nothing is attached.
+    pub fn is_none(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// One line about it: `4 branches, 28 deltas, 123456 weights`.
+    pub fn describe(&self) -> String {
+        if self.is_none() {
+            return "nothing".to_owned();
+        }
+        let count = |of: fn(&BlockExtension) -> usize| self.blocks.values().map(of).sum::<usize>();
+        let branches = count(|b| usize::from(b.ffn.is_some()) + usize::from(b.attention.is_some()));
+        let deltas = count(|b| b.deltas.len());
+        let weights = self.params.parameter_count();
+        format!("{branches} branches, {deltas} deltas, {weights} weights")
+    }
+
+    /// Blocks that the model must have at least: one more than the last block that is extended.
+    pub(crate) fn depth(&self) -> usize {
+        self.blocks.last_key_value().map_or(0, |(block, _)| block + 1)
+    }
+
+    pub(crate) fn block(&self, block: usize) -> Option<&BlockExtension> {
+        self.blocks.get(&block)
+    }
+}
+
+impl fmt::Debug for Extension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Extension({})", self.describe())
+    }
+}
+
+impl BlockExtension {
+    pub(crate) fn branch(&self, placement: Placement) -> Option<&dyn Branch> {
+        match placement {
+            Placement::Ffn => self.ffn.as_deref(),
+            Placement::Attention => self.attention.as_deref(),
+        }
+    }
+
+    pub(crate) fn delta(&self, site: LinearSite) -> Option<&dyn LinearDelta> {
+        self.deltas.get(&site).map(AsRef::as_ref)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transformer::tests::{tiny_model, tokens};
+    use crate::{Attention, Input, Transformer};
+    use tch::{Device, Kind};
+
+    /// Adds a number everywhere, and says what it read.
+    struct Constant(f64);
+    impl Branch for Constant {
+        fn forward(&self, x_btd: &Tensor) -> BranchOutput {
+            let value = x_btd.mean_dim(-1, true, Kind::Float);
+            let gate = Gate { logit: value.shallow_clone(), value };
+            BranchOutput { output_btd: x_btd.zeros_like() + self.0, gate: Some(gate) }
+        }
+    }
+
+    struct Scale(f64);
+    impl LinearDelta for Scale {
+        fn apply(&self, x: &Tensor, weight: &Tensor, y: Tensor) -> Tensor {
+            assert!(x.linear(weight, None::<Tensor>).equal(&y));
+            y * self.0
+        }
+    }
+
+    fn run(model: &Transformer, extension: &Extension) -> crate::Output {
+        let input = Input { tokens_bt: tokens(&[0, 5, 6, 7]), attention: Attention::Causal };
+        model.forward(&input, extension)
+    }
+
+    fn with(attach: impl FnOnce(&mut Extension)) -> Extension {
+        let mut extension = Extension::new(ParamStore::new(Device::Cpu));
+        attach(&mut extension);
+        extension
+    }
+
+    #[test]
+    fn what_adds_zero_is_the_base_bit_for_bit() {
+        let model = tiny_model(1);
+        let base = run(&model, &Extension::none());
+        assert!(Extension::none().is_none());
+        assert!(base.residues.is_empty());
+        let neutral = with(|e| {
+            for block in 0..2 {
+                e.add_branch(block, Placement::Ffn, Box::new(Constant(0.0)));
+                e.add_branch(block, Placement::Attention, Box::new(Constant(0.0)));
+                for site in LinearSite::ALL {
+                    e.add_delta(block, site, Box::new(Scale(1.0)));
+                }
+            }
+        });
+        assert!(!neutral.is_none());
+        assert_eq!(neutral.describe(), "4 branches, 14 deltas, 0 weights");
+        let output = run(&model, &neutral);
+        assert!(output.hidden_btd.equal(&base.hidden_btd));
+        let order: Vec<_> = output.residues.iter().map(|r| (r.block, r.placement)).collect();
+        let (attention, ffn) = (Placement::Attention, Placement::Ffn);
+        assert_eq!(order, [(0, attention), (0, ffn), (1, attention), (1, ffn)]);
+    }
+
+    #[test]
+    fn every_point_of_attachment_has_an_effect() {
+        let model = tiny_model(1);
+        let base = run(&model, &Extension::none()).hidden_btd;
+        let differs = |extension: Extension| {
+            !run(&model, &extension).hidden_btd.allclose(&base, 1e-4, 1e-4, false)
+        };
+        for block in 0..2 {
+            for placement in [Placement::Ffn, Placement::Attention] {
+                let branch = Box::new(Constant(0.5));
+                assert!(differs(with(|e| e.add_branch(block, placement, branch))), "{placement:?}");
+            }
+            for site in LinearSite::ALL {
+                let delta = Box::new(Scale(2.0));
+                assert!(differs(with(|e| e.add_delta(block, site, delta))), "{site:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_branch_reads_the_normalised_input_of_its_sub_layer() {
+        let model = tiny_model(1);
+        let extension = with(|e| e.add_branch(0, Placement::Attention, Box::new(Constant(0.0))));
+        let output = run(&model, &extension);
+        let embeddings = model.params().get("model.embed_tokens.weight").unwrap();
+        let x = Tensor::embedding(embeddings, &tokens(&[0, 5, 6, 7]), -1, false, false);
+        let norm = model.params().get("model.layers.0.input_layernorm.weight").unwrap();
+        let expected = crate::norm::rms_norm(&x, norm, 1e-5).mean_dim(-1, true, Kind::Float);
+        let gate = output.residues[0].gate.as_ref().unwrap();
+        assert!(gate.value.equal(&expected));
+    }
+
+    #[test]
+    #[should_panic(expected = "block 0 has a branch beside Ffn already")]
+    fn a_second_branch_at_one_place_is_refused() {
+        with(|e| {
+            e.add_branch(0, Placement::Ffn, Box::new(Constant(0.0)));
+            e.add_branch(0, Placement::Ffn, Box::new(Constant(1.0)));
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "the extension has 3 blocks, the model 2")]
+    fn a_branch_beyond_the_last_block_is_not_ignored() {
+        let extension = with(|e| e.add_branch(2, Placement::Ffn, Box::new(Constant(0.0))));
+        run(&tiny_model(1), &extension);
+    }
+}

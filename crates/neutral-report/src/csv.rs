@@ -1,0 +1,130 @@
+//! `results.csv`: one row a trial, one column a number, for spreadsheets and data frames.
+//!
+//! Fields are quoted as RFC 4180 has it; numbers are written in full. Lines end in a plain newline.
+
+use std::fmt::Write;
+
+use crate::format::value;
+use crate::results::{ByCorpus, Metrics, Results, TrialResult};
+use crate::series::varied_paths;
+
+type Field = fn(&Metrics) -> f64;
+type Get<'a> = Box<dyn Fn(&TrialResult) -> Option<String> + 'a>;
+
+/// All trials in the order of the plan, unfinished ones too: their numbers are empty.
+pub fn csv(results: &Results) -> String {
+    let columns = columns(results);
+    let mut out = columns.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(",");
+    out.push('\n');
+    for trial in &results.trials {
+        let row: Vec<_> =
+            columns.iter().map(|(_, get)| quoted(&get(trial).unwrap_or_default())).collect();
+        let _ = writeln!(out, "{}", row.join(","));
+    }
+    out
+}
+
+fn columns(results: &Results) -> Vec<(String, Get<'_>)> {
+    let mut all: Vec<(String, Get<'_>)> = Vec::new();
+    let mut plain = |name: &str, get: fn(&TrialResult) -> Option<String>| {
+        all.push((name.to_owned(), Box::new(get)));
+    };
+    plain("id", |t| Some(t.id.clone()));
+    plain("method", |t| Some(t.method.clone()));
+    plain("label", |t| Some(t.label.clone()));
+    plain("seed", |t| Some(t.seed.to_string()));
+    plain("status", |t| Some(t.status.name().to_owned()));
+    plain("error", |t| t.error.clone());
+    plain("base_parameters", |t| Some(t.parameters.base.to_string()));
+    plain("extension_parameters", |t| Some(t.parameters.extension.to_string()));
+    plain("trainable_parameters", |t| Some(t.parameters.trainable.to_string()));
+    for path in varied_paths(results) {
+        let get = move |t: &TrialResult| {
+            t.varied().into_iter().find(|(p, _)| *p == path).map(|(_, v)| value(v))
+        };
+        all.push((path.to_owned(), Box::new(get)));
+    }
+    for corpus in results.base.metrics.original.keys() {
+        let get = |t: &TrialResult| t.forgetting.as_ref()?.get(corpus).map(f64::to_string);
+        all.push((format!("forgetting:{corpus}"), Box::new(get)));
+    }
+    for corpus in results.base.metrics.new.keys() {
+        let get = |t: &TrialResult| t.learning.as_ref()?.get(corpus).map(f64::to_string);
+        all.push((format!("learning:{corpus}"), Box::new(get)));
+    }
+    let base = &results.base.metrics;
+    push_metrics(&mut all, "original", &base.original, |t| Some(&t.metrics.as_ref()?.original));
+    push_metrics(&mut all, "new", &base.new, |t| Some(&t.metrics.as_ref()?.new));
+    let mut plain = |name: &str, get: fn(&TrialResult) -> Option<String>| {
+        all.push((name.to_owned(), Box::new(get)));
+    };
+    plain("gate_zero_fraction:original", |t| {
+        Some(t.neutrality.as_ref()?.original.gate_zero_fraction.to_string())
+    });
+    plain("gate_zero_fraction:new", |t| {
+        Some(t.neutrality.as_ref()?.new.gate_zero_fraction.to_string())
+    });
+    plain("residue_l1:original", |t| Some(t.neutrality.as_ref()?.original.residue_l1.to_string()));
+    plain("residue_l1:new", |t| Some(t.neutrality.as_ref()?.new.residue_l1.to_string()));
+    plain("tokens", |t| t.tokens.map(|n| n.to_string()));
+    plain("tokens_per_second", |t| t.tokens_per_second.map(|n| n.to_string()));
+    plain("peak_rss_bytes", |t| t.peak_rss_bytes.map(|n| n.to_string()));
+    plain("elapsed_seconds", |t| t.elapsed_seconds.map(|n| n.to_string()));
+    all
+}
+
+fn push_metrics<'a>(
+    all: &mut Vec<(String, Get<'a>)>,
+    domain: &str,
+    corpora: &'a ByCorpus<Metrics>,
+    of: fn(&TrialResult) -> Option<&ByCorpus<Metrics>>,
+) {
+    const FIELDS: [(&str, Field); 3] = [
+        ("bits_per_byte", |m| m.bits_per_byte),
+        ("nats_per_token", |m| m.nats_per_token),
+        ("perplexity", |m| m.perplexity),
+    ];
+    for corpus in corpora.keys() {
+        for (name, field) in FIELDS {
+            let get = move |t: &TrialResult| of(t)?.get(corpus).map(|m| field(m).to_string());
+            all.push((format!("{name}:{domain}:{corpus}"), Box::new(get)));
+        }
+    }
+}
+
+/// A field, in quotes if it must be.
+fn quoted(field: &str) -> String {
+    if field.contains(['"', ',', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn quick_looks_like_this() {
+        insta::assert_snapshot!(csv(&sample::quick()));
+    }
+
+    #[test]
+    fn a_field_that_would_break_the_line_is_quoted() {
+        let mut results = sample::sweep();
+        results.trials[0].label = "ELU, \"soft\"\ngate".to_owned();
+        assert!(csv(&results).contains("\"ELU, \"\"soft\"\"\ngate\""));
+    }
+
+    #[test]
+    fn every_row_has_every_column() {
+        let text = csv(&sample::sweep());
+        // Outside of quotes, that is in every other piece between them.
+        let commas =
+            |l: &str| l.split('"').step_by(2).map(|p| p.matches(',').count()).sum::<usize>();
+        let columns: Vec<_> = text.lines().map(commas).collect();
+        assert!(columns.iter().all(|n| *n == columns[0]), "{columns:?}");
+    }
+}

@@ -1,0 +1,31 @@
+//! What can go wrong with results.
+
+use std::path::PathBuf;
+
+use neutral_store::StoreError;
+
+/// Results that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A file could not be written or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A number that JSON cannot hold, and that no finished trial should have.
+    #[error("trial {trial}: {field} is {value}, which is no result; record the trial as diverged")]
+    NotFinite {
+        /// The trial's id, or `base`.
+        trial: String,
+        /// Where it stands, as a path within the trial.
+        field: String,
+        /// The number.
+        value: f64,
+    },
+    /// The file was written by another version of neutral.
+    #[error("{}: schema is {found}, this version reads {}", path.display(), crate::SCHEMA)]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The number it holds.
+        found: u32,
+    },
+}

@@ -1,0 +1,87 @@
+//! Numbers and names as people read them.
+
+/// `614,400`.
+pub(crate) fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A fixed number of decimals, without the minus of a zero.
+pub(crate) fn decimals(value: f64, places: usize) -> String {
+    let text = format!("{value:.places$}");
+    match text.strip_prefix('-') {
+        Some(rest) if rest.chars().all(|c| c == '0' || c == '.') => rest.to_owned(),
+        _ => text,
+    }
+}
+
+/// A method's kind as the paper writes it: `LoRA` for `lora`.
+pub(crate) fn method_name(kind: &str) -> String {
+    match kind {
+        "finetune" => "fine-tuning".to_owned(),
+        "lora" => "LoRA".to_owned(),
+        "adapter" => "vanilla adapter".to_owned(),
+        other => other.replace('_', " "),
+    }
+}
+
+/// At most so many characters, the last an ellipsis if some had to go.
+pub(crate) fn shorten(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let mut out: String = text.chars().take(most.saturating_sub(1)).collect();
+    out.push('…');
+    out
+}
+
+/// A value of the spec as text: strings without their quotes.
+pub(crate) fn value(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Mean and sample deviation (n − 1); the deviation of one value is unknown.
+pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        let text: Vec<_> = [0, 999, 1000, 1_234_567].map(thousands).into();
+        assert_eq!(text, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_zero_has_no_sign() {
+        assert_eq!(decimals(-0.00004, 3), "0.000");
+        assert_eq!(decimals(-0.0006, 3), "-0.001");
+    }
+
+    #[test]
+    fn deviation_is_the_samples() {
+        let (mean, deviation) = mean_and_deviation(&[1.0, 3.0]);
+        assert!((mean - 2.0).abs() < 1e-12);
+        assert!((deviation.unwrap() - 2f64.sqrt()).abs() < 1e-12);
+        assert_eq!(mean_and_deviation(&[1.0]).1, None);
+    }
+
+    #[test]
+    fn long_names_end_in_an_ellipsis() {
+        assert_eq!(shorten("abcdef", 4), "abc…");
+        assert_eq!(shorten("abcd", 4), "abcd");
+    }
+}

@@ -1,0 +1,140 @@
+//! `report.md`: the answer in one page.
+
+use std::fmt::Write;
+
+use crate::columns::{Cell, Grid, grid};
+use crate::results::Results;
+
+/// The question, the plot, the table, what its columns mean, and how to make it all again.
+pub fn markdown(results: &Results) -> String {
+    let grid = grid(results);
+    let mut out =
+        format!("# {}\n\n{}\n\n", escaped(&results.experiment), escaped(&results.question));
+    push_table(&mut out, &grid);
+    out.push_str("\nThe best of each column is bold.\n\n");
+    let failures: Vec<_> = results.trials.iter().filter(|t| t.error.is_some()).collect();
+    if !failures.is_empty() {
+        out.push_str("## Trials that did not finish\n\n");
+        for trial in failures {
+            let error = escaped(trial.error.as_deref().unwrap_or_default());
+            let _ = writeln!(out, "- {}, {}: {error}", escaped(&trial.id), trial.status.name());
+        }
+        out.push('\n');
+    }
+    out.push_str("![Learning against forgetting](tradeoff.svg)\n\n## Columns\n\n");
+    for line in meanings(&grid) {
+        let _ = writeln!(out, "- {line}");
+    }
+    push_origin(&mut out, results);
+    out
+}
+
+fn push_table(out: &mut String, grid: &Grid) {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let heads = grid.columns.iter().map(|c| escaped(format!("{} {}", c.title, c.of).trim()));
+    out.push_str(&line(heads.collect()));
+    let rule = grid.columns.iter().map(|c| if c.number { "---:" } else { "---" }.to_owned());
+    out.push_str(&line(rule.collect()));
+    let text = |c: &Cell| {
+        let text = escaped(&c.text);
+        if c.best { format!("**{text}**") } else { text }
+    };
+    for row in &grid.rows {
+        out.push_str(&line(row.cells.iter().map(text).collect()));
+    }
+}
+
+/// A line for each kind of column that the table has.
+fn meanings(grid: &Grid) -> Vec<&'static str> {
+    const ALL: [(&str, &str); 8] = [
+        (
+            "seed",
+            "**seed**: of the extension's start and of the data's order; a mean of several comes with their sample deviation.",
+        ),
+        ("status", "**status**: how the trial ended, if it did not finish."),
+        (
+            "weights",
+            "**weights**: those that the method adds to the base, and their share of the base's (%); fine-tuning adds none and trains all of the base's.",
+        ),
+        (
+            "forgetting",
+            "**forgetting**: bits/byte on held-out text of the original domain after training, minus the pristine base's; less is better, 0 is none. In the base's row: its bits/byte.",
+        ),
+        (
+            "learning",
+            "**learning**: the pristine base's bits/byte on held-out text of the new domain, minus those after training; more is better. In the base's row: its bits/byte.",
+        ),
+        (
+            "gates zero",
+            "**gates zero**: share (%) of tokens at which a block's gate is exactly zero, mean over blocks, on text of the original and of the new domain.",
+        ),
+        ("tokens/s", "**tokens/s**: training speed."),
+        ("minutes", "**minutes**: training time; evaluation not included."),
+    ];
+    ALL.iter()
+        .filter(|(title, _)| grid.columns.iter().any(|c| c.title == *title))
+        .map(|(_, line)| *line)
+        .collect()
+}
+
+fn push_origin(out: &mut String, results: &Results) {
+    let environment = &results.environment;
+    let code = environment.git.as_deref().unwrap_or("unknown (not run in a checkout)");
+    let _ = write!(
+        out,
+        "\n## Origin\n\n\
+         - plan: `{}` (fingerprint of everything in the experiment file that determines results)\n\
+         - code: `{}`\n\
+         - libtorch {} on {}, {} threads, {}\n\
+         - processor: {}\n\n\
+         Every number stands in `results.json`, one row a trial in `results.csv`. To make them again, \
+         check out the code above and run the experiment file whose plan has this fingerprint; for \
+         one that ships with neutral:\n\n    scripts/neutral run experiments/{}.yaml\n",
+        results.plan_fingerprint,
+        escaped(code),
+        environment.libtorch,
+        environment.device,
+        environment.threads,
+        environment.precision,
+        escaped(&environment.cpu),
+        results.experiment,
+    );
+}
+
+/// Text that Markdown shows as it is, on one line.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' => out.push(' '),
+            '|' | '*' | '_' | '`' | '<' | '[' | '\\' => out.extend(['\\', c]),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn quick_looks_like_this() {
+        insta::assert_snapshot!(markdown(&sample::quick()));
+    }
+
+    #[test]
+    fn a_label_cannot_break_the_table() {
+        let mut results = sample::quick();
+        results.trials[0].label = "a|b\n<i>".to_owned();
+        let text = markdown(&results);
+        assert!(text.contains(r"a\|b \<i>"), "{text}");
+    }
+
+    #[test]
+    fn failures_are_listed() {
+        let text = markdown(&sample::sweep());
+        assert!(text.contains("- elu-lr0.008-s0, diverged: the loss became NaN"), "{text}");
+    }
+}

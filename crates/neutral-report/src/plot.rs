@@ -1,0 +1,289 @@
+//! `tradeoff.svg`: learning against forgetting, the paper's Figure 1.
+//!
+//! Across: forgetting, a panel a corpus of the original domain. Up: learning on the first corpus of
+//! the new domain. The base is the origin; up and to the left is better. Points of a label that
+//! differ in one swept value are joined by a line; seeds are faint beside their mean. The picture is
+//! narrow and its letters are large, so that it can be read on a telephone; the legend stands above
+//! the panels and covers nothing.
+
+use std::fmt::Write;
+
+use crate::format::{mean_and_deviation, shorten};
+use crate::marker::Marker;
+use crate::results::{Results, TrialResult};
+use crate::scale::Scale;
+use crate::series::{Group, groups, method_rank, name};
+
+const WIDTH: f64 = 480.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 464.0;
+/// Height of a panel's frame.
+const FRAME: f64 = 250.0;
+/// Height of a panel with its texts.
+const PANEL: f64 = FRAME + 84.0;
+const LEGEND_LINE: f64 = 23.0;
+const RADIUS: f64 = 6.0;
+/// Of a letter of the legend; generous, since every system has another font.
+const LETTER: f64 = 8.6;
+
+/// All points of one label of a method.
+struct Series<'a> {
+    name: String,
+    marker: Marker,
+    groups: Vec<Group<'a>>,
+}
+
+/// The picture as SVG, without external fonts, styles or scripts.
+pub fn tradeoff_svg(results: &Results) -> String {
+    let series = series(results);
+    let (legend, legend_bottom) = legend(&series);
+    let originals: Vec<_> = results.base.metrics.original.keys().collect();
+    let new = results.base.metrics.new.keys().next();
+    let height = legend_bottom + PANEL * originals.len() as f64;
+    let mut out = format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="sans-serif" font-size="15" fill="#1a1a1a">
+<title>{}: learning against forgetting</title>
+<rect width="{WIDTH}" height="{height}" fill="#fff"/>
+<text x="12" y="25" font-size="17" font-weight="bold">Learning against forgetting</text>
+<text x="12" y="46" fill="#555">up and to the left is better</text>
+"##,
+        escaped(&results.experiment)
+    );
+    out.push_str(&legend);
+    if let Some(new) = new {
+        for (i, original) in originals.into_iter().enumerate() {
+            let top = legend_bottom + PANEL * i as f64;
+            panel(&mut out, &series, original, new, top);
+        }
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+fn series(results: &Results) -> Vec<Series<'_>> {
+    let groups = groups(results);
+    let mut others: Vec<&str> = Vec::new();
+    for group in &groups {
+        let method = group.first().method.as_str();
+        if method_rank(method) == method_rank("") && !others.contains(&method) {
+            others.push(method);
+        }
+    }
+    let mut all: Vec<Series<'_>> = Vec::new();
+    for group in groups {
+        let trial = group.first();
+        let same = |s: &&mut Series<'_>| {
+            let other = s.groups[0].first();
+            (&other.method, &other.label) == (&trial.method, &trial.label)
+        };
+        if let Some(found) = all.iter_mut().find(same) {
+            found.groups.push(group);
+            continue;
+        }
+        let variant = all.iter().filter(|s| s.groups[0].first().method == trial.method).count();
+        let marker = Marker::of(&trial.method, &others, variant);
+        all.push(Series { name: name(trial), marker, groups: vec![group] });
+    }
+    all
+}
+
+/// The legend in as many lines as it takes, and where it ends.
+fn legend(series: &[Series<'_>]) -> (String, f64) {
+    let (mut out, mut x, mut y) = (String::new(), 20.0, 72.0);
+    let mut entry = |name: &str, draw: &dyn Fn(&mut String, f64, f64)| {
+        let width = 16.0 + LETTER * name.chars().count() as f64 + 18.0;
+        if x > 20.0 && x + width > WIDTH + 10.0 {
+            (x, y) = (20.0, y + LEGEND_LINE);
+        }
+        draw(&mut out, x, y - 5.0);
+        let _ = writeln!(out, r#"<text x="{:.1}" y="{y:.1}">{}</text>"#, x + 14.0, escaped(name));
+        x += width;
+    };
+    entry("base", &cross);
+    for s in series {
+        entry(&s.name, &|out, x, y| s.marker.draw(out, x, y, RADIUS));
+    }
+    (out, y + 14.0)
+}
+
+/// Where a trial stands.
+fn point(trial: &TrialResult, original: &str, new: &str) -> Option<(f64, f64)> {
+    trial.finished()?;
+    Some((*trial.forgetting.as_ref()?.get(original)?, *trial.learning.as_ref()?.get(new)?))
+}
+
+fn panel(out: &mut String, series: &[Series<'_>], original: &str, new: &str, top: f64) {
+    let (frame_top, bottom) = (top + 28.0, top + 28.0 + FRAME);
+    let points = || {
+        let trials = series.iter().flat_map(|s| &s.groups).flat_map(|g| &g.trials);
+        trials.filter_map(|t| point(t, original, new))
+    };
+    let x = Scale::around(points().map(|p| p.0), 6, LEFT, RIGHT);
+    let y = Scale::around(points().map(|p| p.1), 6, bottom, frame_top);
+    frame(out, &x, &y, frame_top, bottom);
+    let name = |corpus: &str| escaped(&shorten(corpus, 28));
+    let _ = writeln!(
+        out,
+        r#"<text x="12" y="{:.1}">learning {}, bits/byte</text>
+<text x="{:.1}" y="{:.1}" text-anchor="end">forgetting {}, bits/byte</text>"#,
+        top + 18.0,
+        name(new),
+        RIGHT,
+        bottom + 41.0,
+        name(original),
+    );
+    cross(out, x.place(0.0), y.place(0.0));
+    out.push('\n');
+    for s in series {
+        draw_series(out, s, &|t| point(t, original, new).map(|(a, b)| (x.place(a), y.place(b))));
+    }
+}
+
+fn frame(out: &mut String, x: &Scale, y: &Scale, top: f64, bottom: f64) {
+    let line = |value: f64| if value == 0.0 { "#8c8c8c" } else { "#e4e4e4" };
+    for (value, text) in x.ticks() {
+        let (at, colour) = (x.place(value), line(value));
+        let _ = writeln!(
+            out,
+            r##"<path d="M{at:.1} {top:.1}V{bottom:.1}" stroke="{colour}"/><text x="{at:.1}" y="{:.1}" text-anchor="middle" font-size="14" fill="#444">{text}</text>"##,
+            bottom + 19.0
+        );
+    }
+    for (value, text) in y.ticks() {
+        let (at, colour) = (y.place(value), line(value));
+        let _ = writeln!(
+            out,
+            r##"<path d="M{LEFT} {at:.1}H{RIGHT}" stroke="{colour}"/><text x="{:.1}" y="{:.1}" text-anchor="end" font-size="14" fill="#444">{text}</text>"##,
+            LEFT - 7.0,
+            at + 5.0
+        );
+    }
+}
+
+fn draw_series(
+    out: &mut String,
+    series: &Series<'_>,
+    place: &dyn Fn(&TrialResult) -> Option<(f64, f64)>,
+) {
+    let mut strong = Vec::new();
+    for group in &series.groups {
+        let points: Vec<_> = group.trials.iter().filter_map(|t| Some((*t, place(t)?))).collect();
+        let (Some((first, _)), seeds) = (points.first(), points.len()) else { continue };
+        if seeds > 1 {
+            for (trial, (x, y)) in &points {
+                titled(out, &trial.id, 0.35, |out| series.marker.draw(out, *x, *y, 0.75 * RADIUS));
+            }
+        }
+        let mean = |coordinate: &dyn Fn(&(f64, f64)) -> f64| {
+            mean_and_deviation(&points.iter().map(|(_, p)| coordinate(p)).collect::<Vec<_>>()).0
+        };
+        let title = if seeds > 1 {
+            format!("{}: mean of {seeds} seeds", series.name)
+        } else {
+            first.id.clone()
+        };
+        strong.push((swept_value(first), title, mean(&|p| p.0), mean(&|p| p.1)));
+    }
+    if strong.len() > 1 && strong.iter().all(|(value, ..)| value.is_some()) {
+        strong.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
+        let path: Vec<_> = strong.iter().map(|(_, _, x, y)| format!("{x:.1} {y:.1}")).collect();
+        let (path, colour) = (path.join("L"), series.marker.colour);
+        let _ = writeln!(
+            out,
+            r#"<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.5" opacity="0.6"/>"#
+        );
+    }
+    for (_, title, x, y) in strong {
+        titled(out, &title, 1.0, |out| series.marker.draw(out, x, y, RADIUS));
+    }
+}
+
+/// The one number that the sweep set; none if it set several, or something else.
+fn swept_value(trial: &TrialResult) -> Option<f64> {
+    match trial.varied()[..] {
+        [(_, value)] => value.as_f64(),
+        _ => None,
+    }
+}
+
+fn titled(out: &mut String, title: &str, opacity: f64, draw: impl FnOnce(&mut String)) {
+    let _ = write!(out, r#"<g opacity="{opacity}"><title>{}</title>"#, escaped(title));
+    draw(out);
+    out.push_str("</g>\n");
+}
+
+/// The base's marker.
+fn cross(out: &mut String, x: f64, y: f64) {
+    let _ = write!(
+        out,
+        r##"<path d="M{:.1} {:.1}l12 12m0 -12l-12 12" stroke="#1a1a1a" stroke-width="2.5"/>"##,
+        x - 6.0,
+        y - 6.0
+    );
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    /// Writes the pictures for people to look at, where a folder is named.
+    fn keep(name: &str, svg: &str) {
+        if let Some(folder) = std::env::var_os("NEUTRAL_KEEP_PLOTS") {
+            std::fs::write(std::path::Path::new(&folder).join(name), svg).unwrap();
+        }
+    }
+
+    #[test]
+    fn quick_has_a_panel_a_corpus_and_a_marker_a_trial() {
+        let svg = tradeoff_svg(&sample::quick());
+        keep("quick.svg", &svg);
+        assert_eq!(svg.matches(">forgetting ").count(), 2);
+        assert_eq!(svg.matches("<title>lora-s0</title>").count(), 2);
+        assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    }
+
+    #[test]
+    fn seeds_are_faint_beside_their_mean() {
+        let svg = tradeoff_svg(&sample::seeds());
+        keep("seeds.svg", &svg);
+        assert_eq!(svg.matches(r#"opacity="0.35""#).count(), 2 * 12);
+        assert_eq!(svg.matches("mean of 3 seeds").count(), 2 * 4);
+    }
+
+    #[test]
+    fn a_sweep_is_joined_by_a_line_a_label_and_leaves_out_what_failed() {
+        let svg = tradeoff_svg(&sample::sweep());
+        keep("sweep.svg", &svg);
+        assert_eq!(svg.matches(r#"fill="none""#).count(), 2 * 2);
+        assert!(!svg.contains(">elu-lr0.008"));
+    }
+
+    #[test]
+    fn many_labels_and_no_points_are_no_trouble() {
+        let mut results = sample::quick();
+        let neutral = results.trials[3].clone();
+        let labels = [
+            "neutral residues, ELU gate",
+            "neutral residues, sigmoid gate, domain classifier",
+            "neutral residues, no gate",
+            "neutral residues, gate <per> channel & bias",
+        ];
+        for (i, label) in labels.into_iter().enumerate() {
+            let mut trial = neutral.clone();
+            trial.label = label.to_owned();
+            trial.forgetting.as_mut().unwrap()[0] -= 0.007 * (i + 1) as f64;
+            trial.learning.as_mut().unwrap()[0] -= 0.3 * i as f64;
+            results.trials.push(trial);
+        }
+        let svg = tradeoff_svg(&results);
+        keep("labels.svg", &svg);
+        assert!(svg.contains("&lt;per&gt; channel &amp; bias"));
+        results.trials.clear();
+        assert!(tradeoff_svg(&results).contains(">base<"));
+    }
+}

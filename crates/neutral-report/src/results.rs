@@ -1,0 +1,329 @@
+//! `results.json`: the types of its schema, number 1.
+//!
+//! Other tools read the file: a field is renamed, removed or given another meaning only together
+//! with [`SCHEMA`]. Corpora keep the order of the experiment file, the first being the main one.
+
+use indexmap::IndexMap;
+use neutral_store::Fingerprint;
+use serde::{Deserialize, Serialize};
+
+use crate::ReportError;
+
+/// The number of the schema that this crate writes and reads.
+pub const SCHEMA: u32 = 1;
+
+/// A value a corpus, by the corpus' name, in the order of the experiment file.
+pub type ByCorpus<T> = IndexMap<String, T>;
+
+/// Everything that a run found out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The experiment's name.
+    pub experiment: String,
+    /// The question that the run answers.
+    pub question: String,
+    /// Fingerprint of everything in the experiment file that determines results.
+    pub plan_fingerprint: Fingerprint,
+    /// What it was computed on.
+    pub environment: Environment,
+    /// The pristine base.
+    pub base: BaseResult,
+    /// The trials, in the order of the plan.
+    pub trials: Vec<TrialResult>,
+}
+
+/// What results were computed on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Version of libtorch.
+    pub libtorch: String,
+    /// `cpu`, `cuda(0)`.
+    pub device: String,
+    /// `fp32`, `bf16`.
+    pub precision: String,
+    /// Threads of the tensor library.
+    pub threads: usize,
+    /// The processor's name.
+    pub cpu: String,
+    /// The commit of the code, `-dirty` if it was changed; null outside of a checkout.
+    pub git: Option<String>,
+}
+
+/// The pristine base: the baseline of forgetting and of learning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaseResult {
+    /// Its weights.
+    pub parameters: u64,
+    /// Its scores.
+    pub metrics: ByDomain<ByCorpus<Metrics>>,
+}
+
+/// A value a domain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ByDomain<T> {
+    /// What the base was trained on, or close to it.
+    pub original: T,
+    /// What is to be learnt.
+    pub new: T,
+}
+
+/// How well a model predicts a corpus. Ratios are over the corpus, not means of ratios.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// `−ΣLL / (Σbytes · ln 2)`: compares across tokenizers.
+    pub bits_per_byte: f64,
+    /// `−ΣLL / Σtokens`.
+    pub nats_per_token: f64,
+    /// `exp(nats_per_token)`.
+    pub perplexity: f64,
+    /// Tokens that were predicted.
+    pub tokens: u64,
+    /// Bytes of text that they stand for.
+    pub bytes: u64,
+}
+
+/// One trial. What was not measured because it did not finish is null.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialResult {
+    /// Unique within the run; the name of its folder.
+    pub id: String,
+    /// The method's kind, as in YAML: `neutral_residues`.
+    pub method: String,
+    /// The method's name in tables.
+    pub label: String,
+    /// Seed of the extension's start and of the data's order.
+    pub seed: u64,
+    /// How it ended.
+    pub status: Status,
+    /// Why it did not finish; absent if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Counts of weights.
+    pub parameters: Parameters,
+    /// The resolved trial, as the plan has it: `neutral_spec::Trial` in JSON.
+    pub spec: serde_json::Value,
+    /// Scores after training.
+    pub metrics: Option<ByDomain<ByCorpus<Metrics>>>,
+    /// Bits/byte after − base, by corpus of the original domain; less is better.
+    pub forgetting: Option<ByCorpus<f64>>,
+    /// Bits/byte of the base − after, by corpus of the new domain; more is better.
+    pub learning: Option<ByCorpus<f64>>,
+    /// What the gates do; null for methods without a residue.
+    pub neutrality: Option<ByDomain<Neutrality>>,
+    /// Tokens trained on.
+    pub tokens: Option<u64>,
+    /// Training speed.
+    pub tokens_per_second: Option<f64>,
+    /// Largest resident memory of the process during training.
+    pub peak_rss_bytes: Option<u64>,
+    /// Training time, summed over resumes; evaluation not included.
+    pub elapsed_seconds: Option<f64>,
+}
+
+/// How a trial ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Trained and scored.
+    Finished,
+    /// Stopped by an error.
+    Failed,
+    /// Stopped because the loss was NaN or ran away.
+    Diverged,
+    /// Stopped from outside, or not begun; the same command goes on with it.
+    Interrupted,
+}
+
+impl Status {
+    /// The word in `results.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Diverged => "diverged",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Counts of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// Of the base.
+    pub base: u64,
+    /// Added to it.
+    pub extension: u64,
+    /// Trained.
+    pub trainable: u64,
+}
+
+/// How near to nothing the residues are on a domain's held-out text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Neutrality {
+    /// Share of tokens at which every gate of a block is exactly zero, mean over blocks.
+    pub gate_zero_fraction: f64,
+    /// `‖residue‖₁ / d`, mean over tokens and blocks.
+    pub residue_l1: f64,
+    /// The same share, block by block.
+    pub gate_zero_fraction_per_block: Vec<f64>,
+    /// The same mean, block by block.
+    pub residue_l1_per_block: Vec<f64>,
+}
+
+impl Neutrality {
+    /// One for several corpora of a domain: the mean weighted by tokens; `None` if there are none.
+    ///
+    /// # Panics
+    /// If the parts are of models with different numbers of blocks.
+    pub fn pooled(parts: &[(Self, u64)]) -> Option<Self> {
+        let (first, _) = parts.first()?;
+        let total: u64 = parts.iter().map(|(_, tokens)| tokens).sum();
+        let mean = |value: &dyn Fn(&Self) -> f64| {
+            parts.iter().map(|(part, tokens)| value(part) * *tokens as f64).sum::<f64>()
+                / total as f64
+        };
+        let blocks = |value: &dyn Fn(&Self) -> &Vec<f64>| {
+            (0..value(first).len()).map(|block| mean(&|part| value(part)[block])).collect()
+        };
+        Some(Self {
+            gate_zero_fraction: mean(&|part| part.gate_zero_fraction),
+            residue_l1: mean(&|part| part.residue_l1),
+            gate_zero_fraction_per_block: blocks(&|part| &part.gate_zero_fraction_per_block),
+            residue_l1_per_block: blocks(&|part| &part.residue_l1_per_block),
+        })
+    }
+}
+
+/// Bits/byte after − base, by corpus: what was lost on the original domain.
+pub fn forgetting(base: &ByCorpus<Metrics>, after: &ByCorpus<Metrics>) -> ByCorpus<f64> {
+    difference(after, base)
+}
+
+/// Bits/byte of the base − after, by corpus: what was won on the new domain.
+pub fn learning(base: &ByCorpus<Metrics>, after: &ByCorpus<Metrics>) -> ByCorpus<f64> {
+    difference(base, after)
+}
+
+/// `left − right` for the corpora that both have.
+fn difference(left: &ByCorpus<Metrics>, right: &ByCorpus<Metrics>) -> ByCorpus<f64> {
+    left.iter()
+        .filter_map(|(corpus, l)| {
+            Some((corpus.clone(), l.bits_per_byte - right.get(corpus)?.bits_per_byte))
+        })
+        .collect()
+}
+
+impl TrialResult {
+    /// Its metrics, if it finished.
+    pub fn finished(&self) -> Option<&ByDomain<ByCorpus<Metrics>>> {
+        self.metrics.as_ref().filter(|_| self.status == Status::Finished)
+    }
+
+    /// The values that the sweep set, as the spec's `varied` lists them: path and value.
+    pub fn varied(&self) -> Vec<(&str, &serde_json::Value)> {
+        let pairs = self.spec.get("varied").and_then(|v| v.as_array());
+        pairs
+            .into_iter()
+            .flatten()
+            .filter_map(|pair| Some((pair.get(0)?.as_str()?, pair.get(1)?)))
+            .collect()
+    }
+}
+
+impl Results {
+    /// Refuses numbers that are not finite: JSON would turn them into null without a word.
+    pub(crate) fn check(&self) -> Result<(), ReportError> {
+        check_metrics("base", &self.base.metrics)?;
+        for trial in &self.trials {
+            if let Some(metrics) = &trial.metrics {
+                check_metrics(&trial.id, metrics)?;
+            }
+            let differences = [("forgetting", &trial.forgetting), ("learning", &trial.learning)];
+            for (name, by_corpus) in differences {
+                for (corpus, value) in by_corpus.iter().flatten() {
+                    finite(&trial.id, *value, || format!("{name}.{corpus}"))?;
+                }
+            }
+            let neutrality = trial.neutrality.iter();
+            for (n, domain) in neutrality.flat_map(|n| [(&n.original, "original"), (&n.new, "new")])
+            {
+                let all = [n.gate_zero_fraction, n.residue_l1];
+                let blocks = n.gate_zero_fraction_per_block.iter().chain(&n.residue_l1_per_block);
+                for value in all.iter().chain(blocks) {
+                    finite(&trial.id, *value, || format!("neutrality.{domain}"))?;
+                }
+            }
+            for value in [trial.tokens_per_second, trial.elapsed_seconds].into_iter().flatten() {
+                finite(&trial.id, value, || "tokens_per_second or elapsed_seconds".to_owned())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_metrics(trial: &str, metrics: &ByDomain<ByCorpus<Metrics>>) -> Result<(), ReportError> {
+    for (corpus, m) in metrics.original.iter().chain(&metrics.new) {
+        for value in [m.bits_per_byte, m.nats_per_token, m.perplexity] {
+            finite(trial, value, || format!("metrics of {corpus}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn finite(trial: &str, value: f64, field: impl FnOnce() -> String) -> Result<(), ReportError> {
+    if value.is_finite() {
+        Ok(())
+    } else {
+        Err(ReportError::NotFinite { trial: trial.to_owned(), field: field(), value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn metrics(bits_per_byte: f64) -> ByCorpus<Metrics> {
+        let m =
+            Metrics { bits_per_byte, nats_per_token: 1.0, perplexity: 2.7, tokens: 1, bytes: 1 };
+        ByCorpus::from([("a".to_owned(), m)])
+    }
+
+    #[test]
+    fn worse_is_forgetting_and_better_is_learning() {
+        assert!((forgetting(&metrics(1.0), &metrics(1.5))["a"] - 0.5).abs() < 1e-12);
+        assert!((learning(&metrics(4.0), &metrics(1.5))["a"] - 2.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn corpora_are_pooled_by_their_tokens() {
+        let part = |x: f64| Neutrality {
+            gate_zero_fraction: x,
+            residue_l1: x,
+            gate_zero_fraction_per_block: vec![x, x],
+            residue_l1_per_block: vec![x, x],
+        };
+        let pooled = Neutrality::pooled(&[(part(0.0), 100), (part(1.0), 300)]);
+        assert_eq!(pooled, Some(part(0.75)));
+        assert_eq!(Neutrality::pooled(&[]), None);
+    }
+
+    #[test]
+    fn a_number_that_json_cannot_hold_is_refused() {
+        let mut results = sample::quick();
+        assert!(results.check().is_ok());
+        results.trials[0].forgetting.as_mut().unwrap()[0] = f64::NAN;
+        let error = results.check().unwrap_err().to_string();
+        assert!(error.contains("finetune") && error.contains("forgetting"), "{error}");
+    }
+
+    #[test]
+    fn the_sweeps_values_are_read_from_the_spec() {
+        let results = sample::sweep();
+        let varied = results.trials[0].varied();
+        assert_eq!(varied[0].0, "training.learning_rate");
+        assert!(results.trials[0].finished().is_some());
+    }
+}

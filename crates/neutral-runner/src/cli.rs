@@ -1,0 +1,60 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use neutral_torch::DeviceChoice;
+
+/// Extend a language model to a new language or domain without forgetting the old one, and prove it.
+#[derive(Debug, Parser)]
+#[command(name = "neutral", version)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run an experiment: data, base, trials, evaluation, results. Running it again goes on where it stopped.
+    Run(RunArgs),
+    /// List the corpora of the manifests, or fetch and clean some of them and show what came out.
+    Data(DataArgs),
+    /// Print the JSON Schema of experiment files, for editors.
+    Schema,
+    /// Say what this machine offers: libtorch, devices, precisions, threads, package clients.
+    Doctor,
+}
+
+/// Arguments of `neutral run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The experiment file.
+    pub experiment: PathBuf,
+    /// The run's folder [default: runs/<experiment's name>].
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Print the plan and its cost, and run nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Threads of the tensor library [default: all cores].
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// The folder of corpus manifests [default: data-manifests beside the experiment file or above].
+    #[arg(long)]
+    pub manifests: Option<PathBuf>,
+}
+
+/// Arguments of `neutral data`.
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    /// Corpora to prepare, such as `libreoffice-help/fr`; none lists them all.
+    pub corpora: Vec<String>,
+    /// The folder of corpus manifests [default: data-manifests here or above].
+    #[arg(long)]
+    pub manifests: Option<PathBuf>,
+}

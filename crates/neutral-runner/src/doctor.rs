@@ -1,0 +1,59 @@
+//! `neutral doctor`: what this machine offers.
+
+use std::io::Write;
+use std::process::Command;
+
+use neutral_store::Cache;
+use tch::{Device, Kind};
+
+use crate::speed::matmul_flops_per_second;
+
+/// Prints one line a fact; it judges nothing.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut fact = |name: &str, value: String| writeln!(out, "{name:20} {value}");
+    fact("neutral", env!("CARGO_PKG_VERSION").to_owned())?;
+    fact("libtorch", neutral_torch::LIBTORCH_VERSION.to_owned())?;
+    fact("cuda", cuda())?;
+    let cpu = neutral_torch::cpu_features();
+    let features = [
+        ("avx2", cpu.avx2),
+        ("avx512", cpu.avx512),
+        ("avx512_bf16", cpu.avx512_bf16),
+        ("amx_bf16", cpu.amx_bf16),
+    ];
+    let features: Vec<_> = features.iter().filter(|(_, there)| *there).map(|(f, _)| *f).collect();
+    fact("processor", cpu.model.unwrap_or_else(|| "unknown".to_owned()))?;
+    fact("processor features", features.join(" "))?;
+    fact("threads", neutral_torch::threads().to_string())?;
+    for (name, kind) in [("fp32", Kind::Float), ("bf16", Kind::BFloat16)] {
+        let rate = matmul_flops_per_second(kind, Device::Cpu) / 1e12;
+        fact(&format!("{name} products"), format!("{rate:.2} TFLOP/s"))?;
+    }
+    for client in ["apt-get", "dpkg-deb", "npm", "git"] {
+        fact(client, version(client, &["--version"]))?;
+    }
+    fact("pip", version("python3", &["-m", "pip", "--version"]))?;
+    fact("cache", Cache::from_env().root().display().to_string())?;
+    Ok(())
+}
+
+fn cuda() -> String {
+    let what = match (neutral_torch::cuda_linked(), neutral_torch::cuda_available()) {
+        (false, _) => "not linked; `scripts/libtorch cuda` brings it",
+        (true, false) => "linked, but the driver shows no device",
+        (true, true) => "a device is there: --device cuda",
+    };
+    what.to_owned()
+}
+
+fn version(program: &str, arguments: &[&str]) -> String {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) if output.status.success() => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            text.lines().next().unwrap_or("there").to_owned()
+        }
+        Ok(output) => format!("does not work: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        Err(_) => "not found".to_owned(),
+    }
+}

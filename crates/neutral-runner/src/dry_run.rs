@@ -1,0 +1,102 @@
+//! `--dry-run`: what a run would do and cost.
+
+use std::io::Write;
+use std::time::Duration;
+
+use neutral_spec::{
+    BaseSpec, CostEstimate, Method, Plan, Precision, TokenizerSpec, TrainingSpec, base_parameters,
+    extension_size, training_cost,
+};
+use neutral_torch::kind_of;
+use tch::Device;
+
+use crate::speed::matmul_flops_per_second;
+
+/// Share of the machine's matrix-product rate that a training step of a small model reaches,
+/// measured with `experiments/quick.yaml`; large models reach more.
+const TYPICAL_EFFICIENCY: f64 = 0.35;
+
+/// Prints the plan: trials, weights, tokens, and estimates of FLOPs, memory and time.
+pub(crate) fn print(plan: &Plan, vocab_size: usize, device: Device) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let rate = matmul_flops_per_second(kind_of(plan.precision), device) * TYPICAL_EFFICIENCY;
+    let BaseSpec::Pretrain { shape, training, .. } = &plan.base;
+    writeln!(out, "{}: {}", plan.experiment, plan.question)?;
+    writeln!(
+        out,
+        "plan {}, {} trials, {}",
+        plan.fingerprint(),
+        plan.trials.len(),
+        name(plan.precision)
+    )?;
+    if let TokenizerSpec::Train { vocab_size, .. } = plan.tokenizer {
+        writeln!(out, "tokenizer: byte-level BPE of {vocab_size} tokens, trained")?;
+    }
+    let corpora: Vec<_> = plan.corpora().iter().map(ToString::to_string).collect();
+    writeln!(out, "corpora: {}", corpora.join(", "))?;
+    writeln!(out)?;
+    let widest = plan.trials.iter().map(|t| t.id.len()).max().unwrap_or(0).max(16);
+    writeln!(
+        out,
+        "{:widest$} {:>11} {:>11} {:>6} {:>11} {:>8} {:>9} {:>8}",
+        "trial", "extension", "trainable", "units", "tokens", "PFLOP", "memory", "time"
+    )?;
+    let parameters = base_parameters(shape, vocab_size);
+    let whole = extension_size(&Method::Finetune {}, shape, vocab_size)?;
+    let cost = training_cost(shape, vocab_size, None, whole, training, plan.precision);
+    let mut total = cost.flops;
+    line(&mut out, widest, "(base, unless cached)", [0, parameters], 0, training, &cost, rate)?;
+    for trial in &plan.trials {
+        let cost = training_cost(
+            shape,
+            vocab_size,
+            Some(&trial.method),
+            trial.size,
+            &trial.training,
+            plan.precision,
+        );
+        total += cost.flops;
+        let weights = [trial.size.extension_parameters, trial.size.trainable_parameters];
+        line(&mut out, widest, &trial.id, weights, trial.size.units, &trial.training, &cost, rate)?;
+    }
+    writeln!(out)?;
+    writeln!(
+        out,
+        "base: {parameters} weights; all trainings: {:.2} PFLOP, about {} here (evaluation and data not counted)",
+        total / 1e15,
+        duration(total / rate)
+    )?;
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "the columns of one table")]
+fn line(
+    out: &mut impl Write,
+    widest: usize,
+    name: &str,
+    [extension, trainable]: [u64; 2],
+    units: usize,
+    training: &TrainingSpec,
+    cost: &CostEstimate,
+    rate: f64,
+) -> std::io::Result<()> {
+    let tokens = training.steps() * training.tokens_per_step();
+    writeln!(
+        out,
+        "{name:widest$} {extension:>11} {trainable:>11} {units:>6} {tokens:>11} {:>8.3} {:>6.0} MB {:>8}",
+        cost.flops / 1e15,
+        cost.memory_bytes as f64 / 1e6,
+        duration(cost.flops / rate)
+    )
+}
+
+fn name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Bf16 => "bf16",
+        Precision::Fp32 => "fp32",
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    indicatif::HumanDuration(Duration::from_secs_f64(seconds)).to_string()
+}

@@ -1,0 +1,30 @@
+//! What a result was computed on.
+
+use std::process::Command;
+
+use neutral_report::Environment;
+use neutral_spec::Precision;
+use tch::Device;
+
+/// Describes this process for `results.json`.
+pub(crate) fn describe(device: Device, precision: Precision) -> Environment {
+    Environment {
+        libtorch: neutral_torch::LIBTORCH_VERSION.to_owned(),
+        device: format!("{device:?}").to_lowercase(),
+        precision: format!("{precision:?}").to_lowercase(),
+        threads: neutral_torch::threads(),
+        cpu: neutral_torch::cpu_features().model.unwrap_or_else(|| "unknown".to_owned()),
+        git: git_commit(),
+    }
+}
+
+/// The commit of the checkout that this binary was built in, `-dirty` if it has changed; none if the
+/// checkout is gone.
+fn git_commit() -> Option<String> {
+    let output = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"])
+        .output();
+    let output = output.ok().filter(|o| o.status.success())?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|t| !t.is_empty())
+}

@@ -1,0 +1,69 @@
+//! How the command ends: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
+
+use std::fmt;
+use std::io::Write;
+use std::process::ExitCode;
+
+use neutral_data::DataError;
+use neutral_spec::SpecError;
+use neutral_store::StoreError;
+use neutral_torch::TorchError;
+
+/// The exit code after `SIGINT` or `SIGTERM`, as shells expect it.
+pub(crate) const EXIT_INTERRUPTED: i32 = 130;
+
+/// The run was asked to stop and has saved what it had.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted; run the same command again to go on")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// A mistake in what the user gave that no crate's error type stands for.
+#[derive(Debug)]
+pub(crate) struct BadInput(pub String);
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
+/// Prints an error with its causes and chooses the exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    ExitCode::from(code(error))
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<Interrupted>().is_some() {
+        return EXIT_INTERRUPTED as u8;
+    }
+    let input = error.downcast_ref::<BadInput>().is_some()
+        || error.downcast_ref::<SpecError>().is_some()
+        || error.downcast_ref::<DataError>().is_some_and(|e| !e.is_unavailable())
+        || matches!(
+            error.downcast_ref::<TorchError>(),
+            Some(
+                TorchError::UnknownDevice { .. }
+                    | TorchError::CudaNotLinked { .. }
+                    | TorchError::CudaDeviceAbsent { .. }
+            )
+        )
+        || matches!(error.downcast_ref::<StoreError>(), Some(StoreError::Locked { .. }));
+    if input { 2 } else { 1 }
+}
+
+/// Prints a value as JSON to standard output.
+pub(crate) fn print(value: &serde_json::Value) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{value:#}")?;
+    Ok(())
+}

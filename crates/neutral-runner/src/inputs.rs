@@ -1,0 +1,119 @@
+//! The text of a plan as tokens: corpora, tokenizer, shards, documents to score.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use indicatif::MultiProgress;
+use neutral_data::{
+    CleanCorpus, EvalDocument, Manifests, Split, TokenShards, Tokenizer, evaluation_documents,
+    prepare,
+};
+use neutral_spec::{CorpusRef, EvaluationSplit, Plan, TokenizerSpec};
+use neutral_store::{Cache, Fingerprint};
+
+use crate::exit::BadInput;
+
+/// Everything that is read, prepared once a run and shared by its trials.
+pub(crate) struct Inputs {
+    corpora: BTreeMap<CorpusRef, CleanCorpus>,
+    /// Text to tokens.
+    pub tokenizer: Tokenizer,
+    cache: Cache,
+    bars: MultiProgress,
+}
+
+impl Inputs {
+    /// Fetches, cleans and tokenises whatever the plan names and the cache lacks.
+    pub(crate) fn prepare(
+        plan: &Plan,
+        experiment_folder: &Path,
+        manifests: &Manifests,
+        cache: &Cache,
+        bars: &MultiProgress,
+    ) -> anyhow::Result<Self> {
+        let mut corpora = BTreeMap::new();
+        for reference in plan.corpora() {
+            let corpus = prepare(&reference, manifests, cache, bars).map_err(|error| {
+                let fallback = plan.if_unavailable.as_ref().filter(|_| error.is_unavailable());
+                let error = anyhow::Error::new(error);
+                match fallback {
+                    Some(file) => error.context(format!(
+                        "{reference} cannot be had on this machine; `{file}` asks the same question of other text"
+                    )),
+                    None => error,
+                }
+            })?;
+            corpora.insert(reference, corpus);
+        }
+        let tokenizer = match &plan.tokenizer {
+            TokenizerSpec::Train { vocab_size, corpora: names } => {
+                let text: Vec<_> = names.iter().map(|name| corpora[name].clone()).collect();
+                Tokenizer::train(&text, *vocab_size, cache, bars)?
+            }
+            TokenizerSpec::Load { path } => Tokenizer::load(&experiment_folder.join(path))?,
+        };
+        Ok(Self { corpora, tokenizer, cache: cache.clone(), bars: bars.clone() })
+    }
+
+    /// The training tokens of some corpora.
+    pub(crate) fn shards(&self, references: &[CorpusRef]) -> anyhow::Result<Vec<TokenShards>> {
+        let shards = references.iter().map(|reference| {
+            let corpus = &self.corpora[reference];
+            TokenShards::build(corpus, Split::Train, &self.tokenizer, &self.cache, &self.bars)
+        });
+        Ok(shards.collect::<Result<_, _>>()?)
+    }
+
+    /// The held-out documents of a corpus.
+    pub(crate) fn documents(
+        &self,
+        reference: &CorpusRef,
+        split: EvaluationSplit,
+        max_bytes: Option<u64>,
+    ) -> anyhow::Result<Vec<EvalDocument>> {
+        let split = match split {
+            EvaluationSplit::Valid => Split::Valid,
+            EvaluationSplit::Test => Split::Test,
+        };
+        let corpus = &self.corpora[reference];
+        let documents = evaluation_documents(corpus, split, max_bytes, &self.tokenizer)?;
+        if documents.is_empty() {
+            let message = format!("{reference} has no document in its {split:?} split to measure");
+            return Err(BadInput(message).into());
+        }
+        Ok(documents)
+    }
+
+    /// Fingerprint of the tokenizer and of the cleaned text of some corpora.
+    pub(crate) fn fingerprint<'a>(
+        &self,
+        references: impl IntoIterator<Item = &'a CorpusRef>,
+    ) -> Fingerprint {
+        let text: BTreeMap<_, _> =
+            references.into_iter().map(|r| (r, self.corpora[r].sha256())).collect();
+        Fingerprint::of(&(self.tokenizer.fingerprint(), text))
+    }
+}
+
+/// The manifests' folder: the one given, else `data-manifests` in `start` or the nearest folder above.
+pub(crate) fn manifests(given: Option<&Path>, start: &Path) -> anyhow::Result<Manifests> {
+    let folder = match given {
+        Some(folder) => folder.to_path_buf(),
+        None => find_upwards(start, "data-manifests")?,
+    };
+    Ok(Manifests::read(&folder)?)
+}
+
+fn find_upwards(start: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let start = if start.as_os_str().is_empty() { Path::new(".") } else { start };
+    let start = start.canonicalize().with_context(|| format!("cannot find {}", start.display()))?;
+    let found = start.ancestors().map(|folder| folder.join(name)).find(|f| f.is_dir());
+    found.ok_or_else(|| {
+        let message = format!(
+            "no folder `{name}` in {} or above it; name one with --manifests",
+            start.display()
+        );
+        BadInput(message).into()
+    })
+}

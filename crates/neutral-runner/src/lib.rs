@@ -1,0 +1,45 @@
+//! The command `neutral`: one experiment file in, a comparison of methods out.
+//!
+//! Here all crates meet, and only here: parse and plan (`neutral-spec`), text to tokens
+//! (`neutral-data`), base and extensions (`neutral-model`, `neutral-adapters`), training
+//! (`neutral-train`), scores (`neutral-eval`), results (`neutral-report`). The order of a run is
+//! in [`run`]; nothing in this crate computes a number that a result depends on.
+
+mod base;
+mod cli;
+mod data_command;
+mod doctor;
+mod dry_run;
+mod environment;
+mod exit;
+mod inputs;
+mod numerics;
+mod progress;
+mod results;
+mod run;
+mod scores;
+mod signals;
+mod speed;
+mod trial;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+/// Runs the command line; the exit code says how it ended, 0 done, 1 a run failed, 2 bad input, 130 interrupted.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let bars = progress::init();
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args, &bars),
+        Command::Data(args) => data_command::run(&args, &bars),
+        Command::Schema => exit::print(&neutral_spec::json_schema()),
+        Command::Doctor => doctor::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

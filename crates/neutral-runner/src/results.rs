@@ -1,0 +1,151 @@
+//! From records to `results.json`, and the table on the terminal.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use neutral_eval::CorpusScore;
+use neutral_report::{
+    BaseResult, ByCorpus, ByDomain, Environment, Metrics, Neutrality, Parameters, Results, SCHEMA,
+    Status, Style, TrialResult, terminal_table,
+};
+use neutral_spec::Trial;
+use neutral_store::Fingerprint;
+use neutral_train::TrainError;
+
+use crate::scores::Scores;
+use crate::trial::{Shared, TrialRecord};
+
+/// Collects what the trials of a run gave, in the order of the plan.
+pub(crate) struct ResultsBuilder {
+    results: Results,
+}
+
+impl ResultsBuilder {
+    /// Results without trials yet.
+    pub(crate) fn new(shared: &Shared, environment: Environment, base: &Scores) -> Self {
+        let plan = shared.plan;
+        let trials: Vec<_> = plan.trials.iter().map(|trial| shared.fingerprint(trial)).collect();
+        let results = Results {
+            schema: SCHEMA,
+            experiment: plan.experiment.clone(),
+            question: plan.question.clone(),
+            plan_fingerprint: Fingerprint::of(&trials),
+            environment,
+            base: BaseResult { parameters: shared.base.parameters(), metrics: metrics(base) },
+            trials: Vec::new(),
+        };
+        Self { results }
+    }
+
+    /// What there is so far.
+    pub(crate) fn current(&self) -> &Results {
+        &self.results
+    }
+
+    /// Trials that ended with an error.
+    pub(crate) fn failures(&self) -> usize {
+        let failed = |t: &&TrialResult| matches!(t.status, Status::Failed | Status::Diverged);
+        self.results.trials.iter().filter(failed).count()
+    }
+
+    /// Adds a finished trial.
+    pub(crate) fn finished(&mut self, trial: &Trial, record: &TrialRecord) {
+        let after = metrics(&record.scores);
+        let base = &self.results.base.metrics;
+        let (forgetting, learning) = (
+            neutral_report::forgetting(&base.original, &after.original),
+            neutral_report::learning(&base.new, &after.new),
+        );
+        let result = TrialResult {
+            status: Status::Finished,
+            forgetting: Some(forgetting),
+            learning: Some(learning),
+            metrics: Some(after),
+            neutrality: neutrality(&record.scores),
+            tokens: Some(record.training.tokens),
+            tokens_per_second: Some(record.training.tokens_per_second),
+            peak_rss_bytes: Some(record.training.peak_rss_bytes),
+            elapsed_seconds: Some(record.training.elapsed_seconds),
+            ..self.unmeasured(trial, Status::Interrupted, None)
+        };
+        self.results.trials.push(result);
+    }
+
+    /// Adds a trial that an error ended.
+    pub(crate) fn failed(&mut self, trial: &Trial, error: &anyhow::Error) {
+        let diverged = matches!(error.downcast_ref(), Some(TrainError::Diverged { .. }));
+        let status = if diverged { Status::Diverged } else { Status::Failed };
+        let result = self.unmeasured(trial, status, Some(format!("{error:#}")));
+        self.results.trials.push(result);
+    }
+
+    /// Adds a trial that the user stopped, or that was not begun.
+    pub(crate) fn interrupted(&mut self, trial: &Trial) {
+        let result = self.unmeasured(trial, Status::Interrupted, None);
+        self.results.trials.push(result);
+    }
+
+    /// Prints the comparison to standard output, and where its files are.
+    pub(crate) fn print(&self, out: &Path) -> anyhow::Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        let style = if stdout.is_terminal() { Style::Ansi } else { Style::Plain };
+        writeln!(stdout, "\n{}", terminal_table(&self.results, style))?;
+        writeln!(stdout, "results.json, results.csv, report.md, tradeoff.svg: {}", out.display())?;
+        Ok(())
+    }
+
+    fn unmeasured(&self, trial: &Trial, status: Status, error: Option<String>) -> TrialResult {
+        TrialResult {
+            id: trial.id.clone(),
+            method: trial.method.kind().to_owned(),
+            label: trial.label.clone(),
+            seed: trial.seed,
+            status,
+            error,
+            parameters: Parameters {
+                base: self.results.base.parameters,
+                extension: trial.size.extension_parameters,
+                trainable: trial.size.trainable_parameters,
+            },
+            spec: serde_json::to_value(trial).unwrap_or_default(),
+            metrics: None,
+            forgetting: None,
+            learning: None,
+            neutrality: None,
+            tokens: None,
+            tokens_per_second: None,
+            peak_rss_bytes: None,
+            elapsed_seconds: None,
+        }
+    }
+}
+
+fn metrics(scores: &Scores) -> ByDomain<ByCorpus<Metrics>> {
+    let domain = |scores: &ByCorpus<CorpusScore>| {
+        scores.iter().map(|(corpus, score)| (corpus.clone(), metrics_of(score))).collect()
+    };
+    ByDomain { original: domain(&scores.original), new: domain(&scores.new) }
+}
+
+fn metrics_of(score: &CorpusScore) -> Metrics {
+    let neutral_eval::Metrics { bits_per_byte, nats_per_token, perplexity, tokens, bytes } =
+        score.metrics;
+    Metrics { bits_per_byte, nats_per_token, perplexity, tokens, bytes }
+}
+
+fn neutrality(scores: &Scores) -> Option<ByDomain<Neutrality>> {
+    let domain = |scores: &ByCorpus<CorpusScore>| {
+        let parts = scores.values().filter_map(|score| {
+            let n = score.neutrality.as_ref()?;
+            let part = Neutrality {
+                gate_zero_fraction: n.gate_zero_fraction,
+                residue_l1: n.residue_l1,
+                gate_zero_fraction_per_block: n.gate_zero_fraction_per_block.clone(),
+                residue_l1_per_block: n.residue_l1_per_block.clone(),
+            };
+            Some((part, n.tokens))
+        });
+        Neutrality::pooled(&parts.collect::<Vec<_>>())
+    };
+    Some(ByDomain { original: domain(&scores.original)?, new: domain(&scores.new)? })
+}

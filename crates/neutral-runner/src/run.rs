@@ -1,0 +1,107 @@
+//! The order of a run: parse, plan, data, base, trials, results.
+
+use std::path::{Path, PathBuf};
+
+use indicatif::MultiProgress;
+use neutral_data::Tokenizer;
+use neutral_spec::{Experiment, Plan, SpecError, TokenizerSpec, resolve};
+use neutral_store::{Cache, Lock, StoreError};
+
+use crate::cli::RunArgs;
+use crate::environment;
+use crate::exit::Interrupted;
+use crate::inputs::{self, Inputs};
+use crate::results::ResultsBuilder;
+use crate::trial::Shared;
+use crate::{base, dry_run, signals};
+
+/// `neutral run`.
+pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
+    let here = args.experiment.parent().unwrap_or(Path::new("."));
+    let (plan, vocab_size) = plan(&args.experiment, here)?;
+    let device = neutral_torch::device(args.device)?;
+    if let Some(threads) = args.threads {
+        neutral_torch::set_threads(threads);
+    }
+    let manifests = inputs::manifests(args.manifests.as_deref(), here)?;
+    for corpus in plan.corpora() {
+        manifests.check(&corpus)?;
+    }
+    if args.dry_run {
+        return dry_run::print(&plan, vocab_size, device);
+    }
+
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&plan.experiment));
+    let _lock = Lock::acquire(&out)?;
+    let stop = signals::stop_flag()?;
+    let cache = Cache::from_env();
+    let inputs = Inputs::prepare(&plan, here, &manifests, &cache, bars)?;
+    let base = base::prepare(&plan, &inputs, &cache, device, &stop, bars)?;
+    let base_scores = base::scores(&base, &plan, &inputs, &cache, &stop, bars)?;
+
+    let shared =
+        Shared { plan: &plan, inputs: &inputs, base: &base, device, out: &out, stop: &stop, bars };
+    let environment = environment::describe(device, plan.precision);
+    let mut results = ResultsBuilder::new(&shared, environment, &base_scores);
+    let mut interrupted = false;
+    for trial in &plan.trials {
+        if let Some(record) = shared.finished(trial)? {
+            tracing::info!("{}: finished earlier, kept", trial.id);
+            results.finished(trial, &record);
+            continue;
+        }
+        if interrupted {
+            results.interrupted(trial);
+            continue;
+        }
+        match shared.run(trial) {
+            Ok(record) => {
+                tracing::info!(
+                    "{}: {:.0} tokens/s, {:.0} s",
+                    trial.id,
+                    record.training.tokens_per_second,
+                    record.training.elapsed_seconds
+                );
+                results.finished(trial, &record);
+            }
+            Err(error) if error.downcast_ref::<Interrupted>().is_some() => {
+                interrupted = true;
+                results.interrupted(trial);
+            }
+            Err(error) => {
+                tracing::error!("{}: {error:#}", trial.id);
+                results.failed(trial, &error);
+            }
+        }
+        neutral_report::write_all(results.current(), &out)?;
+    }
+    neutral_report::write_all(results.current(), &out)?;
+    results.print(&out)?;
+    if interrupted {
+        return Err(Interrupted.into());
+    }
+    match results.failures() {
+        0 => Ok(()),
+        n => anyhow::bail!(
+            "{n} of {} trials failed; their errors stand in {}",
+            plan.trials.len(),
+            out.join("results.json").display()
+        ),
+    }
+}
+
+/// The plan of an experiment file, and the size of its vocabulary.
+fn plan(file: &Path, folder: &Path) -> anyhow::Result<(Plan, usize)> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| SpecError::from(StoreError::io("read", file, e)))?;
+    let experiment = Experiment::from_yaml(&text, file)?;
+    let (loaded, vocab_size) = match &experiment.tokenizer {
+        TokenizerSpec::Train { vocab_size, .. } => (None, *vocab_size),
+        TokenizerSpec::Load { path } => {
+            let size = Tokenizer::load(&folder.join(path))?.vocab_size();
+            (Some(size), size)
+        }
+    };
+    let plan = resolve(&experiment, loaded);
+    Ok((plan.map_err(|e| e.located(file, &text))?, vocab_size))
+}

@@ -1,0 +1,22 @@
+//! How fast this machine multiplies matrices, for estimates and `neutral doctor`.
+
+use std::time::{Duration, Instant};
+
+use tch::{Device, Kind, Tensor};
+
+/// Side of the square matrices: large enough to reach the machine's rate, done in milliseconds.
+const SIDE: i64 = 1024;
+
+/// Floating-point operations per second of a matrix product, best of what fits into 0.3 s.
+pub(crate) fn matmul_flops_per_second(kind: Kind, device: Device) -> f64 {
+    let a = Tensor::ones([SIDE, SIDE], (kind, device));
+    let begin = Instant::now();
+    let mut best = f64::INFINITY;
+    while begin.elapsed() < Duration::from_millis(300) {
+        let start = Instant::now();
+        // Reading a value back waits for the device.
+        let _ = a.matmul(&a).double_value(&[0, 0]);
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    2.0 * (SIDE as f64).powi(3) / best
+}

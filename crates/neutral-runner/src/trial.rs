@@ -1,0 +1,175 @@
+//! One trial: build, train, score, keep. A finished one is never run again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use indicatif::MultiProgress;
+use neutral_data::{MixConfig, MixedStream};
+use neutral_model::Extension;
+use neutral_spec::{LocalLossSpec, Method, Plan, Trial};
+use neutral_store::{Fingerprint, read_json, write_json};
+use neutral_train::{TrainJob, TrainOutcome, TrainSummary, Trained, train};
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use crate::base::Base;
+use crate::exit::Interrupted;
+use crate::inputs::Inputs;
+use crate::numerics::NUMERICS_VERSION;
+use crate::progress;
+use crate::scores::{Scores, score_all};
+
+/// What is kept of a finished trial, in its folder's `record.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TrialRecord {
+    /// What it was made from.
+    pub fingerprint: Fingerprint,
+    /// How the training went.
+    pub training: TrainSummary,
+    /// Scores on every corpus, by document.
+    pub scores: Scores,
+}
+
+/// What the trials of a run have in common.
+pub(crate) struct Shared<'a> {
+    pub plan: &'a Plan,
+    pub inputs: &'a Inputs,
+    pub base: &'a Base,
+    pub device: Device,
+    pub out: &'a Path,
+    pub stop: &'a AtomicBool,
+    pub bars: &'a MultiProgress,
+}
+
+impl Shared<'_> {
+    /// Fingerprint of everything that determines a trial's result.
+    pub(crate) fn fingerprint(&self, trial: &Trial) -> Fingerprint {
+        let evaluation = &self.plan.evaluation;
+        let read = trial.data.original.iter().chain(&trial.data.new);
+        let scored = evaluation.original.iter().chain(&evaluation.new);
+        Fingerprint::of(&(
+            NUMERICS_VERSION,
+            trial.fingerprint(),
+            &self.base.fingerprint,
+            self.inputs.fingerprint(read),
+            self.inputs.fingerprint(scored),
+            evaluation,
+        ))
+    }
+
+    /// The record of a trial that finished earlier, if there is one and it still holds.
+    pub(crate) fn finished(&self, trial: &Trial) -> anyhow::Result<Option<TrialRecord>> {
+        let path = self.folder(trial).join("record.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let record: TrialRecord = read_json(&path)?;
+        Ok((record.fingerprint == self.fingerprint(trial)).then_some(record))
+    }
+
+    /// Runs a trial to its end, from its checkpoint if it has one.
+    pub(crate) fn run(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
+        let folder = self.folder(trial);
+        let fingerprint = self.fingerprint(trial);
+        self.clear_if_stale(&folder, &fingerprint)?;
+        let mut model = self.base.load()?;
+        let mut extension = neutral_adapters::build(
+            &trial.method,
+            &trial.size,
+            self.base.config(),
+            trial.seed,
+            self.device,
+        )?;
+        let training = self.train(trial, &fingerprint, &folder, &mut model, &mut extension)?;
+        let scores = score_all(
+            &model,
+            &extension,
+            &self.plan.evaluation,
+            self.inputs,
+            self.device,
+            self.stop,
+            self.bars,
+            &trial.id,
+        )?;
+        let (trained, name) = if trains_base(&trial.method) {
+            (model.params(), "model.safetensors")
+        } else {
+            (extension.params(), "extension.safetensors")
+        };
+        let metadata = BTreeMap::from([("fingerprint".to_owned(), fingerprint.to_string())]);
+        trained.save(&folder.join(name), &metadata)?;
+        let record = TrialRecord { fingerprint, training, scores };
+        write_json(&folder.join("record.json"), &record)?;
+        // The weights and the record are safe now; what is left of the checkpoint is dead weight.
+        let _ = std::fs::remove_dir_all(folder.join("checkpoint"));
+        Ok(record)
+    }
+
+    fn train(
+        &self,
+        trial: &Trial,
+        fingerprint: &Fingerprint,
+        folder: &Path,
+        model: &mut neutral_model::Transformer,
+        extension: &mut Extension,
+    ) -> anyhow::Result<TrainSummary> {
+        let stream = MixedStream::new(
+            self.inputs.shards(&trial.data.original)?,
+            self.inputs.shards(&trial.data.new)?,
+            MixConfig {
+                original_fraction: trial.data.original_fraction,
+                sequence_length: trial.training.sequence_length,
+                seed: trial.seed,
+            },
+        )?;
+        let bar = progress::bar(self.bars, &trial.id);
+        let local_loss = match trial.method {
+            Method::NeutralResidues { local_loss, .. } => local_loss,
+            _ => LocalLossSpec::None {},
+        };
+        let outcome = train(TrainJob {
+            model,
+            extension,
+            trained: if trains_base(&trial.method) { Trained::Base } else { Trained::Extension },
+            stream: &stream,
+            spec: &trial.training,
+            documents: trial.data.documents,
+            separator_id: self.inputs.tokenizer.separator_id(),
+            local_loss,
+            fingerprint: fingerprint.clone(),
+            folder,
+            checkpoint_every_steps: self.plan.checkpoint_every_steps,
+            device: self.device,
+            stop: self.stop,
+            progress: &bar,
+        });
+        bar.finish_and_clear();
+        match outcome? {
+            TrainOutcome::Finished(summary) => Ok(summary),
+            TrainOutcome::Interrupted { .. } => Err(Interrupted.into()),
+        }
+    }
+
+    /// Empties the folder of a trial that was made from something else.
+    ///
+    /// A trial's folder belongs to its fingerprint: after an edit of the experiment its old
+    /// checkpoint, metrics and weights mean nothing.
+    fn clear_if_stale(&self, folder: &Path, fingerprint: &Fingerprint) -> anyhow::Result<()> {
+        let mark = folder.join("fingerprint.json");
+        if mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint {
+            tracing::info!("{}: made from another spec or other data, run anew", folder.display());
+            std::fs::remove_dir_all(folder)
+                .map_err(|e| neutral_store::StoreError::io("remove", folder, e))?;
+        }
+        Ok(write_json(&mark, fingerprint)?)
+    }
+
+    fn folder(&self, trial: &Trial) -> PathBuf {
+        self.out.join("trials").join(&trial.id)
+    }
+}
+
+fn trains_base(method: &Method) -> bool {
+    matches!(method, Method::Finetune {})
+}

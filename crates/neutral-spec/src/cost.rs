@@ -1,0 +1,192 @@
+//! What a training will cost, before it starts: operations and memory, for `--dry-run`.
+//!
+//! An estimate: norms, activations and the optimizer's own arithmetic are left out of the
+//! operations, and the memory of activations is a count of what autograd keeps, not a measurement.
+
+use crate::experiment::{Precision, Shape, TrainingSpec};
+use crate::method::{LinearSite, Method};
+use crate::plan::ExtensionSize;
+use crate::size::{base_parameters, linear_parameters};
+
+/// Rows of logits that exist at a time; the loss is computed in chunks.
+const LOGIT_ROWS: u64 = 1024;
+
+/// The cost of one training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CostEstimate {
+    /// Floating-point operations of all forward and backward passes.
+    pub flops: f64,
+    /// Memory at its highest, in bytes.
+    pub memory_bytes: u64,
+    /// Tokens trained on: those asked for, rounded up to whole steps.
+    pub tokens: u64,
+}
+
+/// The cost of training an extension of some size, or of the base itself (`None`, whose `size` is
+/// that of fine-tuning).
+///
+/// With `T` tokens in sequences of `S`, `N` weights of the base that are multiplied with (linear
+/// layers and head; looking a token up costs nothing), `E` weights of the extension:
+///
+/// | | base trains | base is frozen |
+/// |---|---|---|
+/// | the base's products | `6·N·T` | `4·N·T`: no gradients of its weights |
+/// | the extension's | – | `6·E·T` |
+/// | attention, `QKᵀ` and `AV` over all S positions | `12·L·d·S·T` | `12·L·d·S·T` |
+///
+/// It is an upper bound: causal kernels skip up to half of attention, and what is before the first
+/// extended layer needs no gradients.
+///
+/// Memory: a weight that trains takes 16 bytes (fp32 master, gradient, `AdamW`'s two moments), and 2
+/// more for its copy in bf16; a frozen one 2 in bf16, 4 in fp32; activations of one micro batch; and
+/// 1,024 rows of logits with their gradients.
+pub fn training_cost(
+    shape: &Shape,
+    vocab_size: usize,
+    method: Option<&Method>,
+    size: ExtensionSize,
+    training: &TrainingSpec,
+    precision: Precision,
+) -> CostEstimate {
+    let (d, layers) = (shape.d_model as u64, shape.n_layers as u64);
+    let tokens = training.steps() * training.tokens_per_step();
+    let trains_base = matches!(method, None | Some(Method::Finetune {}));
+    let head = vocab_size as u64 * d;
+    let multiplied = layers * linear_parameters(shape) + head;
+    let each = if trains_base { 6 } else { 4 } * multiplied + 6 * size.extension_parameters;
+    let attention = 12.0 * (layers * d) as f64 * training.sequence_length as f64;
+    let flops = (each as f64 + attention) * tokens as f64;
+
+    let number = match precision {
+        Precision::Bf16 => 2,
+        Precision::Fp32 => 4,
+    };
+    let copy = if precision == Precision::Bf16 { 2 } else { 0 };
+    let base = base_parameters(shape, vocab_size);
+    let weights = if trains_base {
+        base * (16 + copy)
+    } else {
+        base * number + size.extension_parameters * (16 + copy)
+    };
+    let sequences = training.micro_batch_size.unwrap_or(training.batch_size) as u64;
+    let rows = sequences * training.sequence_length as u64;
+    let activations = rows * layers * activation_bytes(shape, method, size, number);
+    let logits = rows.min(LOGIT_ROWS) * vocab_size as u64 * 8;
+    CostEstimate { flops, memory_bytes: weights + activations + logits, tokens }
+}
+
+/// Bytes a token and block that the backward pass reads again.
+fn activation_bytes(
+    shape: &Shape,
+    method: Option<&Method>,
+    size: ExtensionSize,
+    number: u64,
+) -> u64 {
+    let d = shape.d_model as u64;
+    let kv = (shape.n_kv_heads * shape.head_dim()) as u64;
+    let units = size.units as u64;
+    // Residual stream and normalised input twice each; queries twice (rotated too), attention's
+    // output and what its projection gives; keys and values, rotated and repeated over heads; the
+    // feed-forward layer's gate, its activation, the linear half and their product.
+    let block = 8 * d + 3 * kv + 2 * d + 4 * shape.d_ff as u64;
+    let extension = match method {
+        None | Some(Method::Finetune {}) => 0,
+        Some(Method::Lora { targets, .. }) => {
+            let output = |&site: &LinearSite| shape.linear_shape(site).1 as u64;
+            targets.iter().map(|site| units + output(site)).sum()
+        }
+        // The same four of the adapter's GLU, its output and the gated one.
+        Some(Method::Adapter { .. } | Method::NeutralResidues { .. }) => 4 * units + 2 * d,
+    };
+    // RMSNorm works on two fp32 rows, twice a block.
+    (block + extension) * number + 4 * d * 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use crate::experiment::Schedule;
+    use crate::method::{Placement, Start};
+    use crate::size::extension_size;
+
+    const SHAPE: Shape = Shape {
+        d_model: 8,
+        n_layers: 2,
+        n_heads: 4,
+        n_kv_heads: 2,
+        d_ff: 20,
+        tie_embeddings: true,
+        rope_theta: 1e4,
+        norm_epsilon: 1e-5,
+    };
+
+    fn training(tokens: u64) -> TrainingSpec {
+        TrainingSpec {
+            tokens,
+            sequence_length: 16,
+            batch_size: 4,
+            micro_batch_size: None,
+            learning_rate: 1e-3,
+            schedule: Schedule::Cosine { warmup_fraction: 0.0, final_fraction: 0.0 },
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            gradient_clip: 1.0,
+        }
+    }
+
+    fn cost(method: &Method, precision: Precision) -> CostEstimate {
+        let size = extension_size(method, &SHAPE, 300).unwrap();
+        training_cost(&SHAPE, 300, Some(method), size, &training(64), precision)
+    }
+
+    fn adapter() -> Method {
+        let budget = Budget::from_percent(20.0).unwrap();
+        Method::Adapter { budget, placement: Placement::Ffn, start: Start::He }
+    }
+
+    #[test]
+    fn fine_tuning_is_six_operations_a_weight_and_token_and_attention() {
+        // Tied: every weight but the 5 norms of 8 is multiplied with.
+        let n = base_parameters(&SHAPE, 300) - 5 * 8;
+        let attention = 12 * 2 * 8 * 16 * 64;
+        let cost = cost(&Method::Finetune {}, Precision::Fp32);
+        assert_eq!(cost.flops as u64, 6 * n * 64 + attention);
+        assert_eq!(cost.tokens, 64);
+    }
+
+    #[test]
+    fn a_frozen_base_costs_two_thirds_and_the_extension_all_of_its_own() {
+        let n = base_parameters(&SHAPE, 300) - 5 * 8;
+        let attention = 12 * 2 * 8 * 16 * 64;
+        let expected = (4 * n + 6 * 16 * 48) * 64 + attention;
+        assert_eq!(cost(&adapter(), Precision::Fp32).flops as u64, expected);
+    }
+
+    #[test]
+    fn tokens_are_those_of_whole_steps() {
+        let size = extension_size(&Method::Finetune {}, &SHAPE, 300).unwrap();
+        let of =
+            |tokens| training_cost(&SHAPE, 300, None, size, &training(tokens), Precision::Fp32);
+        assert_eq!(of(65).tokens, 128);
+        assert_eq!(of(65).flops as u64, 2 * of(64).flops as u64);
+    }
+
+    #[test]
+    fn freezing_bf16_and_small_micro_batches_save_memory() {
+        let memory = |method: &Method, p| cost(method, p).memory_bytes;
+        let all = memory(&Method::Finetune {}, Precision::Fp32);
+        let base = base_parameters(&SHAPE, 300);
+        let frozen = memory(&adapter(), Precision::Fp32);
+        // What is frozen gives up 12 bytes a weight; the adapter's 768 take 16, its activations more.
+        let activations = 64 * 2 * (4 * 16 + 2 * 8) * 4;
+        assert_eq!(all - 12 * base + 768 * 16 + activations, frozen);
+        assert!(memory(&adapter(), Precision::Bf16) < frozen);
+        let size = extension_size(&Method::Finetune {}, &SHAPE, 300).unwrap();
+        let micro = TrainingSpec { micro_batch_size: Some(1), ..training(64) };
+        let micro = training_cost(&SHAPE, 300, None, size, &micro, Precision::Fp32);
+        assert!(micro.memory_bytes < all);
+    }
+}

@@ -1,0 +1,121 @@
+//! The wording of what was found and of what a schema expects.
+
+use serde_json::Value;
+
+use crate::budget::Budget;
+use crate::corpus_ref::CorpusRef;
+use crate::schema::type_of;
+
+/// `the string "fast"`.
+pub(crate) fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(b) => b.to_string(),
+        Value::Number(n) => format!("the number {n}"),
+        Value::String(text) => {
+            let mut short: String = text.chars().take(60).collect();
+            if short.len() < text.len() {
+                short.push('…');
+            }
+            format!("the string {short:?}")
+        }
+        Value::Array(list) if list.is_empty() => "an empty list".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a mapping".to_owned(),
+    }
+}
+
+/// `a number from 0 to 1`: what a schema asks for, with a hint that suits what was found.
+pub(crate) fn expected(schema: &Value, found: &Value) -> String {
+    if schema.get("oneOf").is_some() {
+        return "one of its kinds".to_owned();
+    }
+    match (type_of(schema), schema.get("format").and_then(Value::as_str)) {
+        ("number", _) => format!("a number{}", range(schema)),
+        ("integer", _) => format!("a whole number{}", range(schema)),
+        ("boolean", _) => "true or false".to_owned(),
+        ("string", Some("budget")) => "a percentage such as `20%`".to_owned(),
+        ("string", Some("corpus")) => "a corpus such as `libreoffice-help/fr`".to_owned(),
+        ("string", _) if found.is_number() || found.is_boolean() => {
+            format!("a string; in quotes it is one: \"{found}\"")
+        }
+        ("string", _) => "a string that is not empty".to_owned(),
+        ("array", _) => match found.as_str() {
+            Some(text) => format!("a list; in brackets it is one: [{text}]"),
+            None => "a list".to_owned(),
+        },
+        _ => "a mapping of keys to values".to_owned(),
+    }
+}
+
+fn range(schema: &Value) -> String {
+    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+    let above = bound("exclusiveMinimum").map(|b| format!(" above {b}"));
+    let least = bound("minimum").map(|b| format!(" from {b}"));
+    let below = bound("exclusiveMaximum").map(|b| format!(" to below {b}"));
+    let most = bound("maximum").map(|b| format!(" to {b}"));
+    match (above.or(least), below.or(most)) {
+        (Some(low), None) if low.starts_with(" from") => format!(" of{} or more", &low[5..]),
+        (low, high) => low.unwrap_or_default() + &high.unwrap_or_default(),
+    }
+}
+
+/// What is wrong with a text of one of our own formats.
+pub(crate) fn format_problem(schema: &Value, text: &str) -> Option<String> {
+    match schema.get("format")?.as_str()? {
+        "budget" => text.parse::<Budget>().err(),
+        "corpus" => CorpusRef::try_from(text.to_owned()).err(),
+        "experiment-name" => {
+            let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            let good = !text.is_empty() && text.bytes().all(fits);
+            (!good).then(|| {
+                format!("found {text:?}, expected a name of lowercase letters, digits and hyphens such as `quick-tuning`")
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The candidate that a misspelt word most likely stands for.
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let distance = |c: &str| strsim::damerau_levenshtein(&word.to_lowercase(), c);
+    let (best, candidate) = candidates.into_iter().map(|c| (distance(c), c)).min()?;
+    (best <= (candidate.len() / 3).max(1)).then_some(candidate)
+}
+
+/// `` `a`, `b`, `c` ``.
+pub(crate) fn quoted(names: &[&str]) -> String {
+    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_misspelt_word_finds_its_neighbour_and_a_strange_one_finds_none() {
+        let keys = ["tokens", "learning_rate", "batch_size"];
+        assert_eq!(nearest("learning_rat", keys), Some("learning_rate"));
+        assert_eq!(nearest("learningrate", keys), Some("learning_rate"));
+        assert_eq!(nearest("Tokesn", keys), Some("tokens"));
+        assert_eq!(nearest("dropout", keys), None);
+    }
+
+    #[test]
+    fn ranges_read_as_words() {
+        let text = |schema| expected(&schema, &Value::Null);
+        assert_eq!(text(json!({"type": "number", "exclusiveMinimum": 0})), "a number above 0");
+        assert_eq!(
+            text(json!({"type": "number", "minimum": 0, "exclusiveMaximum": 1})),
+            "a number from 0 to below 1"
+        );
+        assert_eq!(
+            text(json!({"type": ["integer", "null"], "minimum": 1})),
+            "a whole number of 1 or more"
+        );
+    }
+}

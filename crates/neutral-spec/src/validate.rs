@@ -1,0 +1,248 @@
+//! The rules between fields: what each field may be on its own is in the schema ([`crate::schema`]).
+//!
+//! Paths are those of the trial for [`trial`] (`training.…`, `data.…`, `method.…`) and those of the
+//! file for [`experiment`]. An option that would be ignored is an error.
+
+use std::collections::BTreeMap;
+
+use crate::corpus_ref::CorpusRef;
+use crate::draft::Draft;
+use crate::error::Problem;
+use crate::experiment::{BaseSpec, DataSpec, Experiment, Schedule, Shape, TrainingSpec};
+use crate::field_path::FieldPath;
+use crate::method::{GateActivation, GatePer, GateSpec, LocalLossSpec, Method};
+
+/// The name of the entry in tables, and the form of it that folders are named by.
+pub(crate) fn label(experiment: &Experiment, entry: usize) -> (String, String) {
+    let entry = &experiment.methods[entry];
+    let label = entry.label.clone().unwrap_or_else(|| entry.method.kind().to_owned());
+    let slug = slug(&label);
+    (label, slug)
+}
+
+/// Lowercase letters, digits and points; everything else becomes one hyphen.
+pub(crate) fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for c in text.to_lowercase().chars() {
+        if c.is_alphanumeric() || c == '.' {
+            slug.push(c);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.trim_matches(['-', '.']).to_owned()
+}
+
+/// What is wrong outside the trials.
+pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut labels = BTreeMap::new();
+    let methods = FieldPath::dotted("methods");
+    for i in 0..experiment.methods.len() {
+        let (label, slug) = label(experiment, i);
+        if slug.is_empty() {
+            let message = format!("found {label:?}, expected a label with a letter or a digit");
+            found.push(Problem::new(methods.index(i).key("label"), message));
+        } else if let Some(first) = labels.insert(slug, i) {
+            let message = format!(
+                "has the label `{label}` as methods[{first}] has; give each a `label` of its own"
+            );
+            found.push(Problem::new(methods.index(i), message));
+        }
+    }
+    let BaseSpec::Pretrain { shape, training, .. } = &experiment.base;
+    check_shape(shape, &FieldPath::dotted("base.shape"), &mut found);
+    check_training(training, &FieldPath::dotted("base.training"), &mut found);
+    let evaluation = &experiment.evaluation;
+    let path = FieldPath::dotted("evaluation.new");
+    disjoint(&evaluation.original, &evaluation.new, &path, &mut found);
+    found
+}
+
+/// What is wrong with a trial.
+pub(crate) fn trial(draft: &Draft) -> Vec<Problem> {
+    let mut found = Vec::new();
+    check_training(&draft.training, &FieldPath::dotted("training"), &mut found);
+    check_data(&draft.data, &mut found);
+    if let Method::NeutralResidues { gate, local_loss, .. } = &draft.method {
+        check_gate(*gate, *local_loss, &mut found);
+        if draft.data.original_fraction == 0.0 && matches!(local_loss, LocalLossSpec::L1 { .. }) {
+            found.push(Problem::new(
+                FieldPath::dotted("method.local_loss"),
+                "the l1 loss is over tokens of the original domain, of which `data.original_fraction: 0` leaves none; write `local_loss: { kind: none }`",
+            ));
+        }
+    }
+    found
+}
+
+fn check_shape(shape: &Shape, path: &FieldPath, found: &mut Vec<Problem>) {
+    let Shape { d_model, n_heads, n_kv_heads, .. } = *shape;
+    let mut problem = |key, message| found.push(Problem::new(path.key(key), message));
+    if !d_model.is_multiple_of(n_heads) {
+        problem("n_heads", format!("{n_heads} heads do not divide d_model = {d_model}"));
+    } else if !(d_model / n_heads).is_multiple_of(2) {
+        let head_dim = d_model / n_heads;
+        problem(
+            "n_heads",
+            format!(
+                "d_model / n_heads = {head_dim} is odd, but rotary positions turn pairs; expected an even number"
+            ),
+        );
+    }
+    if !n_heads.is_multiple_of(n_kv_heads) {
+        problem("n_kv_heads", format!("{n_kv_heads} does not divide n_heads = {n_heads}"));
+    }
+}
+
+fn check_training(training: &TrainingSpec, path: &FieldPath, found: &mut Vec<Problem>) {
+    let batch = training.batch_size;
+    if let Some(micro) = training.micro_batch_size
+        && !batch.is_multiple_of(micro)
+    {
+        let message = format!("{micro} does not divide batch_size = {batch}");
+        found.push(Problem::new(path.key("micro_batch_size"), message));
+    }
+    if let Schedule::WarmupStableDecay { warmup_fraction: warmup, decay_fraction: decay, .. } =
+        training.schedule
+        && warmup + decay > 1.0
+    {
+        let message =
+            format!("warmup_fraction {warmup} and decay_fraction {decay} are more than 1 together");
+        found.push(Problem::new(path.key("schedule"), message));
+    }
+}
+
+fn check_data(data: &DataSpec, found: &mut Vec<Problem>) {
+    let p = data.original_fraction;
+    let mut problem = |key, message: String| {
+        found.push(Problem::new(FieldPath::dotted("data").key(key), message));
+    };
+    if p > 0.0 && data.original.is_empty() {
+        problem(
+            "original",
+            format!(
+                "found an empty list with original_fraction: {p}; name a corpus, or set the fraction to 0"
+            ),
+        );
+    }
+    if p < 1.0 && data.new.is_empty() {
+        problem(
+            "new",
+            format!(
+                "found an empty list with original_fraction: {p}; name a corpus, or set the fraction to 1"
+            ),
+        );
+    }
+    if p >= 1.0 && !data.new.is_empty() {
+        let message = "would be ignored with original_fraction: 1; write `new: []`, or lower it";
+        problem("new", message.to_owned());
+    }
+    disjoint(&data.original, &data.new, &FieldPath::dotted("data.new"), found);
+}
+
+fn disjoint(original: &[CorpusRef], new: &[CorpusRef], path: &FieldPath, found: &mut Vec<Problem>) {
+    for (i, corpus) in new.iter().enumerate().filter(|(_, c)| original.contains(c)) {
+        let message = format!("`{corpus}` is in `original` as well; a corpus is of one domain");
+        found.push(Problem::new(path.index(i), message));
+    }
+}
+
+fn check_gate(gate: GateSpec, local_loss: LocalLossSpec, found: &mut Vec<Problem>) {
+    let path = FieldPath::dotted("method.gate");
+    let GateSpec { activation, per, bias } = gate;
+    if activation == GateActivation::None {
+        if bias.is_some() {
+            let message = "a gate of activation `none` has no bias; remove it";
+            found.push(Problem::new(path.key("bias"), message));
+        }
+        if per == GatePer::Channel {
+            let message = "a gate of activation `none` has no channels; remove it";
+            found.push(Problem::new(path.key("per"), message));
+        }
+    }
+    let classifier = matches!(local_loss, LocalLossSpec::DomainClassifier { .. });
+    if classifier && (activation != GateActivation::Sigmoid || per != GatePer::Token) {
+        found.push(Problem::new(
+            path,
+            "the local loss `domain_classifier` reads the gate as a probability; expected `gate: { activation: sigmoid, per: token }`",
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use GateActivation::{None as Off, Relu, Sigmoid};
+
+    #[test]
+    fn a_slug_is_fit_for_a_folder() {
+        assert_eq!(slug("neutral_residues"), "neutral-residues");
+        assert_eq!(slug(" LoRA, r=8 (α 0.5) "), "lora-r-8-α-0.5");
+        assert_eq!(slug("../..//"), "");
+    }
+
+    fn data(p: f64, original: &[&str], new: &[&str]) -> Vec<String> {
+        let corpora =
+            |names: &[&str]| names.iter().map(|n| (*n).to_owned().try_into().unwrap()).collect();
+        let spec = DataSpec {
+            original: corpora(original),
+            new: corpora(new),
+            original_fraction: p,
+            documents: crate::DocumentPolicy::default(),
+        };
+        let mut found = Vec::new();
+        check_data(&spec, &mut found);
+        found.iter().map(|p| p.path.to_string()).collect()
+    }
+
+    #[test]
+    fn each_domain_that_is_read_has_text_and_none_is_ignored() {
+        let none: [&str; 0] = [];
+        assert_eq!(data(0.0, &[], &["a/fr"]), none);
+        assert_eq!(data(0.0, &["a/en"], &["a/fr"]), none);
+        assert_eq!(data(1.0, &["a/en"], &[]), none);
+        assert_eq!(data(0.1, &[], &["a/fr"]), ["data.original"]);
+        assert_eq!(data(0.1, &["a/en"], &[]), ["data.new"]);
+        assert_eq!(data(1.0, &["a/en"], &["a/fr"]), ["data.new"]);
+        assert_eq!(data(0.1, &["a/en"], &["a/fr", "a/en"]), ["data.new[1]"]);
+    }
+
+    #[test]
+    fn the_classifier_needs_a_sigmoid_a_token_and_no_gate_has_no_options() {
+        let count = |activation, per, bias, loss| {
+            let mut found = Vec::new();
+            check_gate(GateSpec { activation, per, bias }, loss, &mut found);
+            found.len()
+        };
+        let classifier = LocalLossSpec::DomainClassifier { weight: 1.0 };
+        assert_eq!(count(Sigmoid, GatePer::Token, Some(1.0), classifier), 0);
+        assert_eq!(count(Sigmoid, GatePer::Channel, None, classifier), 1);
+        assert_eq!(count(Relu, GatePer::Token, None, classifier), 1);
+        assert_eq!(count(Off, GatePer::Token, None, LocalLossSpec::default()), 0);
+        assert_eq!(count(Off, GatePer::Channel, Some(0.0), LocalLossSpec::default()), 2);
+    }
+
+    #[test]
+    fn heads_divide_the_width_into_even_parts() {
+        let paths = |d_model, n_heads, n_kv_heads| {
+            let shape = Shape {
+                d_model,
+                n_layers: 1,
+                n_heads,
+                n_kv_heads,
+                d_ff: 8,
+                tie_embeddings: true,
+                rope_theta: 1e4,
+                norm_epsilon: 1e-5,
+            };
+            let mut found = Vec::new();
+            check_shape(&shape, &FieldPath::default(), &mut found);
+            found.iter().map(|p| p.message.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(192, 4, 2), [""; 0]);
+        assert_eq!(paths(190, 4, 2), ["4 heads do not divide d_model = 190"]);
+        assert!(paths(12, 4, 2)[0].contains("= 3 is odd"));
+        assert_eq!(paths(192, 4, 3), ["3 does not divide n_heads = 4"]);
+    }
+}

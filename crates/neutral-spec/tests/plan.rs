@@ -1,0 +1,151 @@
+//! What an experiment means: the plan of `quick.yaml`, and how sweeps, seeds and budgets make trials.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+
+use neutral_spec::{
+    BaseSpec, Experiment, Plan, base_parameters, extension_size, resolve, training_cost,
+};
+
+const QUICK: &str = include_str!("quick.yaml");
+
+fn plan(text: &str) -> Plan {
+    let experiment = Experiment::from_yaml(text, Path::new("quick.yaml")).expect("valid");
+    resolve(&experiment, None).expect("solvable")
+}
+
+/// `quick.yaml` with other lines at the end of its methods.
+fn with_methods(methods: &str) -> Plan {
+    let (head, rest) = QUICK.split_once("methods:\n").expect("methods");
+    let (_, tail) = rest.split_once("\nevaluation:").expect("evaluation");
+    plan(&format!("{head}methods:\n{methods}\nevaluation:{tail}"))
+}
+
+fn ids(plan: &Plan) -> Vec<&str> {
+    plan.trials.iter().map(|t| t.id.as_str()).collect()
+}
+
+#[test]
+fn the_plan_of_quick() {
+    let plan = plan(QUICK);
+    let BaseSpec::Pretrain { shape, .. } = &plan.base;
+    let mut text = format!("base: {} weights\n\n", base_parameters(shape, 4096));
+    for t in &plan.trials {
+        let cost = training_cost(shape, 4096, Some(&t.method), t.size, &t.training, plan.precision);
+        writeln!(
+            text,
+            "{}: units {}, extension {}, trainable {}, {:.2e} operations, {} MB",
+            t.id,
+            t.size.units,
+            t.size.extension_parameters,
+            t.size.trainable_parameters,
+            cost.flops,
+            cost.memory_bytes / 1_000_000
+        )
+        .unwrap();
+    }
+    insta::assert_snapshot!("quick_trials", text);
+    insta::assert_json_snapshot!("quick_last_trial", plan.trials.last().unwrap());
+}
+
+#[test]
+fn trials_are_distinct_and_their_names_are_stable() {
+    let plan = plan(QUICK);
+    let trials = 2 * (1 + 1 + 1 + 4);
+    let fingerprints: BTreeSet<_> =
+        plan.trials.iter().map(neutral_spec::Trial::fingerprint).collect();
+    assert_eq!((ids(&plan).len(), fingerprints.len()), (trials, trials));
+    assert_eq!(ids(&plan).iter().collect::<BTreeSet<_>>().len(), trials);
+    let renamed = self::plan(&QUICK.replace("experiment: quick", "experiment: other"));
+    assert_eq!((ids(&plan), plan.fingerprint()), (ids(&renamed), renamed.fingerprint()));
+    let changed = self::plan(&QUICK.replace("20%", "21%"));
+    assert_eq!(ids(&plan), ids(&changed));
+    assert_ne!(plan.fingerprint(), changed.fingerprint());
+}
+
+#[test]
+fn a_common_grid_is_outermost_and_a_zip_goes_in_step() {
+    let plan = with_methods(
+        "  - label: A b
+    method: { kind: adapter, budget: 20% }
+    sweep: { zip: { training.tokens: [10, 20], training.batch_size: [1, 2] } }
+sweep: { grid: { data.original_fraction: [0.1, 0.5] } }
+",
+    );
+    let expected: Vec<_> = [
+        "a-b-original-fraction-0.1-batch-size-1-tokens-10",
+        "a-b-original-fraction-0.1-batch-size-2-tokens-20",
+        "a-b-original-fraction-0.5-batch-size-1-tokens-10",
+        "a-b-original-fraction-0.5-batch-size-2-tokens-20",
+    ]
+    .iter()
+    .flat_map(|id| [format!("{id}-s0"), format!("{id}-s1")])
+    .collect();
+    assert_eq!(ids(&plan), expected);
+    let last = plan.trials.last().unwrap();
+    assert_eq!((last.training.tokens, last.training.batch_size), (20, 2));
+    assert!((last.data.original_fraction - 0.5).abs() < 1e-12);
+    let keys: Vec<_> = last.varied.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["data.original_fraction", "training.batch_size", "training.tokens"]);
+}
+
+#[test]
+fn what_is_absent_by_default_and_what_is_a_whole_can_be_swept() {
+    let plan = with_methods(
+        "  - method: { kind: lora, budget: 20% }
+    sweep: { grid: { method.lora_alpha: [16], training.micro_batch_size: [4] } }
+  - method: { kind: neutral_residues, budget: 20% }
+    sweep:
+      grid:
+        method.local_loss: [{ kind: l1, weight: 1 }, { kind: none }]
+        method.budget: [5%, 20%]
+        training.schedule:
+          - { kind: warmup_stable_decay, warmup_fraction: 0.1, decay_fraction: 0.2, final_fraction: 0 }
+",
+    );
+    let sizes: BTreeSet<_> = plan.trials[2..].iter().map(|t| t.size.units).collect();
+    assert_eq!((plan.trials.len(), sizes.len()), (2 + 8, 2));
+    assert_eq!(plan.trials[0].id, "lora-lora-alpha-16-micro-batch-size-4-s0");
+    // What is too long for a folder's name is cut, and stays distinct.
+    let long = &plan.trials[9].id;
+    assert!(long.starts_with("neutral-residues-budget-20-local-loss-none-schedule-"), "{long}");
+    assert!(long.ends_with("-s1") && long.len() <= 120, "{long}");
+    assert_eq!(ids(&plan).iter().collect::<BTreeSet<_>>().len(), 10);
+}
+
+#[test]
+fn a_tokenizer_to_load_brings_its_vocabulary() {
+    let text = QUICK.replace(
+        "  kind: train\n  vocab_size: 4096\n  corpora: [libreoffice-help/en]",
+        "  kind: load\n  path: tokenizer.json",
+    );
+    let experiment = Experiment::from_yaml(&text, Path::new("quick.yaml")).unwrap();
+    assert!(resolve(&experiment, None).is_err());
+    let plan = resolve(&experiment, Some(1000)).unwrap();
+    let BaseSpec::Pretrain { shape, .. } = &plan.base;
+    let lora = &plan.trials[2];
+    assert_eq!(lora.size, extension_size(&lora.method, shape, 1000).unwrap());
+
+    // A budget that the vocabulary makes too small gets its line afterwards.
+    let text = text.replace("kind: adapter, budget: 20%", "kind: adapter, budget: 0.01%");
+    let experiment = Experiment::from_yaml(&text, Path::new("quick.yaml")).unwrap();
+    let error = resolve(&experiment, Some(1000)).unwrap_err();
+    assert!(error.to_string().starts_with("methods[2].method.budget: 0.01% of"), "{error}");
+    let error = error.located(Path::new("quick.yaml"), &text).to_string();
+    assert!(error.starts_with("quick.yaml:38: methods[2].method.budget: 0.01% of"), "{error}");
+}
+
+#[test]
+fn a_plan_lists_its_corpora_once() {
+    let corpora: Vec<_> = plan(QUICK).corpora().iter().map(ToString::to_string).collect();
+    assert_eq!(corpora, ["janeausten/en", "libreoffice-help/en", "libreoffice-help/fr"]);
+}
+
+#[test]
+fn the_example_of_the_readme_is_an_experiment() {
+    let readme = include_str!("../README.md");
+    let (_, rest) = readme.split_once("```yaml\n").unwrap();
+    let (yaml, _) = rest.split_once("```").unwrap();
+    assert!(plan(yaml).trials.len() > 10);
+}

@@ -1,0 +1,99 @@
+//! The one place where a device is chosen.
+//!
+//! Nothing else in neutral asks libtorch whether there is a GPU.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tch::{Cuda, Device};
+
+use crate::TorchError;
+use crate::system::{cuda_available, cuda_linked};
+
+/// What the user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first CUDA device if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA device by its index.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = TorchError;
+    fn from_str(text: &str) -> Result<Self, TorchError> {
+        let unknown = || TorchError::UnknownDevice { text: text.to_owned() };
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let index = text.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+                index.map(Self::Cuda).ok_or_else(unknown)
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// The device that a choice means on this machine.
+///
+/// # Errors
+/// If CUDA is asked for by name and cannot be had: the message says whether libtorch or the driver
+/// lacks it. Only `auto` falls back to the CPU.
+pub fn device(choice: DeviceChoice) -> Result<Device, TorchError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto if cuda_available() => Ok(Device::Cuda(0)),
+        DeviceChoice::Auto => Ok(Device::Cpu),
+        DeviceChoice::Cuda(index) if !cuda_linked() => Err(TorchError::CudaNotLinked { index }),
+        DeviceChoice::Cuda(index) => {
+            let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
+            if index < count {
+                Ok(Device::Cuda(index))
+            } else {
+                Err(TorchError::CudaDeviceAbsent { index, count })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
+        for text in ["", "gpu", "cuda:", "cuda:-1", "CPU", "cuda:1x"] {
+            let message = text.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(message.contains("auto, cpu, cuda"), "{message}");
+        }
+    }
+
+    #[test]
+    fn cuda_that_is_not_there_is_an_error_that_says_what_to_do() {
+        assert_eq!(device(DeviceChoice::Cpu).unwrap(), Device::Cpu);
+        if !cuda_linked() {
+            assert_eq!(device(DeviceChoice::Auto).unwrap(), Device::Cpu);
+            let message = device(DeviceChoice::Cuda(0)).unwrap_err().to_string();
+            assert!(message.contains("scripts/libtorch cuda"), "{message}");
+        }
+        assert!(device(DeviceChoice::Cuda(1000)).is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! The loss and the gradient of one optimizer step, over micro batches.
+//!
+//! `ℓ = Σ nats / tokens + weight · Σ local / counted`, where both denominators are those of the
+//! whole step, so cutting it into micro batches changes nothing but rounding. Rows are put in order
+//! of their domain first: each domain's loss is then a sum over a view, and costs nothing extra.
+//!
+//! Gradients are returned, not left in `.grad`: the first micro batch of a resumed run is then
+//! added up exactly as that of a run that never stopped.
+
+use neutral_data::{Batch, Domain};
+use neutral_model::{Attention, Extension, Input, Residue, Transformer};
+use neutral_spec::LocalLossSpec;
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::TrainError;
+use crate::local_loss::{counted_tokens, rows_of, token_sum, weight};
+
+const DOMAINS: [Domain; 2] = [Domain::Original, Domain::New];
+
+/// What every step of a training has in common.
+#[derive(Clone, Copy, Debug)]
+pub struct StepSettings {
+    /// The local loss and its weight.
+    pub local_loss: LocalLossSpec,
+    /// What attention does at document boundaries.
+    pub attention: Attention,
+    /// Sequences a forward pass.
+    pub micro_batch_size: usize,
+    /// Where the model is.
+    pub device: Device,
+}
+
+/// The gradients and the losses of one step.
+#[derive(Debug)]
+pub struct StepOutput {
+    /// `∂ℓ/∂w` for each parameter given; an undefined tensor where the loss does not reach it.
+    pub gradients: Vec<Tensor>,
+    /// What was seen on the way.
+    pub losses: StepLosses,
+}
+
+/// Losses and gates of one step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepLosses {
+    /// Language model loss, nats a token, over all tokens.
+    pub total: f64,
+    /// The same over original-domain tokens; absent if there were none.
+    pub original: Option<f64>,
+    /// The same over new-domain tokens.
+    pub new: Option<f64>,
+    /// The local loss before its weight; absent without one.
+    pub local: Option<f64>,
+    /// Share of gate values above 0 on original-domain tokens; absent without gates or such tokens.
+    pub gate_open_original: Option<f64>,
+    /// The same on new-domain tokens.
+    pub gate_open_new: Option<f64>,
+    /// Blocks whose residue has a gate.
+    pub gated_blocks: Vec<usize>,
+}
+
+/// Runs the step's micro batches forward and backward, in order of domain.
+///
+/// # Errors
+/// [`TrainError::LocalLoss`] if the extension has nothing that the local loss is about;
+/// [`TrainError::NoGradient`] if the loss does not depend on any parameter at all.
+///
+/// # Panics
+/// If `parameters` is empty or one of them is not trainable.
+pub fn gradients(
+    model: &Transformer,
+    extension: &Extension,
+    parameters: &[(&str, &Tensor)],
+    batch: &Batch,
+    settings: &StepSettings,
+) -> Result<StepOutput, TrainError> {
+    let mut rows: Vec<usize> = (0..batch.sequences).collect();
+    rows.sort_by_key(|&row| batch.domains[row]);
+    let tokens = DOMAINS.map(|domain| {
+        let sequences = batch.domains.iter().filter(|d| **d == domain).count();
+        (sequences * batch.sequence_length) as u64
+    });
+    let counted = counted_tokens(&settings.local_loss, tokens[0], tokens[1]);
+    let leaves: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| *tensor).collect();
+
+    let mut sums = Sums::new(settings.device);
+    let mut gradients: Vec<Tensor> = Vec::new();
+    for rows in rows.chunks(settings.micro_batch_size) {
+        let domains: Vec<Domain> = rows.iter().map(|&row| batch.domains[row]).collect();
+        let length = batch.sequence_length;
+        let input = Input {
+            tokens_bt: to_device(&batch.tokens, rows, length, settings.device),
+            attention: settings.attention,
+        };
+        let targets_bt = to_device(&batch.targets, rows, length, settings.device);
+        let output = model.forward(&input, extension);
+        let lm = DOMAINS.map(|domain| {
+            let hidden_btd = rows_of(&output.hidden_btd, &domains, domain)?;
+            let targets_bt = rows_of(&targets_bt, &domains, domain)?;
+            Some(model.loss_sum(&hidden_btd, &targets_bt))
+        });
+        let local = token_sum(&settings.local_loss, &output.residues, &domains)?;
+        sums.add(&lm, local.as_ref(), &output.residues, &domains);
+
+        let nats = lm.into_iter().flatten().reduce(|a, b| a + b);
+        let all_tokens = (tokens[0] + tokens[1]) as f64;
+        let local = local.map(|sum| sum * (weight(&settings.local_loss) / counted as f64));
+        let loss = nats.map(|nats| nats / all_tokens).into_iter().chain(local).reduce(|a, b| a + b);
+        let Some(loss) = loss.filter(Tensor::requires_grad) else {
+            let tensor = parameters.first().map_or("", |p| p.0).to_owned();
+            return Err(TrainError::NoGradient { tensor, step: 1 });
+        };
+        let new = Tensor::run_backward(&[&loss], &leaves, false, false);
+        gradients = if gradients.is_empty() {
+            new
+        } else {
+            gradients.iter().zip(&new).map(|(a, b)| add_defined(a, b)).collect()
+        };
+    }
+    Ok(StepOutput { gradients, losses: sums.losses(tokens, counted, &settings.local_loss) })
+}
+
+/// `a + b`, where either may be undefined. Never in place: autograd may hand out one tensor twice.
+fn add_defined(a: &Tensor, b: &Tensor) -> Tensor {
+    match (a.defined(), b.defined()) {
+        (true, true) => a + b,
+        (true, false) => a.shallow_clone(),
+        _ => b.shallow_clone(),
+    }
+}
+
+fn to_device(values: &[u32], rows: &[usize], length: usize, device: Device) -> Tensor {
+    let picked: Vec<i64> = rows
+        .iter()
+        .flat_map(|&row| &values[row * length..(row + 1) * length])
+        .map(|&token| i64::from(token))
+        .collect();
+    Tensor::from_slice(&picked).view([rows.len() as i64, length as i64]).to_device(device)
+}
+
+/// Sums over micro batches, kept on the device in f64 so that it is waited for once a step.
+struct Sums {
+    /// Nats of the original and the new domain, the local loss, open gates of both domains.
+    sums: Tensor,
+    /// Gate values of both domains.
+    gates: [f64; 2],
+    gated_blocks: Vec<usize>,
+}
+
+impl Sums {
+    fn new(device: Device) -> Self {
+        let sums = Tensor::zeros([5], (Kind::Double, device));
+        Self { sums, gates: [0.0; 2], gated_blocks: Vec::new() }
+    }
+
+    fn add(
+        &mut self,
+        lm: &[Option<Tensor>; 2],
+        local: Option<&Tensor>,
+        residues: &[Residue],
+        domains: &[Domain],
+    ) {
+        no_grad(|| {
+            let zero = || Tensor::zeros([], (Kind::Double, self.sums.device()));
+            let number = |x: Option<&Tensor>| x.map_or_else(zero, |x| x.to_kind(Kind::Double));
+            let mut open = [zero(), zero()];
+            self.gated_blocks.clear();
+            for residue in residues {
+                let Some(gate) = &residue.gate else { continue };
+                self.gated_blocks.push(residue.block);
+                for (i, &domain) in DOMAINS.iter().enumerate() {
+                    if let Some(values) = rows_of(&gate.value, domains, domain) {
+                        open[i] += values.gt(0.0).sum(Kind::Int64).to_kind(Kind::Double);
+                        self.gates[i] += values.numel() as f64;
+                    }
+                }
+            }
+            let [original, new] = lm;
+            let [open_original, open_new] = open;
+            let seen = [
+                number(original.as_ref()),
+                number(new.as_ref()),
+                number(local),
+                open_original,
+                open_new,
+            ];
+            self.sums += Tensor::stack(&seen, 0);
+        });
+    }
+
+    fn losses(self, tokens: [u64; 2], counted: u64, local_loss: &LocalLossSpec) -> StepLosses {
+        let mut sums = [0.0; 5];
+        self.sums.to_device(Device::Cpu).copy_data(&mut sums, 5);
+        let [original, new, local, open_original, open_new] = sums;
+        let over = |sum: f64, count: f64| (count > 0.0).then(|| sum / count);
+        let local = match local_loss {
+            LocalLossSpec::None {} => None,
+            // No token counts, so there is nothing to pull: the loss is 0, not 0 / 0.
+            _ => Some(over(local, counted as f64).unwrap_or(0.0)),
+        };
+        StepLosses {
+            total: (original + new) / (tokens[0] + tokens[1]) as f64,
+            original: over(original, tokens[0] as f64),
+            new: over(new, tokens[1] as f64),
+            local,
+            gate_open_original: over(open_original, self.gates[0]),
+            gate_open_new: over(open_new, self.gates[1]),
+            gated_blocks: self.gated_blocks,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The loop: batch, gradients, clip, update, log, checkpoint, and again.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use neutral_data::MixedStream;
+use neutral_model::{Attention, Extension, Transformer};
+use neutral_spec::{DocumentPolicy, LocalLossSpec, TrainingSpec};
+use neutral_store::Fingerprint;
+use neutral_torch::{ParamStore, peak_rss_bytes};
+use tch::{Device, Tensor};
+
+use crate::checkpoint::{self, TrainState};
+use crate::metrics::{MetricsLog, StepRecord};
+use crate::optimizer::AdamW;
+use crate::step::{StepSettings, gradients};
+use crate::tensorboard::EventWriter;
+use crate::watch::GradientWatch;
+use crate::{TrainError, TrainOutcome, TrainSummary, clip, schedule};
+
+/// Steps between two points in TensorBoard.
+const TENSORBOARD_EVERY: u64 = 10;
+
+/// Whose weights are trained; the others are frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trained {
+    /// Every weight of the base: pretraining and fine-tuning.
+    Base,
+    /// The extension's weights alone.
+    Extension,
+}
+
+/// Everything that a training needs.
+#[derive(Debug)]
+pub struct TrainJob<'a> {
+    /// The base.
+    pub model: &'a mut Transformer,
+    /// What is added to it; `Extension::none()` if the base is trained.
+    pub extension: &'a mut Extension,
+    /// Which of the two is trained.
+    pub trained: Trained,
+    /// The text.
+    pub stream: &'a MixedStream,
+    /// How it is trained.
+    pub spec: &'a TrainingSpec,
+    /// What attention does at document boundaries.
+    pub documents: DocumentPolicy,
+    /// The token between documents.
+    pub separator_id: u32,
+    /// The loss added to the language model's.
+    pub local_loss: LocalLossSpec,
+    /// Of everything that determines the result; a checkpoint with another one is refused.
+    pub fingerprint: Fingerprint,
+    /// Gets `metrics.jsonl`, `tensorboard/` and `checkpoint/`.
+    pub folder: &'a Path,
+    /// Steps between checkpoints; 0 means only at the end and on a stop.
+    pub checkpoint_every_steps: u64,
+    /// Where the model is.
+    pub device: Device,
+    /// Set by a signal handler to make the training checkpoint and leave after the current step.
+    pub stop: &'a AtomicBool,
+    /// Shows steps, loss and speed.
+    pub progress: &'a ProgressBar,
+}
+
+/// Trains until the spec's tokens are seen or a stop is asked for, from a checkpoint if there is one.
+///
+/// The weights end up in `job.model` or `job.extension`. A checkpoint of the last step stays in the
+/// folder, so that calling again returns at once.
+///
+/// # Errors
+/// See [`TrainError`]; `metrics.jsonl` then holds everything up to the failed step.
+pub fn train(job: TrainJob<'_>) -> Result<TrainOutcome, TrainError> {
+    let stop = job.stop;
+    train_until(job, |_| stop.load(Ordering::Relaxed))
+}
+
+/// As [`train`], asked after each step whether to stop.
+pub(crate) fn train_until(
+    job: TrainJob<'_>,
+    stop_after: impl Fn(u64) -> bool,
+) -> Result<TrainOutcome, TrainError> {
+    check(&job)?;
+    match job.trained {
+        Trained::Base => job.model.make_trainable(),
+        Trained::Extension => {
+            job.model.freeze();
+            job.extension.params_mut().set_trainable(true);
+            let free = job.model.params().iter().find(|(_, tensor)| tensor.requires_grad());
+            if let Some((name, _)) = free {
+                return Err(TrainError::BaseNotFrozen { tensor: name.to_owned() });
+            }
+        }
+    }
+    Loop::start(&job)?.run(stop_after)
+}
+
+fn check(job: &TrainJob<'_>) -> Result<(), TrainError> {
+    let spec = job.spec;
+    let numbers = [
+        ("tokens", spec.tokens),
+        ("sequence_length", spec.sequence_length as u64),
+        ("batch_size", spec.batch_size as u64),
+        ("micro_batch_size", spec.micro_batch_size.unwrap_or(1) as u64),
+    ];
+    if let Some((field, _)) = numbers.into_iter().find(|&(_, n)| n == 0) {
+        return Err(TrainError::Spec { field, value: "0".to_owned(), problem: "write at least 1" });
+    }
+    if spec.sequence_length != job.stream.sequence_length() {
+        return Err(TrainError::Spec {
+            field: "sequence_length",
+            value: spec.sequence_length.to_string(),
+            problem: "the data stream was made with another one",
+        });
+    }
+    let kind = match job.local_loss {
+        LocalLossSpec::None {} => None,
+        LocalLossSpec::L1 { .. } => Some("l1"),
+        LocalLossSpec::DomainClassifier { .. } => Some("domain_classifier"),
+    };
+    match (job.trained, kind) {
+        (Trained::Base, Some(kind)) => {
+            Err(TrainError::LocalLoss { kind, reason: "the base is trained, without an extension" })
+        }
+        (Trained::Base, None) if !job.extension.is_none() => {
+            Err(TrainError::ExtensionOnTrainedBase)
+        }
+        (Trained::Extension, _) if job.extension.params().is_empty() => {
+            Err(TrainError::NothingToTrain)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The loop's parts, all set up and restored.
+struct Loop<'j, 'a> {
+    job: &'j TrainJob<'a>,
+    params: &'j ParamStore,
+    optimizer: AdamW,
+    settings: StepSettings,
+    state: TrainState,
+    metrics: MetricsLog,
+    events: EventWriter,
+    steps: u64,
+}
+
+impl<'j, 'a> Loop<'j, 'a> {
+    fn start(job: &'j TrainJob<'a>) -> Result<Self, TrainError> {
+        let params = match job.trained {
+            Trained::Base => job.model.params(),
+            Trained::Extension => job.extension.params(),
+        };
+        let mut optimizer = AdamW::new(params, job.spec);
+        let path = checkpoint::path(job.folder);
+        let restored = checkpoint::restore(&path, &job.fingerprint, params, &mut optimizer)?;
+        let state = restored.unwrap_or_else(|| TrainState {
+            gradients: GradientWatch::new(params.iter().map(|(name, _)| name)),
+            ..TrainState::default()
+        });
+        if state.step > 0 {
+            tracing::info!(step = state.step, "training goes on from its checkpoint");
+        }
+        let attention = match job.documents {
+            DocumentPolicy::AttendAcross => Attention::Causal,
+            DocumentPolicy::AttendWithin => {
+                Attention::WithinDocument { separator_id: i64::from(job.separator_id) }
+            }
+        };
+        let settings = StepSettings {
+            local_loss: job.local_loss,
+            attention,
+            micro_batch_size: job.spec.micro_batch_size.unwrap_or(job.spec.batch_size),
+            device: job.device,
+        };
+        std::fs::create_dir_all(job.folder)
+            .map_err(|e| neutral_store::StoreError::io("create", job.folder, e))?;
+        let metrics = MetricsLog::open(job.folder, state.step)?;
+        let events = EventWriter::create(&job.folder.join("tensorboard"), state.step)?;
+        let steps = job.spec.steps();
+        job.progress.set_length(steps);
+        job.progress.set_position(state.step);
+        Ok(Self { job, params, optimizer, settings, state, metrics, events, steps })
+    }
+
+    fn run(mut self, stop_after: impl Fn(u64) -> bool) -> Result<TrainOutcome, TrainError> {
+        let every = self.job.checkpoint_every_steps;
+        let mut saved = self.state.step;
+        while self.state.step < self.steps {
+            if let Err(error) = self.step() {
+                // The record of what went wrong is worth more than the state it went wrong in.
+                self.metrics.flush()?;
+                self.events.flush()?;
+                return Err(error);
+            }
+            let step = self.state.step;
+            let stop = step < self.steps && stop_after(step);
+            if stop || step == self.steps || (every > 0 && step.is_multiple_of(every)) {
+                self.checkpoint()?;
+                saved = step;
+            }
+            if stop {
+                return Ok(TrainOutcome::Interrupted { step });
+            }
+        }
+        debug_assert_eq!(saved, self.steps, "the last step is always saved");
+        Ok(TrainOutcome::Finished(self.summary()))
+    }
+
+    /// One optimizer step and its records.
+    fn step(&mut self) -> Result<(), TrainError> {
+        let started = Instant::now();
+        let spec = self.job.spec;
+        let index = self.state.step;
+        let step = index + 1;
+        let rate = schedule::learning_rate(&spec.schedule, spec.learning_rate, self.steps, index);
+        let first_sequence = index * spec.batch_size as u64;
+        let batch = self.job.stream.batch(first_sequence, spec.batch_size);
+        let parameters: Vec<(&str, &Tensor)> = self.params.iter().collect();
+        let output =
+            gradients(self.job.model, self.job.extension, &parameters, &batch, &self.settings)?;
+        let undefined = parameters.iter().zip(&output.gradients).find(|(_, g)| !g.defined());
+        if let Some(((name, _), _)) = undefined {
+            return Err(TrainError::NoGradient { tensor: (*name).to_owned(), step });
+        }
+        let norms = clip::norms(&output.gradients);
+        let gradient_norm = clip::global_norm(&norms);
+        let losses = &output.losses;
+        let mut record = StepRecord::new(step, step * spec.tokens_per_step(), rate, losses);
+        record.gradient_norm = Some(gradient_norm).filter(|norm| norm.is_finite());
+
+        let warmup = schedule::warmup_steps(&spec.schedule, self.steps);
+        let healthy =
+            self.state.loss.observe(step, warmup, losses.total, gradient_norm).and_then(|()| {
+                let norms = parameters.iter().map(|(name, _)| *name).zip(norms);
+                self.state.gradients.observe(step, norms, &losses.gated_blocks)
+            });
+        if healthy.is_ok() {
+            let scale = clip::scale(gradient_norm, spec.gradient_clip);
+            self.optimizer.step(self.params, &output.gradients, scale, rate);
+            self.state.step = step;
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        self.state.elapsed_seconds += seconds;
+        record.tokens_per_second = spec.tokens_per_step() as f64 / seconds;
+        record.peak_rss_bytes = peak_rss_bytes();
+        self.log(&record)?;
+        healthy
+    }
+
+    fn log(&mut self, record: &StepRecord) -> Result<(), TrainError> {
+        self.metrics.append(record)?;
+        let step = record.step;
+        if step == 1 || step == self.steps || step.is_multiple_of(TENSORBOARD_EVERY) {
+            self.events.scalars(step, &record.scalars())?;
+        }
+        self.job.progress.set_position(step);
+        self.job.progress.set_message(format!(
+            "loss {:.3}, {:.0} tokens/s",
+            self.state.loss.mean(),
+            record.tokens_per_second
+        ));
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), TrainError> {
+        // The log first: a checkpoint must never be ahead of it.
+        self.metrics.flush()?;
+        self.events.flush()?;
+        let path = checkpoint::path(self.job.folder);
+        checkpoint::save(&path, &self.job.fingerprint, self.params, &self.optimizer, &self.state)
+    }
+
+    fn summary(&self) -> TrainSummary {
+        let tokens = self.steps * self.job.spec.tokens_per_step();
+        TrainSummary {
+            steps: self.steps,
+            tokens,
+            elapsed_seconds: self.state.elapsed_seconds,
+            tokens_per_second: tokens as f64 / self.state.elapsed_seconds,
+            peak_rss_bytes: peak_rss_bytes(),
+            final_loss_nats_per_token: self.state.loss.mean(),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The arrows between crates are those of ARCHITECTURE.md's table, no more and no fewer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use crate::command::root;
+
+/// `| neutral-x | job | may use | libtorch |` rows of ARCHITECTURE.md: crate to allowed crates.
+fn table() -> BTreeMap<String, BTreeSet<String>> {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| neutral-"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let uses = cells[2].split(", ").filter(|name| *name != "–");
+        (cells[0].to_owned(), uses.map(|name| format!("neutral-{name}")).collect())
+    })
+    .collect()
+}
+
+fn metadata() -> serde_json::Value {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let arguments = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
+    let output = Command::new(cargo).args(arguments).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn crates_use_each_other_exactly_as_the_table_says() {
+    let table = table();
+    assert!(table.len() >= 10, "the table of ARCHITECTURE.md was not found");
+    let mut seen = BTreeMap::new();
+    let mut links_libtorch = BTreeSet::new();
+    for package in metadata()["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap().to_owned();
+        if name == "neutral-tests" {
+            continue;
+        }
+        let dependencies = package["dependencies"].as_array().unwrap();
+        let normal = dependencies.iter().filter(|d| d["kind"].is_null());
+        let names: BTreeSet<_> = normal.map(|d| d["name"].as_str().unwrap().to_owned()).collect();
+        if names.contains("tch") {
+            links_libtorch.insert(name.clone());
+        }
+        seen.insert(name, names.into_iter().filter(|n| n.starts_with("neutral-")).collect());
+    }
+    assert_eq!(table, seen);
+    for data_only in ["neutral-store", "neutral-spec", "neutral-data", "neutral-report"] {
+        assert!(!links_libtorch.contains(data_only), "{data_only} must not link libtorch");
+    }
+}
+
+#[test]
+fn every_crate_has_a_readme_and_no_source_file_is_too_long() {
+    let mut too_long = Vec::new();
+    for entry in std::fs::read_dir(root().join("crates")).unwrap() {
+        let folder = entry.unwrap().path();
+        assert!(folder.join("README.md").exists(), "{} lacks a README.md", folder.display());
+        visit(&folder.join("src"), &mut |path, lines| {
+            if lines > 400 {
+                too_long.push(format!("{} ({lines})", path.display()));
+            }
+        });
+    }
+    assert!(too_long.is_empty(), "files over 400 lines want a room of their own: {too_long:?}");
+}
+
+fn visit(folder: &std::path::Path, seen: &mut impl FnMut(&std::path::Path, usize)) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            visit(&path, seen);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            seen(&path, std::fs::read_to_string(&path).unwrap().lines().count());
+        }
+    }
+}
