@@ -124,7 +124,7 @@ mod tests {
         let variance = bound * bound / 3.0;
         assert!(errors_off(mean, 0.0, (variance / n).sqrt()) < 4.0, "mean {mean}");
         // The square of U(−b, b) has variance b⁴(1/5 − 1/9).
-        let standard_error = bound.powi(4) * (4.0_f64 / 45.0 / n).sqrt();
+        let standard_error = bound * bound * (4.0 / 45.0 / n).sqrt();
         assert!(errors_off(square, variance, standard_error) < 4.0, "mean square {square}");
         let largest = drawn.abs().max().double_value(&[]);
         assert!(largest <= bound && largest > 0.995 * bound, "largest {largest}");

@@ -30,3 +30,7 @@ pub use results::{
     Status, TrialResult, forgetting, learning,
 };
 pub use table::{Style, terminal_table};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -134,8 +134,12 @@ fn panel(out: &mut String, series: &[Series<'_>], original: &str, new: &str, top
     );
     cross(out, x.place(0.0), y.place(0.0));
     out.push('\n');
+    let place = |t: &TrialResult| point(t, original, new).map(|(a, b)| (x.place(a), y.place(b)));
     for s in series {
-        draw_series(out, s, &|t| point(t, original, new).map(|(a, b)| (x.place(a), y.place(b))));
+        draw_seeds(out, s, &place);
+    }
+    for s in series {
+        draw_means(out, s, &place);
     }
 }
 
@@ -160,40 +164,46 @@ fn frame(out: &mut String, x: &Scale, y: &Scale, top: f64, bottom: f64) {
     }
 }
 
-fn draw_series(
-    out: &mut String,
-    series: &Series<'_>,
-    place: &dyn Fn(&TrialResult) -> Option<(f64, f64)>,
-) {
-    let mut strong = Vec::new();
+/// Where a trial stands on the picture, if it was scored.
+type Place<'a> = &'a dyn Fn(&TrialResult) -> Option<(f64, f64)>;
+
+fn placed<'a>(group: &Group<'a>, place: Place<'_>) -> Vec<(&'a TrialResult, (f64, f64))> {
+    group.trials.iter().filter_map(|t| Some((*t, place(t)?))).collect()
+}
+
+/// Single seeds, faint, where there are several.
+fn draw_seeds(out: &mut String, series: &Series<'_>, place: Place<'_>) {
+    let several = series.groups.iter().map(|g| placed(g, place)).filter(|points| points.len() > 1);
+    for (trial, (x, y)) in several.flatten() {
+        titled(out, &trial.id, 0.35, |out| series.marker.draw(out, x, y, 0.75 * RADIUS));
+    }
+}
+
+/// Trials, or the means of their seeds, and the line that joins a sweep.
+fn draw_means(out: &mut String, series: &Series<'_>, place: Place<'_>) {
+    let mut means = Vec::new();
     for group in &series.groups {
-        let points: Vec<_> = group.trials.iter().filter_map(|t| Some((*t, place(t)?))).collect();
+        let points = placed(group, place);
         let (Some((first, _)), seeds) = (points.first(), points.len()) else { continue };
-        if seeds > 1 {
-            for (trial, (x, y)) in &points {
-                titled(out, &trial.id, 0.35, |out| series.marker.draw(out, *x, *y, 0.75 * RADIUS));
-            }
-        }
-        let mean = |coordinate: &dyn Fn(&(f64, f64)) -> f64| {
+        let mean = |coordinate: fn(&(f64, f64)) -> f64| {
             mean_and_deviation(&points.iter().map(|(_, p)| coordinate(p)).collect::<Vec<_>>()).0
         };
-        let title = if seeds > 1 {
-            format!("{}: mean of {seeds} seeds", series.name)
-        } else {
-            first.id.clone()
+        let title = match seeds {
+            1 => first.id.clone(),
+            _ => format!("{}: mean of {seeds} seeds", series.name),
         };
-        strong.push((swept_value(first), title, mean(&|p| p.0), mean(&|p| p.1)));
+        means.push((swept_value(first), title, mean(|p| p.0), mean(|p| p.1)));
     }
-    if strong.len() > 1 && strong.iter().all(|(value, ..)| value.is_some()) {
-        strong.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
-        let path: Vec<_> = strong.iter().map(|(_, _, x, y)| format!("{x:.1} {y:.1}")).collect();
+    if means.len() > 1 && means.iter().all(|(value, ..)| value.is_some()) {
+        means.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
+        let path: Vec<_> = means.iter().map(|(_, _, x, y)| format!("{x:.1} {y:.1}")).collect();
         let (path, colour) = (path.join("L"), series.marker.colour);
         let _ = writeln!(
             out,
             r#"<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.5" opacity="0.6"/>"#
         );
     }
-    for (_, title, x, y) in strong {
+    for (_, title, x, y) in means {
         titled(out, &title, 1.0, |out| series.marker.draw(out, x, y, RADIUS));
     }
 }

@@ -90,8 +90,13 @@ impl Inputs {
         &self,
         references: impl IntoIterator<Item = &'a CorpusRef>,
     ) -> Fingerprint {
-        let text: BTreeMap<_, _> =
-            references.into_iter().map(|r| (r, self.corpora[r].sha256())).collect();
+        let text = references.into_iter().map(|reference| {
+            let corpus = &self.corpora[reference];
+            // The checksum is of all splits in a row, so the splits' sizes say where they part.
+            let sizes = [Split::Train, Split::Valid, Split::Test].map(|split| corpus.bytes(split));
+            (reference, (corpus.sha256(), sizes))
+        });
+        let text: BTreeMap<_, _> = text.collect();
         Fingerprint::of(&(self.tokenizer.fingerprint(), text))
     }
 }

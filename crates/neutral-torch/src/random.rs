@@ -74,7 +74,7 @@ mod tests {
         let normal = values(&stream.normal(&[2, 2], 0.5, Device::Cpu));
         let uniform = values(&stream.uniform(&[3], -1.0, 1.0, Device::Cpu));
         assert_eq!(normal, [0.282_112_4, -0.184_611_9, -0.681_519_2, 0.735_760_1]);
-        assert_eq!(uniform, [0.0; 3]);
+        assert_eq!(uniform, [-0.549_665_3, -0.510_566_8, 0.963_754_5]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`train`] takes a model, an extension, a deterministic stream of batches and a
 //! [`neutral_spec::TrainingSpec`], and trains either the base's weights or the extension's, never
 //! both. The loss is the paper's `ℓ = ℓ_LM + weight · ℓ_local` ([`local_loss`]); the optimizer is
-//! an AdamW of our own whose state is saved ([`optimizer`]); a checkpoint is one file, so it is
+//! an `AdamW` of our own whose state is saved ([`optimizer`]); a checkpoint is one file, so it is
 //! never inconsistent ([`checkpoint`]). On a CPU, N steps, a stop, and M steps equal N + M steps
 //! bit for bit.
 //!

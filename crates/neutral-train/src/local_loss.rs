@@ -204,21 +204,21 @@ mod tests {
     #[test]
     fn gradients_agree_with_finite_differences() {
         let (outputs, logits) = inputs();
-        let losses: [fn(&[Residue], &[Domain]) -> Option<Tensor>; 2] =
-            [l1_token_sum, classifier_token_sum];
+        type Loss = fn(&[Residue], &[Domain]) -> Option<Tensor>;
+        let losses: [Loss; 2] = [l1_token_sum, classifier_token_sum];
         for (loss, inputs) in losses.into_iter().zip([&outputs, &logits]) {
-            let value = |_: ()| loss(&residues(&outputs, &logits), &DOMAINS).unwrap();
+            let value = || loss(&residues(&outputs, &logits), &DOMAINS).unwrap();
             let x = inputs[1].set_requires_grad(true);
-            let gradient = Tensor::run_backward(&[value(())], &[&x], false, false).remove(0);
+            let gradient = Tensor::run_backward(&[value()], &[&x], false, false).remove(0);
             let _ = x.set_requires_grad(false);
             for i in 0..x.numel() as i64 {
                 let mut entry = x.view([-1]).get(i);
                 let h = 1e-6;
                 let difference = no_grad(|| {
                     let _ = entry.g_add_scalar_(h);
-                    let above = value(()).double_value(&[]);
+                    let above = value().double_value(&[]);
                     let _ = entry.g_sub_scalar_(2.0 * h);
-                    let below = value(()).double_value(&[]);
+                    let below = value().double_value(&[]);
                     let _ = entry.g_add_scalar_(h);
                     (above - below) / (2.0 * h)
                 });

@@ -1,4 +1,4 @@
-//! AdamW with decoupled decay on matrices, whose whole state can be saved.
+//! `AdamW` with decoupled decay on matrices, whose whole state can be saved.
 //!
 //! `m ← m + (1 − β₁)(g − m)`, `v ← v + (1 − β₂)(g² − v)`, then
 //! `w ← w(1 − ηλ) − η m̂ / (√v̂ + ε)` with `m̂ = m / (1 − β₁ᵗ)`, `v̂ = v / (1 − β₂ᵗ)`; the decay λ only

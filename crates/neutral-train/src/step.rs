@@ -140,7 +140,7 @@ fn to_device(values: &[u32], rows: &[usize], length: usize, device: Device) -> T
 /// Sums over micro batches, kept on the device in f64 so that it is waited for once a step.
 struct Sums {
     /// Nats of the original and the new domain, the local loss, open gates of both domains.
-    sums: Tensor,
+    totals: Tensor,
     /// Gate values of both domains.
     gates: [f64; 2],
     gated_blocks: Vec<usize>,
@@ -148,8 +148,8 @@ struct Sums {
 
 impl Sums {
     fn new(device: Device) -> Self {
-        let sums = Tensor::zeros([5], (Kind::Double, device));
-        Self { sums, gates: [0.0; 2], gated_blocks: Vec::new() }
+        let totals = Tensor::zeros([5], (Kind::Double, device));
+        Self { totals, gates: [0.0; 2], gated_blocks: Vec::new() }
     }
 
     fn add(
@@ -160,7 +160,7 @@ impl Sums {
         domains: &[Domain],
     ) {
         no_grad(|| {
-            let zero = || Tensor::zeros([], (Kind::Double, self.sums.device()));
+            let zero = || Tensor::zeros([], (Kind::Double, self.totals.device()));
             let number = |x: Option<&Tensor>| x.map_or_else(zero, |x| x.to_kind(Kind::Double));
             let mut open = [zero(), zero()];
             self.gated_blocks.clear();
@@ -183,13 +183,13 @@ impl Sums {
                 open_original,
                 open_new,
             ];
-            self.sums += Tensor::stack(&seen, 0);
+            self.totals += Tensor::stack(&seen, 0);
         });
     }
 
     fn losses(self, tokens: [u64; 2], counted: u64, local_loss: &LocalLossSpec) -> StepLosses {
         let mut sums = [0.0; 5];
-        self.sums.to_device(Device::Cpu).copy_data(&mut sums, 5);
+        self.totals.to_device(Device::Cpu).copy_data(&mut sums, 5);
         let [original, new, local, open_original, open_new] = sums;
         let over = |sum: f64, count: f64| (count > 0.0).then(|| sum / count);
         let local = match local_loss {

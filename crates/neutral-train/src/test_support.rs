@@ -61,7 +61,7 @@ fn shard(tokens: &[u32]) -> TokenShards {
 /// Two domains with different tokens: 1 to 13 and 14 to 28, with a separator here and there.
 pub(crate) fn stream(original_fraction: f64) -> MixedStream {
     let text = |first: u32, count: u32, step: u32| {
-        let token = |i: u32| if i % 11 == 0 { 0 } else { first + i * i * step % count };
+        let token = |i: u32| if i.is_multiple_of(11) { 0 } else { first + i * i * step % count };
         shard(&(0..401).map(token).collect::<Vec<_>>())
     };
     let config = MixConfig { original_fraction, sequence_length: LENGTH, seed: 3 };

@@ -94,7 +94,7 @@ pub(crate) fn train_until(
             }
         }
     }
-    Loop::start(&job)?.run(stop_after)
+    Loop::start(job)?.run(stop_after)
 }
 
 fn check(job: &TrainJob<'_>) -> Result<(), TrainError> {
@@ -134,10 +134,17 @@ fn check(job: &TrainJob<'_>) -> Result<(), TrainError> {
     }
 }
 
+/// The weights that the optimizer is given, and no others.
+fn trained_params<'j>(job: &'j TrainJob<'_>) -> &'j ParamStore {
+    match job.trained {
+        Trained::Base => job.model.params(),
+        Trained::Extension => job.extension.params(),
+    }
+}
+
 /// The loop's parts, all set up and restored.
-struct Loop<'j, 'a> {
-    job: &'j TrainJob<'a>,
-    params: &'j ParamStore,
+struct Loop<'a> {
+    job: TrainJob<'a>,
     optimizer: AdamW,
     settings: StepSettings,
     state: TrainState,
@@ -146,12 +153,9 @@ struct Loop<'j, 'a> {
     steps: u64,
 }
 
-impl<'j, 'a> Loop<'j, 'a> {
-    fn start(job: &'j TrainJob<'a>) -> Result<Self, TrainError> {
-        let params = match job.trained {
-            Trained::Base => job.model.params(),
-            Trained::Extension => job.extension.params(),
-        };
+impl<'a> Loop<'a> {
+    fn start(job: TrainJob<'a>) -> Result<Self, TrainError> {
+        let params = trained_params(&job);
         let mut optimizer = AdamW::new(params, job.spec);
         let path = checkpoint::path(job.folder);
         let restored = checkpoint::restore(&path, &job.fingerprint, params, &mut optimizer)?;
@@ -181,7 +185,7 @@ impl<'j, 'a> Loop<'j, 'a> {
         let steps = job.spec.steps();
         job.progress.set_length(steps);
         job.progress.set_position(state.step);
-        Ok(Self { job, params, optimizer, settings, state, metrics, events, steps })
+        Ok(Self { job, optimizer, settings, state, metrics, events, steps })
     }
 
     fn run(mut self, stop_after: impl Fn(u64) -> bool) -> Result<TrainOutcome, TrainError> {
@@ -217,7 +221,8 @@ impl<'j, 'a> Loop<'j, 'a> {
         let rate = schedule::learning_rate(&spec.schedule, spec.learning_rate, self.steps, index);
         let first_sequence = index * spec.batch_size as u64;
         let batch = self.job.stream.batch(first_sequence, spec.batch_size);
-        let parameters: Vec<(&str, &Tensor)> = self.params.iter().collect();
+        let params = trained_params(&self.job);
+        let parameters: Vec<(&str, &Tensor)> = params.iter().collect();
         let output =
             gradients(self.job.model, self.job.extension, &parameters, &batch, &self.settings)?;
         let undefined = parameters.iter().zip(&output.gradients).find(|(_, g)| !g.defined());
@@ -238,7 +243,7 @@ impl<'j, 'a> Loop<'j, 'a> {
             });
         if healthy.is_ok() {
             let scale = clip::scale(gradient_norm, spec.gradient_clip);
-            self.optimizer.step(self.params, &output.gradients, scale, rate);
+            self.optimizer.step(params, &output.gradients, scale, rate);
             self.state.step = step;
         }
         let seconds = started.elapsed().as_secs_f64();
@@ -269,7 +274,8 @@ impl<'j, 'a> Loop<'j, 'a> {
         self.metrics.flush()?;
         self.events.flush()?;
         let path = checkpoint::path(self.job.folder);
-        checkpoint::save(&path, &self.job.fingerprint, self.params, &self.optimizer, &self.state)
+        let params = trained_params(&self.job);
+        checkpoint::save(&path, &self.job.fingerprint, params, &self.optimizer, &self.state)
     }
 
     fn summary(&self) -> TrainSummary {

@@ -79,6 +79,8 @@ fn extend(method: &Method, seed: u64) -> Extension {
 }
 
 fn frozen_base(precision: Precision) -> Transformer {
+    // Tensors this small are slower with more.
+    neutral_torch::set_threads(1);
     let mut base = Transformer::new(CONFIG, 7, Device::Cpu, precision).unwrap();
     base.freeze();
     base
