@@ -16,10 +16,22 @@ fn mistakes_in_an_experiment_are_named_with_file_line_and_field() {
         ("precision: fp32", "precision: fp16", vec!["bad.yaml:", "precision", "fp16", "bf16"]),
         ("original: [synthetic/a]", "original: [synthetic/z]", vec!["synthetic/z"]),
         ("original: [synthetic/a]", "original: [nowhere/a]", vec!["nowhere"]),
-        ("{ kind: lora, budget: 20% }", "{ kind: lora, budget: 0.001% }", vec!["bad.yaml", "0.001%", "budget"]),
-        ("{ kind: lora, budget: 20% }", "{ kind: lra, budget: 20% }", vec!["bad.yaml:", "lra", "lora"]),
+        (
+            "{ kind: lora, budget: 20% }",
+            "{ kind: lora, budget: 0.001% }",
+            vec!["bad.yaml", "0.001%", "budget"],
+        ),
+        (
+            "{ kind: lora, budget: 20% }",
+            "{ kind: lra, budget: 20% }",
+            vec!["bad.yaml:", "lra", "lora"],
+        ),
         ("n_heads: 2", "n_heads: 3", vec!["bad.yaml:", "n_heads", "3"]),
-        ("gate: { activation: sigmoid }", "gate: { activation: relu }", vec!["bad.yaml", "domain_classifier", "sigmoid"]),
+        (
+            "gate: { activation: sigmoid }",
+            "gate: { activation: relu }",
+            vec!["bad.yaml", "domain_classifier", "sigmoid"],
+        ),
     ];
     for (from, to, expected) in cases {
         let sandbox = Sandbox::new();

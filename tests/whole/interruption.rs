@@ -51,7 +51,16 @@ fn lasting(mut results: Value) -> Value {
 
 fn start(sandbox: &Sandbox, experiment: &Path) -> Child {
     let manifests = root().join("data-manifests");
-    let arguments = ["run", experiment.to_str().unwrap(), "--device", "cpu", "--out", "out", "--manifests", manifests.to_str().unwrap()];
+    let arguments = [
+        "run",
+        experiment.to_str().unwrap(),
+        "--device",
+        "cpu",
+        "--out",
+        "out",
+        "--manifests",
+        manifests.to_str().unwrap(),
+    ];
     sandbox.neutral(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
 }
 
@@ -82,7 +91,10 @@ fn killed_three_times_and_stopped_once_the_results_are_the_same() {
     let experiment = sandbox.write("disturbed.yaml", EXPERIMENT);
     let out = sandbox.path("out");
     let signs: [&dyn Fn() -> bool; 3] = [
-        &|| exists_below(&sandbox.path("cache").join("tokens"), "meta.json") || exists_below(&sandbox.path("cache"), "tokenizers"),
+        &|| {
+            exists_below(&sandbox.path("cache").join("tokens"), "meta.json")
+                || exists_below(&sandbox.path("cache"), "tokenizers")
+        },
         &|| exists_below(&sandbox.path("cache").join("bases"), "checkpoint"),
         &|| exists_below(&out.join("trials"), "checkpoint"),
     ];

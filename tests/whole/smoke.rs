@@ -59,7 +59,8 @@ fn smoke_gives_its_goldens_and_a_second_run_reuses_everything() {
     let golden = root().join("tests/goldens/smoke-cpu.json");
     let seen = numbers(&results);
     if std::env::var_os("UPDATE_GOLDENS").is_some() {
-        let status = Command::new("git").args(["status", "--porcelain"]).current_dir(root()).output();
+        let status =
+            Command::new("git").args(["status", "--porcelain"]).current_dir(root()).output();
         assert!(status.unwrap().stdout.is_empty(), "goldens are remade on a clean tree only");
         std::fs::write(&golden, serde_json::to_string_pretty(&seen).unwrap() + "\n").unwrap();
     }

@@ -105,7 +105,9 @@ impl CleanRules {
         }
         for name in &self.drop_lines_of {
             if !variants.clone().any(|v| v == name) {
-                return Err(format!("clean.drop_lines_of: `{name}` is not a variant of this manifest"));
+                return Err(format!(
+                    "clean.drop_lines_of: `{name}` is not a variant of this manifest"
+                ));
             }
         }
         Ok(())
@@ -218,7 +220,10 @@ mod tests {
         let cleaner = french();
         let english = "This page has not been translated yet, and so it is shown in English.";
         assert!(!cleaner.in_language(english));
-        assert!(cleaner.in_language("Cette page a été traduite, et elle est donc affichée en français."));
+        assert!(
+            cleaner
+                .in_language("Cette page a été traduite, et elle est donc affichée en français.")
+        );
         let rules = CleanRules { detect_language: false, ..CleanRules::default() };
         assert!(rules.cleaner(Some("fr"), &BTreeSet::new()).unwrap().in_language(english));
     }

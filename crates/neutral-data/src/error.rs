@@ -137,11 +137,7 @@ impl DataError {
         Self::Damaged { path: path.to_path_buf(), message: message.to_string() }
     }
 
-    pub(crate) fn invalid(
-        field: &str,
-        found: impl ToString,
-        expected: impl ToString,
-    ) -> Self {
+    pub(crate) fn invalid(field: &str, found: impl ToString, expected: impl ToString) -> Self {
         Self::Invalid {
             field: field.to_owned(),
             found: found.to_string(),

@@ -130,10 +130,15 @@ impl Manifest {
     fn check(&self, path: &Path) -> Result<(), String> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         if self.name != stem {
-            return Err(format!("name: is `{}`; a manifest is called as its file, `{stem}`", self.name));
+            return Err(format!(
+                "name: is `{}`; a manifest is called as its file, `{stem}`",
+                self.name
+            ));
         }
         if self.licence.trim().is_empty() || self.description.trim().is_empty() {
-            return Err("licence, description: are empty; say under which terms which text it is".into());
+            return Err(
+                "licence, description: are empty; say under which terms which text it is".into()
+            );
         }
         if self.variants.is_empty() {
             return Err("variants: has none; describe at least one".into());
@@ -164,13 +169,19 @@ impl Variant {
         }
         match (&self.source, &self.extract) {
             (Source::Synthetic(_), Some(_)) => {
-                return Err("extract: would be ignored, synthetic text has no files; leave it out".into());
+                return Err(
+                    "extract: would be ignored, synthetic text has no files; leave it out".into()
+                );
             }
             (Source::Synthetic(_), None) | (_, Some(_)) => {}
-            (_, None) => return Err("extract: is missing; say how text is taken out of the files".into()),
+            (_, None) => {
+                return Err("extract: is missing; say how text is taken out of the files".into());
+            }
         }
         for checksum in &self.sha256 {
-            if checksum.sha256.len() != 64 || !checksum.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+            if checksum.sha256.len() != 64
+                || !checksum.sha256.bytes().all(|b| b.is_ascii_hexdigit())
+            {
                 return Err(format!("sha256: `{}` is not 64 hexadecimal digits", checksum.sha256));
             }
         }
@@ -214,7 +225,8 @@ impl Manifests {
         for entry in fs::read_dir(folder).map_err(|e| DataError::io("read", folder, e))? {
             let path = entry.map_err(|e| DataError::io("read", folder, e))?.path();
             if path.extension().is_some_and(|e| e == "yaml") {
-                let text = fs::read_to_string(&path).map_err(|e| DataError::io("read", &path, e))?;
+                let text =
+                    fs::read_to_string(&path).map_err(|e| DataError::io("read", &path, e))?;
                 let manifest = Manifest::from_yaml(&text, &path)?;
                 manifests.insert(manifest.name.clone(), (path, manifest));
             }
@@ -254,7 +266,10 @@ impl Manifests {
                 let variant = manifest.variants.get(corpus.variant())?;
                 Some(Entry { path, manifest, variant })
             })
-            .ok_or_else(|| DataError::UnknownCorpus { corpus: corpus.to_string(), known: self.names() })
+            .ok_or_else(|| DataError::UnknownCorpus {
+                corpus: corpus.to_string(),
+                known: self.names(),
+            })
     }
 }
 
@@ -306,7 +321,8 @@ clean: {detect_language: false}
             ("{detect_language: false}", "{min_letter_share: 2}", "clean.min_letter_share"),
             ("{kind: text}", "{kind: text}, sha256: [{sha256: 12, version: v}]", "variants"),
         ] {
-            let text = GOOD.replace(from, to).replace("detect_language: false", "detect_language: true");
+            let text =
+                GOOD.replace(from, to).replace("detect_language: false", "detect_language: true");
             let message = parse(&text).unwrap_err().to_string();
             assert!(message.contains(expected) && message.starts_with("m.yaml: "), "{message}");
         }

@@ -81,7 +81,10 @@ mod tests {
             counts[rules.of(&id) as usize] += 1;
         }
         // Three standard deviations are 170 documents.
-        assert!((counts[1] - 1000i32).abs() < 170 && (counts[2] - 4000i32).abs() < 170, "{counts:?}");
+        assert!(
+            (counts[1] - 1000i32).abs() < 170 && (counts[2] - 4000i32).abs() < 170,
+            "{counts:?}"
+        );
         // Golden: a changed hash would move pages between the splits of published results.
         assert_eq!(SplitRules::default().of("swriter/main0000.html"), Split::Train);
     }

@@ -1,6 +1,6 @@
 //! Progress bars, and log lines that do not tear them.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -12,6 +12,7 @@ pub(crate) fn init() -> MultiProgress {
     let writer = AboveBars(bars.clone());
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         .with_writer(move || writer.clone())

@@ -81,7 +81,8 @@ impl ResultsBuilder {
 
     /// Adds a trial that the user stopped, or that was not begun.
     pub(crate) fn interrupted(&mut self, trial: &Trial) {
-        let result = self.unmeasured(trial, Status::Interrupted, None);
+        let words = "stopped before its end; the same command goes on with it".to_owned();
+        let result = self.unmeasured(trial, Status::Interrupted, Some(words));
         self.results.trials.push(result);
     }
 

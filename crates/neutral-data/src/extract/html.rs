@@ -6,8 +6,8 @@ use scraper::{ElementRef, Html, Node, Selector};
 /// Elements that do not interrupt a sentence; any other begins and ends a block.
 const INLINE: [&str; 38] = [
     "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em",
-    "font", "i", "img", "ins", "kbd", "label", "mark", "meter", "q", "rp", "rt", "ruby", "s", "samp",
-    "small", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr",
+    "font", "i", "img", "ins", "kbd", "label", "mark", "meter", "q", "rp", "rt", "ruby", "s",
+    "samp", "small", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr",
 ];
 
 /// Elements whose content is not text.
@@ -75,7 +75,8 @@ fn walk(root: ElementRef<'_>, drop: &[Selector], blocks: &mut Vec<String>) {
                 if !INLINE.contains(&name) {
                     flush(&mut block);
                 }
-                let matches = || ElementRef::wrap(node).is_some_and(|e| drop.iter().any(|d| d.matches(&e)));
+                let matches =
+                    || ElementRef::wrap(node).is_some_and(|e| drop.iter().any(|d| d.matches(&e)));
                 if opens && (SILENT.contains(&name) || matches()) {
                     dropped = Some(node.id());
                 }

@@ -177,8 +177,7 @@ mod tests {
                 {"type": "element", "name": "Lien", "children": [{"type": "text", "text": "link"}]},
                 {"type": "element", "name": "Note", "children": [{"type": "text", "text": "gone"}]}]},
             {"type": "element", "name": "Paragraphe", "children": [{"type": "text", "text": "two"}]}]}]}"#;
-        let all =
-            elements(file(json).path(), &["Paragraphe".into()], &["Note".into()]).unwrap();
+        let all = elements(file(json).path(), &["Paragraphe".into()], &["Note".into()]).unwrap();
         assert_eq!(all, ["one link", "two"]);
         let deep = format!("{}{}", "{\"children\":[".repeat(9999), "]}".repeat(9999));
         assert!(elements(file(&deep).path(), &[], &[]).is_err());

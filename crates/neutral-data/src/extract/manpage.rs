@@ -306,7 +306,8 @@ Last\c
     #[test]
     fn hostile_and_mdoc_pages_do_not_panic() {
         assert_eq!(blocks(".Dd today\n.Dt X 1\ntext"), Vec::<String>::new());
-        for page in ["\\", ".B \"open", "\\f", "\\(a", "\\[abc", "\\s", "\\h'", ".nf\nx", "é\\é\\"] {
+        for page in ["\\", ".B \"open", "\\f", "\\(a", "\\[abc", "\\s", "\\h'", ".nf\nx", "é\\é\\"]
+        {
             blocks(page);
         }
     }

@@ -29,7 +29,8 @@ fn docstrings(source: &str) -> Vec<(&str, bool)> {
             b'#' => at += until(&bytes[at..], b"\n", false),
             b'"' | b'\'' => {
                 let triple = [byte; 3];
-                let delimiter = if bytes[at..].starts_with(&triple) { &triple[..] } else { &triple[..1] };
+                let delimiter =
+                    if bytes[at..].starts_with(&triple) { &triple[..] } else { &triple[..1] };
                 let start = at + delimiter.len();
                 let length = until(&bytes[start..], delimiter, true);
                 if fresh && delimiter.len() == 3 {
@@ -186,7 +187,8 @@ def f():
 
     #[test]
     fn broken_sources_do_not_panic() {
-        for source in ["\"\"\"", "'''\\", "r\"\"\"é\\", "\"é", "\"\"\":`", "\"\"\"x :é:`y\"\"\""] {
+        for source in ["\"\"\"", "'''\\", "r\"\"\"é\\", "\"é", "\"\"\":`", "\"\"\"x :é:`y\"\"\""]
+        {
             blocks(source);
         }
     }

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use flate2::read::{GzDecoder, ZlibDecoder};
 
+use super::Sink;
 use super::files::Found;
 use super::rows::{self, Cutter};
 use super::xdr::{self, Value};
-use super::Sink;
 use crate::DataError;
 
 /// No text is larger; a file that claims to be is refused before it fills the memory.
@@ -168,7 +168,10 @@ mod tests {
         let lines = ["EMMA", "", "Emma Woodhouse,", "handsome", "", "", "Sixteen years"];
         let found = database(folder.path(), &lines, |n| [0, n as i32]);
         let expected = [
-            ("emma#00000".to_owned(), vec!["EMMA".to_owned(), "Emma Woodhouse, handsome".to_owned()]),
+            (
+                "emma#00000".to_owned(),
+                vec!["EMMA".to_owned(), "Emma Woodhouse, handsome".to_owned()],
+            ),
             ("emma#00001".to_owned(), vec!["Sixteen years".to_owned()]),
         ];
         assert_eq!(read(&found).unwrap(), expected);

@@ -42,7 +42,8 @@ pub(super) fn jsonl(file: &Found, field: &str, sink: &mut Sink<'_>) -> Result<()
         if line.trim().is_empty() {
             continue;
         }
-        let value: serde_json::Value = serde_json::from_str(&line).map_err(|e| bad(e.to_string()))?;
+        let value: serde_json::Value =
+            serde_json::from_str(&line).map_err(|e| bad(e.to_string()))?;
         let text = value.get(field).and_then(|v| v.as_str()).ok_or_else(|| {
             let keys: Vec<_> = value.as_object().into_iter().flat_map(|o| o.keys()).collect();
             bad(format!("has no string `{field}`, but {keys:?}"))

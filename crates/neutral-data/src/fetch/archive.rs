@@ -36,8 +36,7 @@ fn unpack_deb(archive: &Path, target: &Path) -> Result<(), DataError> {
         what: format!("the files in {}", archive.display()),
         if_missing: "it is part of Debian and Ubuntu; elsewhere choose a corpus from another source",
     };
-    let arguments =
-        ["-x".to_owned(), archive.display().to_string(), target.display().to_string()];
+    let arguments = ["-x".to_owned(), archive.display().to_string(), target.display().to_string()];
     client.run(&arguments, target)?;
     Ok(())
 }

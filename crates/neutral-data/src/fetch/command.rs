@@ -73,8 +73,12 @@ impl Client<'_> {
 
 /// What to do, from what the client said.
 fn advice(said: &str) -> &'static str {
-    let unknown =
-        ["Unable to locate package", "no installation candidate", "No matching distribution", "E404"];
+    let unknown = [
+        "Unable to locate package",
+        "no installation candidate",
+        "No matching distribution",
+        "E404",
+    ];
     let full = ["No space left", "ENOSPC"];
     if unknown.iter().any(|u| said.contains(u)) {
         "its sources do not have it: correct name and version in the manifest, or the client's list of sources"
@@ -100,7 +104,10 @@ mod tests {
         let message = error.to_string();
         assert!(error.is_unavailable());
         assert!(message.contains("could not fetch the package x"), "{message}");
-        assert!(message.contains("exit status: 100: 96 | 97 | 98 | 99 | 100 | E: Unable"), "{message}");
+        assert!(
+            message.contains("exit status: 100: 96 | 97 | 98 | 99 | 100 | E: Unable"),
+            "{message}"
+        );
         assert!(message.contains("correct name and version"), "{message}");
         let offline = shell("echo 'Temporary failure resolving' >&2; exit 1").to_string();
         assert!(offline.contains("check the network connection"), "{offline}");

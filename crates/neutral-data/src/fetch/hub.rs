@@ -45,7 +45,11 @@ impl Repository<'_> {
         for file in files {
             let plain = Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
             if !plain {
-                return Err(DataError::invalid("files", file, "write a path within the repository"));
+                return Err(DataError::invalid(
+                    "files",
+                    file,
+                    "write a path within the repository",
+                ));
             }
             let cached = repo.download(file).map_err(|e| self.failed(file, &e))?;
             // The hub's cache holds links; a plain file under its own name is what is kept.
@@ -118,7 +122,9 @@ mod tests {
                 let status = if found { "206 Partial Content" } else { "404 Not Found" };
                 let head = format!(
                     "HTTP/1.1 {status}\r\nETag: \"e1\"\r\nX-Repo-Commit: abc\r\nContent-Range: bytes 0-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                    body.len(), BODY.len(), body.len()
+                    body.len(),
+                    BODY.len(),
+                    body.len()
                 );
                 stream.write_all(head.as_bytes()).unwrap();
                 stream.write_all(body).unwrap();
@@ -133,9 +139,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let repository =
             Repository { repo: "us/corpus", repo_type: HubRepoType::Dataset, revision: "abc" };
-        let fetch = |file: &str| {
-            repository.fetch(&[file.to_owned()], Some(&endpoint), folder.path())
-        };
+        let fetch =
+            |file: &str| repository.fetch(&[file.to_owned()], Some(&endpoint), folder.path());
         assert_eq!(fetch("data/a.jsonl").unwrap(), "us/corpus abc");
         assert_eq!(fs::read(folder.path().join("files/data/a.jsonl")).unwrap(), BODY);
         assert!(!folder.path().join("work").exists());

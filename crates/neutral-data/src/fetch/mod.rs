@@ -93,7 +93,10 @@ pub(crate) fn fetch(
             Source::Local { .. } | Source::Synthetic(_) => Ok(String::new()),
         };
         bar.finish_and_clear();
-        Ok::<_, DataError>(write_json(&folder.join("package.json"), &Package { version: version? })?)
+        Ok::<_, DataError>(write_json(
+            &folder.join("package.json"),
+            &Package { version: version? },
+        )?)
     })?;
     let package: Package = read_json(&folder.join("package.json"))?;
     let place = match source {
