@@ -1,5 +1,7 @@
 //! Tests of the project as a whole: its structure, its shipped files, and runs of the command.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 mod architecture;
 mod bad_input;
 mod command;

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use crate::command::{Sandbox, assert_code, root, words};
 
-/// Processors differ in the order of sums, and a training of a few hundred steps amplifies that:
-/// runs with 1 and 2 threads, AVX2 and AVX-512 stay within a third of this (bits/byte).
-const TOLERANCE: f64 = 0.03;
+/// Processors differ in the order of sums, and a training amplifies that; how much between AVX2 and
+/// AVX-512 is not measured yet, so this is loose: bits/byte, and a share of the value.
+const TOLERANCE: (f64, f64) = (0.03, 0.02);
 
 /// `trial/quantity/corpus` to value, for everything that measures a model.
 fn numbers(results: &Value) -> BTreeMap<String, f64> {
@@ -67,7 +67,9 @@ fn smoke_gives_its_goldens_and_a_second_run_reuses_everything() {
     let text = std::fs::read_to_string(&golden).unwrap();
     let golden: BTreeMap<String, f64> = serde_json::from_str(&text).unwrap();
     assert_eq!(seen.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>());
-    let off = golden.iter().filter(|(name, value)| (seen[*name] - **value).abs() > TOLERANCE);
+    let near =
+        |value: f64, other: f64| (value - other).abs() <= TOLERANCE.0 + TOLERANCE.1 * value.abs();
+    let off = golden.iter().filter(|(name, value)| !near(**value, seen[*name]));
     let off: Vec<_> = off.map(|(name, value)| (name, value, seen[name])).collect();
-    assert!(off.is_empty(), "golden and seen differ by more than {TOLERANCE}: {off:#?}");
+    assert!(off.is_empty(), "golden and seen differ by more than {TOLERANCE:?}: {off:#?}");
 }

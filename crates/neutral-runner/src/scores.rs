@@ -27,6 +27,7 @@ pub(crate) struct Scores {
 }
 
 /// Scores a model on all held-out text of the plan.
+#[expect(clippy::too_many_arguments, reason = "a model, the text, and where to report")]
 pub(crate) fn score_all(
     model: &Transformer,
     extension: &Extension,

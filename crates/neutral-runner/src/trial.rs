@@ -72,7 +72,7 @@ impl Shared<'_> {
     pub(crate) fn run(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
         let folder = self.folder(trial);
         let fingerprint = self.fingerprint(trial);
-        self.clear_if_stale(&folder, &fingerprint)?;
+        clear_if_stale(&folder, &fingerprint)?;
         let mut model = self.base.load()?;
         let mut extension = neutral_adapters::build(
             &trial.method,
@@ -151,23 +151,23 @@ impl Shared<'_> {
         }
     }
 
-    /// Empties the folder of a trial that was made from something else.
-    ///
-    /// A trial's folder belongs to its fingerprint: after an edit of the experiment its old
-    /// checkpoint, metrics and weights mean nothing.
-    fn clear_if_stale(&self, folder: &Path, fingerprint: &Fingerprint) -> anyhow::Result<()> {
-        let mark = folder.join("fingerprint.json");
-        if mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint {
-            tracing::info!("{}: made from another spec or other data, run anew", folder.display());
-            std::fs::remove_dir_all(folder)
-                .map_err(|e| neutral_store::StoreError::io("remove", folder, e))?;
-        }
-        Ok(write_json(&mark, fingerprint)?)
-    }
-
     fn folder(&self, trial: &Trial) -> PathBuf {
         self.out.join("trials").join(&trial.id)
     }
+}
+
+/// Empties the folder of a trial that was made from something else.
+///
+/// A trial's folder belongs to its fingerprint: after an edit of the experiment its old
+/// checkpoint, metrics and weights mean nothing.
+fn clear_if_stale(folder: &Path, fingerprint: &Fingerprint) -> anyhow::Result<()> {
+    let mark = folder.join("fingerprint.json");
+    if mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint {
+        tracing::info!("{}: made from another spec or other data, run anew", folder.display());
+        std::fs::remove_dir_all(folder)
+            .map_err(|e| neutral_store::StoreError::io("remove", folder, e))?;
+    }
+    Ok(write_json(&mark, fingerprint)?)
 }
 
 fn trains_base(method: &Method) -> bool {

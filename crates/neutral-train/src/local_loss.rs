@@ -135,6 +135,8 @@ mod tests {
     use neutral_spec::Placement;
     use tch::{Device, no_grad};
 
+    type Loss = fn(&[Residue], &[Domain]) -> Option<Tensor>;
+
     const DOMAINS: [Domain; 3] = [New, Original, New];
 
     fn numbers(shape: [i64; 3], shift: f64) -> Tensor {
@@ -204,7 +206,6 @@ mod tests {
     #[test]
     fn gradients_agree_with_finite_differences() {
         let (outputs, logits) = inputs();
-        type Loss = fn(&[Residue], &[Domain]) -> Option<Tensor>;
         let losses: [Loss; 2] = [l1_token_sum, classifier_token_sum];
         for (loss, inputs) in losses.into_iter().zip([&outputs, &logits]) {
             let value = || loss(&residues(&outputs, &logits), &DOMAINS).unwrap();

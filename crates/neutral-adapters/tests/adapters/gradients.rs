@@ -12,7 +12,7 @@ const STEP: f64 = 1e-5;
 /// Of the largest entry: the differences leave out terms of `STEP²`, and round at `1e-16 / STEP`.
 const TOLERANCE: f64 = 1e-8;
 
-/// Enough tokens that some ReLU gates are open, whatever the bias.
+/// Enough tokens that some `ReLU` gates are open, whatever the bias.
 const X: [i64; 3] = [3, 5, 4];
 
 fn leaf(purpose: &str, shape: &[i64]) -> Tensor {

@@ -1,5 +1,7 @@
 //! The adapters' tests: one contract for all methods, parity with PyTorch, finite differences.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 mod contract;
 mod gate_variants;
 mod gradients;

@@ -19,8 +19,8 @@ const LEFT_OUT: [(&str, &str); 8] = [
 pub(super) fn blocks(page: &str) -> Vec<String> {
     let mut text = Paragraphs::default();
     let mut until: Option<&str> = None;
-    let mut lines = page.lines().peekable();
-    while let Some(line) = lines.next() {
+    let lines = page.lines().peekable();
+    for line in lines {
         let Some(request) = line.strip_prefix(['.', '\'']) else {
             if until.is_none() {
                 text.add(line);

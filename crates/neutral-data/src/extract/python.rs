@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn prose_of_docstrings_is_kept_and_code_is_not() {
-        let source = r##"# a comment with """ in it
+        let source = r#"# a comment with """ in it
 x = "not \" a docstring"
 y = """neither is this"""
 def f():
@@ -169,7 +169,7 @@ def f():
     - an item
     """
     return '''no'''
-'''unended é'''"##;
+'''unended é'''"#;
         let expected = [
             "Compute the thing with numpy.dot.",
             "A longer text that goes on, see: ratio.",

@@ -116,7 +116,9 @@ mod tests {
         }
         fn strings(&mut self, texts: &[&str]) {
             self.ints(&[16, texts.len() as i32]);
-            texts.iter().for_each(|t| self.string(t));
+            for text in texts {
+                self.string(text);
+            }
         }
         fn names(&mut self, first: bool, names: &[&str]) {
             self.ints(&[0x402]);

@@ -22,7 +22,7 @@ const MAX_DEPTH: usize = 64;
 
 /// Reads one serialized value.
 pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
-    let mut reader = Reader { rest: bytes, references: 0 };
+    let mut reader = Reader { rest: bytes, symbols: Vec::new() };
     if reader.take(2)? != b"X\n" {
         return Err("is not R's binary XDR format".into());
     }
@@ -41,7 +41,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
 
 struct Reader<'a> {
     rest: &'a [u8],
-    references: usize,
+    /// Names of the symbols so far: a repeated one is written as its number.
+    symbols: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -74,18 +75,15 @@ impl<'a> Reader<'a> {
         let (has_attributes, has_tag) = (flags & 0x200 != 0, flags & 0x400 != 0);
         let mut value = match flags & 0xff {
             // NULL, the empty environment, the base ones, missing arguments.
-            0xfe | 0xf1..=0xfd => Value::Nothing,
+            0xf1..=0xfe => Value::Nothing,
             // A reference to a symbol: its index is packed into the flags, or follows.
             0xff => {
-                let index = if flags >> 8 == 0 { self.int()? } else { flags >> 8 };
-                match usize::try_from(index) {
-                    Ok(index) if (1..=self.references).contains(&index) => Value::Nothing,
-                    _ => return Err(format!("refers to symbol {index}, which it does not have")),
-                }
+                self.symbol(flags)?;
+                Value::Nothing
             }
             1 => {
-                self.references += 1;
-                self.value(depth + 1)?
+                self.symbol(flags)?;
+                Value::Nothing
             }
             2 => return self.pairs(flags, depth),
             9 => Value::Strings(vec![self.string()?]),
@@ -134,7 +132,7 @@ impl<'a> Reader<'a> {
             if flags & 0x200 != 0 {
                 self.value(depth + 1)?;
             }
-            let name = if flags & 0x400 == 0 { String::new() } else { self.tag(depth)? };
+            let name = if flags & 0x400 == 0 { String::new() } else { self.tag()? };
             values.push(self.value(depth + 1)?);
             names.push(name);
             flags = self.int()?;
@@ -146,17 +144,31 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A symbol's name; that of a repeated one is not needed, and is given as empty.
-    fn tag(&mut self, depth: usize) -> Result<String, String> {
-        if self.rest.get(3) == Some(&1) {
-            self.int()?;
-            self.references += 1;
-            if let Value::Strings(name) = self.value(depth + 1)? {
-                return Ok(name.concat());
+    fn tag(&mut self) -> Result<String, String> {
+        let flags = self.int()?;
+        self.symbol(flags)
+    }
+
+    /// The name of a symbol, or of the one that a reference means: its number is packed into the
+    /// flags, or follows them.
+    fn symbol(&mut self, flags: i32) -> Result<String, String> {
+        match flags & 0xff {
+            1 => {
+                if self.int()? & 0xff != 9 {
+                    return Err("has a symbol without a name".into());
+                }
+                let name = self.string()?;
+                self.symbols.push(name.clone());
+                Ok(name)
             }
-            return Err("has a symbol without a name".into());
+            0xff => {
+                let index = if flags >> 8 == 0 { self.int()? } else { flags >> 8 };
+                let place = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
+                let name = place.and_then(|place| self.symbols.get(place)).cloned();
+                name.ok_or_else(|| format!("refers to symbol {index}, which it does not have"))
+            }
+            kind => Err(format!("has a tag of R's type {kind}, which is no symbol")),
         }
-        self.value(depth + 1).map(|_| String::new())
     }
 
     fn string(&mut self) -> Result<String, String> {

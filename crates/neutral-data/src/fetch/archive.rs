@@ -97,8 +97,10 @@ mod tests {
             zip.write_all(b"text").unwrap();
         }
         zip.finish().unwrap();
-        let encoder =
-            flate2::write::GzEncoder::new(File::create(&tgz_path).unwrap(), Default::default());
+        let encoder = flate2::write::GzEncoder::new(
+            File::create(&tgz_path).unwrap(),
+            flate2::Compression::default(),
+        );
         let mut tar = tar::Builder::new(encoder);
         for name in ["in/c.txt", "in/d.so", "xx/escaped.txt"] {
             let mut header = tar::Header::new_gnu();
