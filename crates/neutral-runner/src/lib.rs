@@ -3,7 +3,7 @@
 //! Here all crates meet, and only here: parse and plan (`neutral-spec`), text to tokens
 //! (`neutral-data`), base and extensions (`neutral-model`, `neutral-adapters`), training
 //! (`neutral-train`), scores (`neutral-eval`), results (`neutral-report`). The order of a run is
-//! in [`run`]; nothing in this crate computes a number that a result depends on.
+//! in `run.rs`; nothing in this crate computes a number that a result depends on.
 
 mod base;
 mod cli;
