@@ -6,6 +6,7 @@
 //! Shape suffixes: b batch, t tokens, d width of the model, h width of the adapter.
 
 use neutral_model::{Branch, BranchOutput};
+use neutral_torch::fused::swiglu_packed;
 use tch::Tensor;
 
 use crate::AdapterError;
@@ -53,8 +54,9 @@ impl GluAdapter {
     /// # Panics
     /// If `x`'s last dimension is not `d`.
     pub fn output(&self, x_btd: &Tensor) -> Tensor {
-        let gated_bth = linear(x_btd, &self.w_g_hd).silu() * linear(x_btd, &self.w_i_hd);
-        linear(&gated_bth, &self.w_o_dh)
+        // One product for both; putting the weights together costs a copy of them.
+        let both = Tensor::cat(&[&self.w_g_hd, &self.w_i_hd], 0);
+        linear(&swiglu_packed(&linear(x_btd, &both)), &self.w_o_dh)
     }
 }
 

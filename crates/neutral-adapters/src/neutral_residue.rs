@@ -4,6 +4,7 @@
 //! here; this file only hands out what it is computed from, residue and gate.
 
 use neutral_model::{Branch, BranchOutput};
+use neutral_torch::fused::scale_rows;
 use tch::Tensor;
 
 use crate::{BlockGate, GluAdapter};
@@ -32,6 +33,10 @@ impl Branch for NeutralResidue {
             return BranchOutput { output_btd: adapted_btd, gate: None };
         };
         let gate = gate.forward(x_btd);
-        BranchOutput { output_btd: &gate.value * adapted_btd, gate: Some(gate) }
+        let output_btd = match gate.value.size().last() {
+            Some(1) => scale_rows(&gate.value, &adapted_btd),
+            _ => &gate.value * adapted_btd,
+        };
+        BranchOutput { output_btd, gate: Some(gate) }
     }
 }

@@ -85,6 +85,22 @@ impl TokenShards {
         Self::open(&folder.join(FILE_NAME))
     }
 
+    /// Writes tokens that come from no text to a file and opens it, for benchmarks and tests.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn from_tokens(
+        path: &Path,
+        tokens: &[u32],
+        separator_id: u32,
+        vocab_size: u64,
+    ) -> Result<Self, DataError> {
+        let mut file = ShardWriter::create(path)?;
+        file.append(tokens)?;
+        file.finish(separator_id, vocab_size)?;
+        Self::open(path)
+    }
+
     /// Maps a file and checks its header, length and checksum, which reads it once.
     ///
     /// # Errors
@@ -179,18 +195,8 @@ fn write_file(
     batch_bytes: usize,
     done: impl Fn(u64),
 ) -> Result<(), DataError> {
-    let io = |e| DataError::io("write", path, e);
-    let mut writer = BufWriter::new(File::create(path).map_err(io)?);
-    writer.write_all(&[0; HEADER_BYTES]).map_err(io)?;
-    let mut hasher = Sha256::new();
-    let mut written = 0;
-    let mut append = |tokens: &[u32]| {
-        written += tokens.len() as u64;
-        let bytes = bytemuck::cast_slice(tokens);
-        hasher.update(bytes);
-        writer.write_all(bytes).map_err(io)
-    };
-    append(&[tokenizer.separator_id()])?;
+    let mut file = ShardWriter::create(path)?;
+    file.append(&[tokenizer.separator_id()])?;
     loop {
         let mut batch = Vec::new();
         let mut bytes = 0;
@@ -205,25 +211,58 @@ fn write_file(
         let encoded: Vec<_> =
             batch.par_iter().map(|text| tokenizer.encode(text)).collect::<Result<_, _>>()?;
         for tokens in encoded {
-            append(&tokens)?;
-            append(&[tokenizer.separator_id()])?;
+            file.append(&tokens)?;
+            file.append(&[tokenizer.separator_id()])?;
         }
         done(bytes as u64);
     }
-    // Count and checksum are known only now.
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    header.extend_from_slice(MAGIC);
-    header.extend_from_slice(&SHARD_VERSION.to_le_bytes());
-    header.extend_from_slice(&tokenizer.separator_id().to_le_bytes());
-    header.extend_from_slice(&(tokenizer.vocab_size() as u64).to_le_bytes());
-    header.extend_from_slice(&written.to_le_bytes());
-    header.extend_from_slice(&hasher.finalize());
-    writer
-        .rewind()
-        .and_then(|()| writer.write_all(&header))
-        .and_then(|()| writer.flush())
-        .and_then(|()| writer.get_ref().sync_all())
-        .map_err(io)
+    file.finish(tokenizer.separator_id(), tokenizer.vocab_size() as u64)
+}
+
+/// A token file that is being written; it is one after [`ShardWriter::finish`].
+struct ShardWriter<'a> {
+    path: &'a Path,
+    file: BufWriter<File>,
+    hasher: Sha256,
+    written: u64,
+}
+
+impl<'a> ShardWriter<'a> {
+    fn create(path: &'a Path) -> Result<Self, DataError> {
+        let file = File::create(path).map_err(|e| DataError::io("write", path, e))?;
+        let mut new =
+            Self { path, file: BufWriter::new(file), hasher: Sha256::new(), written: 0 };
+        new.write(&[0; HEADER_BYTES])?;
+        Ok(new)
+    }
+
+    fn append(&mut self, tokens: &[u32]) -> Result<(), DataError> {
+        let bytes = bytemuck::cast_slice(tokens);
+        self.written += tokens.len() as u64;
+        self.hasher.update(bytes);
+        self.write(bytes)
+    }
+
+    /// The header last: count and checksum are known only now.
+    fn finish(mut self, separator_id: u32, vocab_size: u64) -> Result<(), DataError> {
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(&SHARD_VERSION.to_le_bytes());
+        header.extend_from_slice(&separator_id.to_le_bytes());
+        header.extend_from_slice(&vocab_size.to_le_bytes());
+        header.extend_from_slice(&self.written.to_le_bytes());
+        header.extend_from_slice(&std::mem::take(&mut self.hasher).finalize());
+        self.file.rewind().map_err(|e| DataError::io("write", self.path, e))?;
+        self.write(&header)?;
+        self.file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync_all())
+            .map_err(|e| DataError::io("write", self.path, e))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {
+        self.file.write_all(bytes).map_err(|e| DataError::io("write", self.path, e))
+    }
 }
 
 #[cfg(test)]
@@ -236,18 +275,9 @@ pub(crate) mod tests {
     /// A shard that holds the given ids and nothing else, for the tests of the mix.
     pub(crate) fn shard_of(tokens: std::ops::Range<u32>) -> TokenShards {
         let tokens: Vec<u32> = tokens.collect();
-        let payload: &[u8] = bytemuck::cast_slice(&tokens);
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&SHARD_VERSION.to_le_bytes());
-        bytes.extend_from_slice(&0_u32.to_le_bytes());
-        bytes.extend_from_slice(&10_000_u64.to_le_bytes());
-        bytes.extend_from_slice(&(tokens.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&Sha256::digest(payload));
-        bytes.extend_from_slice(payload);
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), bytes).unwrap();
         // The mapping outlives the file's name.
-        TokenShards::open(file.path()).unwrap()
+        TokenShards::from_tokens(file.path(), &tokens, 0, 10_000).unwrap()
     }
 
     /// A corpus of one split.

@@ -14,8 +14,8 @@
 //! # What varies with the batch
 //! Windows of one batch are computed together, and matrix products of another shape round in another
 //! order. A score therefore moves a little with [`ScoreOptions::tokens_per_batch`] and with the other
-//! documents: by less than 1e-5 of itself in fp32, and less than 1e-2 of itself in bf16 (tests hold
-//! both). Nothing else depends on the batch: padding stands to the right, where causal attention does
+//! documents: by less than 1e-5 of itself in fp32, and less than 1e-2 of itself in bf16 (tests on the
+//! CPU hold both). Nothing else depends on the batch: padding stands to the right, where causal attention does
 //! not see it, and padded positions have no target.
 //!
 //! This crate trains nothing, reads no files and knows no method by name; it does not see

@@ -144,7 +144,6 @@ fn the_batch_moves_scores_by_rounding_alone() {
             let batched =
                 scored(&model, &Extension::none(), &documents(), tokens_per_batch).unwrap();
             let difference = largest_difference(&one_by_one, &batched);
-            println!("{precision:?}, {tokens_per_batch}: {difference:e}");
             assert!(difference < most, "{precision:?}, {tokens_per_batch}: {difference:e}");
         }
     }

@@ -1,69 +1,51 @@
 //! Grouped-query attention with rotary positions.
 
 use neutral_spec::LinearSite;
+use neutral_torch::fused::{Heads, attention};
 use tch::{Kind, Tensor};
 
 use crate::extension::BlockExtension;
-use crate::linear::linear;
+use crate::linear::{Joined, linear};
 use crate::rotary::RotaryTable;
 
 /// `W_o · softmax(q kᵀ / √e) v`, query head `h` reading key-value head `⌊h · n_kv_heads / n_heads⌋`.
 #[derive(Debug)]
 pub(crate) struct SelfAttention {
-    pub(crate) q_proj: Tensor,
-    pub(crate) k_proj: Tensor,
-    pub(crate) v_proj: Tensor,
+    /// `W_q`, `W_k`, `W_v`.
+    pub(crate) qkv: Joined,
     pub(crate) o_proj: Tensor,
-    pub(crate) n_heads: i64,
-    pub(crate) n_kv_heads: i64,
+    pub(crate) heads: Heads,
 }
 
 impl SelfAttention {
-    /// Attention to the positions that `mask` allows; to all up to a token's own, if there is none.
+    /// Attention of every position to those from its start on, up to itself; to all before it, if
+    /// there are no starts.
     ///
     /// # Shapes
-    /// `x_btd` and the result: `[b, t, d]`; `mask_b1tt`: `[b, 1, t, t]`, true = may attend.
+    /// `x_btd` and the result: `[b, t, d]`; `starts_bt`: `[b, t]`, `Int64`.
     pub(crate) fn forward(
         &self,
         x_btd: &Tensor,
         rotary: &RotaryTable,
-        mask_b1tt: Option<&Tensor>,
+        starts_bt: Option<&Tensor>,
         extension: Option<&BlockExtension>,
     ) -> Tensor {
+        use LinearSite::{KProj, OProj, QProj, VProj};
         let delta = |site| extension.and_then(|block| block.delta(site));
-        let size = x_btd.size();
-        let (b, t, d) = (size[0], size[1], size[2]);
-        let heads = |weight: &Tensor, site, n: i64| {
-            linear(x_btd, weight, delta(site)).view([b, t, n, d / self.n_heads])
-        };
-        let q_bthe = heads(&self.q_proj, LinearSite::QProj, self.n_heads);
-        let k_btke = heads(&self.k_proj, LinearSite::KProj, self.n_kv_heads);
-        let v_btke = heads(&self.v_proj, LinearSite::VProj, self.n_kv_heads);
-        let q_bhte = rotary.rotate(&q_bthe).transpose(1, 2);
-        let k_bkte = rotary.rotate(&k_btke).transpose(1, 2);
-        let v_bkte = v_btke.transpose(1, 2);
-        let mixed_bhte = Tensor::scaled_dot_product_attention(
-            &q_bhte,
-            &k_bkte,
-            &v_bkte,
-            mask_b1tt,
-            0.0,
-            mask_b1tt.is_none(),
-            None,
-            self.n_kv_heads != self.n_heads,
-        );
-        let mixed_btd = mixed_bhte.transpose(1, 2).reshape([b, t, d]);
-        linear(&mixed_btd, &self.o_proj, delta(LinearSite::OProj))
+        let projected = self.qkv.forward(x_btd, &[delta(QProj), delta(KProj), delta(VProj)]);
+        let projected: Vec<&Tensor> = projected.iter().collect();
+        let mixed_btd = attention(&projected, self.heads, rotary.halves(), starts_bt);
+        linear(&mixed_btd, &self.o_proj, delta(OProj))
     }
 }
 
-/// Causal attention within documents: a separator begins a document, and `(i, j)` is allowed if
-/// `j ≤ i` and no separator stands after `j` up to and including `i`.
+/// The position at which each token's document begins; a separator begins one, and the tokens
+/// before the first separator are one of their own.
 ///
 /// # Shapes
-/// `tokens_bt`: `[b, t]`; result: `[b, 1, t, t]`, bool.
-pub(crate) fn document_mask(tokens_bt: &Tensor, separator_id: i64) -> Tensor {
-    let documents_bt = tokens_bt.eq(separator_id).cumsum(-1, Kind::Int64);
-    let same_btt = documents_bt.unsqueeze(2).eq_tensor(&documents_bt.unsqueeze(1));
-    same_btt.tril(0).unsqueeze(1)
+/// `tokens_bt`: `[b, t]`; result: the same, `Int64`.
+pub(crate) fn document_starts(tokens_bt: &Tensor, separator_id: i64) -> Tensor {
+    let t = tokens_bt.size()[1];
+    let positions = Tensor::arange(t, (Kind::Int64, tokens_bt.device()));
+    (tokens_bt.eq(separator_id).to_kind(Kind::Int64) * positions).cummax(1).0
 }

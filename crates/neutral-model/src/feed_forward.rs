@@ -1,16 +1,17 @@
 //! The feed-forward layer: SwiGLU.
 
 use neutral_spec::LinearSite;
+use neutral_torch::fused::{swiglu, swiglu_packed};
 use tch::Tensor;
 
 use crate::extension::BlockExtension;
-use crate::linear::linear;
+use crate::linear::{Joined, linear};
 
 /// `W_down (silu(W_gate x) ⊙ (W_up x))`.
 #[derive(Debug)]
 pub(crate) struct FeedForward {
-    pub(crate) gate_proj_fd: Tensor,
-    pub(crate) up_proj_fd: Tensor,
+    /// `W_gate`, `W_up`.
+    pub(crate) gate_up: Joined,
     pub(crate) down_proj_df: Tensor,
 }
 
@@ -18,9 +19,12 @@ impl FeedForward {
     /// # Shapes
     /// `x_btd` and the result: `[b, t, d]`.
     pub(crate) fn forward(&self, x_btd: &Tensor, extension: Option<&BlockExtension>) -> Tensor {
+        use LinearSite::{DownProj, GateProj, UpProj};
         let delta = |site| extension.and_then(|block| block.delta(site));
-        let gate_btf = linear(x_btd, &self.gate_proj_fd, delta(LinearSite::GateProj));
-        let up_btf = linear(x_btd, &self.up_proj_fd, delta(LinearSite::UpProj));
-        linear(&(gate_btf.silu() * up_btf), &self.down_proj_df, delta(LinearSite::DownProj))
+        let gated_btf = match &self.gate_up.forward(x_btd, &[delta(GateProj), delta(UpProj)])[..] {
+            [gate, up] => swiglu(gate, up),
+            both => swiglu_packed(&both[0]),
+        };
+        linear(&gated_btf, &self.down_proj_df, delta(DownProj))
     }
 }

@@ -23,8 +23,6 @@ mod error;
 mod extension;
 mod feed_forward;
 mod linear;
-mod loss;
-mod norm;
 #[cfg(test)]
 mod parity;
 mod rotary;
@@ -34,4 +32,4 @@ mod transformer;
 pub use config::TransformerConfig;
 pub use error::ModelError;
 pub use extension::{Branch, BranchOutput, Extension, Gate, LinearDelta, Residue};
-pub use transformer::{Attention, Input, Output, Transformer};
+pub use transformer::{Attention, Input, Loss, Output, Transformer};

@@ -1,4 +1,4 @@
-//! A linear layer without bias, and the delta that an extension may put on it.
+//! Linear layers without bias, and the delta that an extension may put on one.
 
 use tch::Tensor;
 
@@ -18,5 +18,70 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, delta: Option<&dyn LinearDelta
     match delta {
         Some(delta) => delta.apply(x, weight, y),
         None => y,
+    }
+}
+
+/// Layers that read the same input, as one product: queries, keys and values; gate and up.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// The layers' weights, `[out, in]`: handles of those in the store.
+    parts: Vec<Tensor>,
+    /// All of them below each other; while it is there, the parts are views of it.
+    whole: Option<Tensor>,
+}
+
+impl Joined {
+    pub(crate) fn new(parts: Vec<Tensor>) -> Self {
+        Self { parts, whole: None }
+    }
+
+    /// What all layers give, beside each other in one tensor; or, if there are deltas, a tensor each.
+    /// Either way the product is the same, so that a delta of zero changes no bit.
+    ///
+    /// # Shapes
+    /// `x`: `[…, in]`; results: `[…, Σ out]`, or `[…, out]` for each layer.
+    pub(crate) fn forward(&self, x: &Tensor, deltas: &[Option<&dyn LinearDelta>]) -> Vec<Tensor> {
+        // Where the parts train, the weight is put together anew, with gradients.
+        let weight = self.whole.as_ref().map(Tensor::shallow_clone);
+        let y = linear(x, &weight.unwrap_or_else(|| Tensor::cat(&self.parts, 0)), None);
+        if deltas.iter().all(Option::is_none) {
+            return vec![y];
+        }
+        let widths: Vec<i64> = self.parts.iter().map(|part| part.size()[0]).collect();
+        let outputs = y.split_with_sizes(widths.as_slice(), -1).into_iter();
+        outputs
+            .zip(&self.parts)
+            .zip(deltas)
+            .map(|((y, weight), delta)| match delta {
+                Some(delta) => delta.apply(x, weight, y),
+                None => y,
+            })
+            .collect()
+    }
+
+    /// Moves the parts into one piece of memory, where they stay under their names. They must not
+    /// train, and [`Joined::part`] must be called before their kind changes.
+    pub(crate) fn join(&mut self) {
+        tch::no_grad(|| {
+            let whole = Tensor::cat(&self.parts, 0);
+            let mut at = 0;
+            for part in &mut self.parts {
+                let rows = part.size()[0];
+                part.set_data(&whole.narrow(0, at, rows));
+                at += rows;
+            }
+            self.whole = Some(whole);
+        });
+    }
+
+    /// The parts as tensors of their own again: the store gives them new memory when it
+    /// changes their kind, and the whole would not follow.
+    pub(crate) fn part(&mut self) {
+        if self.whole.take().is_some() {
+            for part in &mut self.parts {
+                let own = part.detach().copy();
+                part.set_data(&own);
+            }
+        }
     }
 }

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use neutral_spec::Precision;
+use neutral_torch::fused::{Heads, rms_norm};
 use neutral_torch::load_tensors;
 use tch::{Device, Kind, Tensor};
 
-use crate::attention::{SelfAttention, document_mask};
+use crate::attention::{SelfAttention, document_starts};
 use crate::feed_forward::FeedForward;
-use crate::norm::rms_norm;
+use crate::linear::Joined;
 use crate::rotary::RotaryTable;
 use crate::transformer::tests::tiny_config;
 use crate::{Attention, Extension, Input, Transformer};
@@ -70,16 +71,9 @@ fn near(ours: &Tensor, theirs: &Tensor, bound: f64, what: &str) {
 
 #[test]
 fn rms_norm_matches() {
-    Fixture::read("layers").check("rms_norm", &["x", "weight"], |w| rms_norm(&w[0], &w[1], 1e-5));
-}
-
-#[test]
-fn rotary_positions_match_also_out_of_a_longer_table() {
-    let fixture = Fixture::read("layers");
-    for len in [9, 40] {
-        let table = RotaryTable::new(len, 4, 10_000.0, Device::Cpu).first(9);
-        fixture.check("rope", &["x"], |w| table.rotate(&w[0]));
-    }
+    Fixture::read("layers").check("rms_norm", &["x", "weight"], |w| {
+        rms_norm(&w[0], &[], &w[1], 1e-5).1
+    });
 }
 
 #[test]
@@ -87,8 +81,7 @@ fn swiglu_matches() {
     let inputs = ["x", "gate_proj", "up_proj", "down_proj"];
     Fixture::read("layers").check("swiglu", &inputs, |w| {
         let layer = FeedForward {
-            gate_proj_fd: w[1].shallow_clone(),
-            up_proj_fd: w[2].shallow_clone(),
+            gate_up: Joined::new(vec![w[1].shallow_clone(), w[2].shallow_clone()]),
             down_proj_df: w[3].shallow_clone(),
         };
         layer.forward(&w[0], None)
@@ -98,20 +91,18 @@ fn swiglu_matches() {
 #[test]
 fn attention_matches_causal_and_within_documents() {
     let fixture = Fixture::read("layers");
-    let mask = document_mask(&fixture.get("attention.tokens"), SEPARATOR);
+    let starts = document_starts(&fixture.get("attention.tokens"), SEPARATOR);
     let inputs = ["x", "q_proj", "k_proj", "v_proj", "o_proj"];
-    for (case, mask) in [("attention_causal", None), ("attention_within_document", Some(&mask))] {
+    for (case, starts) in [("attention_causal", None), ("attention_within_document", Some(&starts))] {
         fixture.check(case, &inputs, |w| {
             let layer = SelfAttention {
-                q_proj: w[1].shallow_clone(),
-                k_proj: w[2].shallow_clone(),
-                v_proj: w[3].shallow_clone(),
+                qkv: Joined::new(w[1..4].iter().map(Tensor::shallow_clone).collect()),
                 o_proj: w[4].shallow_clone(),
-                n_heads: 4,
-                n_kv_heads: 2,
+                heads: Heads { query: 4, key_value: 2, width: 4 },
             };
-            let table = RotaryTable::new(9, 4, 10_000.0, Device::Cpu);
-            layer.forward(&w[0], &table, mask, None)
+            // Out of a longer table, as in a model that has seen longer sequences.
+            let table = RotaryTable::new(40, 4, 10_000.0, Device::Cpu).first(9);
+            layer.forward(&w[0], &table, starts, None)
         });
     }
 }
@@ -147,7 +138,7 @@ fn whole_models_match_in_fp32() {
             let losses = model.token_losses(&hidden, &targets);
             near(&losses, &expected("token_losses"), FP32, "token losses");
             let sum = expected("token_losses").sum(Kind::Double);
-            near(&model.loss_sum(&hidden, &targets), &sum, FP32, "sum of losses");
+            near(&model.loss(&hidden, &targets).sum, &sum, FP32, "sum of losses");
         }
     }
 }
@@ -159,7 +150,7 @@ fn gradients_of_every_weight_match_in_fp32() {
         model.make_trainable();
         let input = Input { tokens_bt, attention: Attention::Causal };
         let hidden = model.forward(&input, &Extension::none()).hidden_btd;
-        model.loss_sum(&hidden, &targets).backward();
+        model.loss(&hidden, &targets).sum.backward();
         assert_eq!(model.params().len(), if tied { 20 } else { 21 });
         for (name, gradient) in model.params().gradients() {
             let expected = fixture.get(&format!("causal.gradient.{name}"));
@@ -187,7 +178,7 @@ fn whole_models_stay_near_in_bf16() {
         let losses = model.token_losses(&hidden, &targets);
         assert_eq!(losses.kind(), Kind::Float);
         near(&losses, "token_losses", 0.015);
-        model.loss_sum(&hidden, &targets).backward();
+        model.loss(&hidden, &targets).sum.backward();
         for (name, gradient) in model.params().gradients() {
             let gradient = gradient.unwrap();
             assert_eq!(gradient.kind(), Kind::Float, "{name} trains in fp32");

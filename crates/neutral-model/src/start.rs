@@ -3,11 +3,13 @@
 //! Names and shapes are Hugging Face's for Llama, so that a checkpoint needs no translation.
 
 use neutral_spec::LinearSite;
+use neutral_torch::fused::Heads;
 use neutral_torch::{ParamStore, RandomStream};
 use tch::{Device, Kind, Tensor};
 
 use crate::attention::SelfAttention;
 use crate::feed_forward::FeedForward;
+use crate::linear::Joined;
 use crate::transformer::Block;
 use crate::{ModelError, TransformerConfig};
 
@@ -81,16 +83,20 @@ impl Maker {
             self.matrix(&name, &[outputs as i64, inputs as i64], std)
         };
         let attention = SelfAttention {
-            q_proj: proj(LinearSite::QProj)?,
-            k_proj: proj(LinearSite::KProj)?,
-            v_proj: proj(LinearSite::VProj)?,
+            qkv: Joined::new(vec![
+                proj(LinearSite::QProj)?,
+                proj(LinearSite::KProj)?,
+                proj(LinearSite::VProj)?,
+            ]),
             o_proj: proj(LinearSite::OProj)?,
-            n_heads: shape.n_heads as i64,
-            n_kv_heads: shape.n_kv_heads as i64,
+            heads: Heads {
+                query: shape.n_heads,
+                key_value: shape.n_kv_heads,
+                width: config.head_dim(),
+            },
         };
         let feed_forward = FeedForward {
-            gate_proj_fd: proj(LinearSite::GateProj)?,
-            up_proj_fd: proj(LinearSite::UpProj)?,
+            gate_up: Joined::new(vec![proj(LinearSite::GateProj)?, proj(LinearSite::UpProj)?]),
             down_proj_df: proj(LinearSite::DownProj)?,
         };
         Ok(Block {

@@ -3,18 +3,17 @@
 use std::cell::RefCell;
 
 use neutral_spec::{Placement, Precision};
+use neutral_torch::fused::{linear_cross_entropy, linear_token_losses, rms_norm};
 use neutral_torch::{ParamStore, kind_of};
 use tch::{Device, Kind, Tensor};
 
-use crate::attention::{SelfAttention, document_mask};
+use crate::attention::{SelfAttention, document_starts};
 use crate::extension::BlockExtension;
 use crate::feed_forward::FeedForward;
-use crate::linear::linear;
-use crate::loss;
-use crate::norm::rms_norm;
+use crate::linear::{Joined, linear};
 use crate::rotary::RotaryTable;
 use crate::start;
-use crate::{Extension, ModelError, Residue, TransformerConfig};
+use crate::{BranchOutput, Extension, ModelError, Residue, TransformerConfig};
 
 /// Token ids and the attention that they are read with.
 #[derive(Debug)]
@@ -44,6 +43,15 @@ pub struct Output {
     pub hidden_btd: Tensor,
     /// What each branch of the extension added, in the order of computation.
     pub residues: Vec<Residue>,
+}
+
+/// What a batch's targets cost.
+#[derive(Debug)]
+pub struct Loss {
+    /// Sum over positions of the cross-entropy in nats, fp32 scalar: carries the gradient.
+    pub sum: Tensor,
+    /// The cross-entropy of every position, `[b, t]`, fp32: carries none.
+    pub tokens_bt: Tensor,
 }
 
 /// A Llama-shaped decoder.
@@ -127,14 +135,23 @@ impl Transformer {
 
     /// Rounds the weights to the compute kind and stops gradients to them.
     pub fn freeze(&mut self) {
+        self.joined().for_each(Joined::part);
         self.params.to_kind(self.compute_kind);
+        self.joined().for_each(Joined::join);
     }
 
     /// Makes the weights fp32 and trainable.
     ///
     /// What [`Transformer::freeze`] rounded away does not come back.
     pub fn make_trainable(&mut self) {
+        self.joined().for_each(Joined::part);
         self.params.set_trainable(true);
+    }
+
+    fn joined(&mut self) -> impl Iterator<Item = &mut Joined> {
+        self.blocks
+            .iter_mut()
+            .flat_map(|block| [&mut block.attention.qkv, &mut block.feed_forward.gate_up])
     }
 
     /// The hidden states of some tokens, with an extension.
@@ -152,29 +169,30 @@ impl Transformer {
             "the extension has {depth} blocks, the model {}",
             self.blocks.len()
         );
-        let mask_b1tt = match input.attention {
+        let starts_bt = match input.attention {
             Attention::Causal => None,
             Attention::WithinDocument { separator_id } => {
-                Some(document_mask(&input.tokens_bt, separator_id))
+                Some(document_starts(&input.tokens_bt, separator_id))
             }
         };
         let rotary = self.rotary_table(input.tokens_bt.size()[1]);
-        let epsilon = self.config.shape.norm_epsilon;
-        let mut residues = Vec::new();
         let embedded = Tensor::embedding(&self.embed_tokens_vd, &input.tokens_bt, -1, false, false);
-        let mut x_btd = embedded.to_kind(self.compute_kind);
+        let mut stream = Stream {
+            x_btd: embedded.to_kind(self.compute_kind),
+            added: Vec::new(),
+            residues: Vec::new(),
+            epsilon: self.config.shape.norm_epsilon,
+        };
         for (index, block) in self.blocks.iter().enumerate() {
             let extension = extension.block(index);
-            let normed = rms_norm(&x_btd, &block.input_norm_d, epsilon);
-            x_btd =
-                x_btd + block.attention.forward(&normed, &rotary, mask_b1tt.as_ref(), extension);
-            x_btd =
-                add_branch(x_btd, &normed, extension, index, Placement::Attention, &mut residues);
-            let normed = rms_norm(&x_btd, &block.post_attention_norm_d, epsilon);
-            x_btd = x_btd + block.feed_forward.forward(&normed, extension);
-            x_btd = add_branch(x_btd, &normed, extension, index, Placement::Ffn, &mut residues);
+            let normed = stream.normed(&block.input_norm_d);
+            stream.add(block.attention.forward(&normed, &rotary, starts_bt.as_ref(), extension));
+            stream.add_branch(&normed, extension, index, Placement::Attention);
+            let normed = stream.normed(&block.post_attention_norm_d);
+            stream.add(block.feed_forward.forward(&normed, extension));
+            stream.add_branch(&normed, extension, index, Placement::Ffn);
         }
-        Output { hidden_btd: rms_norm(&x_btd, &self.norm_d, epsilon), residues }
+        Output { hidden_btd: stream.normed(&self.norm_d), residues: stream.residues }
     }
 
     /// Logits in the compute kind: `[…, d]` to `[…, v]`. For few rows; see the losses for many.
@@ -182,26 +200,29 @@ impl Transformer {
         linear(hidden, &self.head_vd, None)
     }
 
-    /// Cross-entropy of every position in nats; a target of −100 counts as 0.
-    ///
-    /// Meant for scoring, within [`tch::no_grad`]: with gradients it keeps all logits.
+    /// Cross-entropy of every position in nats, without gradients; a target of −100 counts as 0.
     ///
     /// # Shapes
     /// `hidden_btd`: `[b, t, d]`, `targets_bt`: `[b, t]`, `Int64`; result: `[b, t]`, fp32.
+    ///
+    /// # Panics
+    /// If a target is neither −100 nor below the vocabulary's size.
     pub fn token_losses(&self, hidden_btd: &Tensor, targets_bt: &Tensor) -> Tensor {
-        let rows = loss::rows_at_once(self.config.vocab_size);
-        loss::token_losses(hidden_btd, &self.head_vd, targets_bt, rows)
+        linear_token_losses(hidden_btd, &self.head_vd, targets_bt)
     }
 
-    /// Sum over positions of the cross-entropy in nats; a target of −100 counts as 0.
+    /// Cross-entropy of all positions in nats; a target of −100 counts as 0.
     ///
-    /// At most 64 MiB of logits exist at any time, in the backward pass too.
+    /// The logits never exist whole, in the backward pass neither.
     ///
     /// # Shapes
-    /// As [`Transformer::token_losses`]; result: fp32 scalar.
-    pub fn loss_sum(&self, hidden_btd: &Tensor, targets_bt: &Tensor) -> Tensor {
-        let rows = loss::rows_at_once(self.config.vocab_size);
-        loss::loss_sum(hidden_btd, &self.head_vd, targets_bt, rows)
+    /// As [`Transformer::token_losses`].
+    ///
+    /// # Panics
+    /// As [`Transformer::token_losses`].
+    pub fn loss(&self, hidden_btd: &Tensor, targets_bt: &Tensor) -> Loss {
+        let (sum, tokens_bt) = linear_cross_entropy(hidden_btd, &self.head_vd, targets_bt);
+        Loss { sum, tokens_bt }
     }
 
     fn rotary_table(&self, len: i64) -> RotaryTable {
@@ -215,22 +236,43 @@ impl Transformer {
     }
 }
 
-/// Adds what the block's branch at a placement gives, if there is one, and keeps it as a residue.
-fn add_branch(
+/// The residual stream of one forward pass. What a sub-layer adds waits until the next norm, which
+/// adds and normalises in one pass.
+struct Stream {
     x_btd: Tensor,
-    normed_btd: &Tensor,
-    extension: Option<&BlockExtension>,
-    block: usize,
-    placement: Placement,
-    residues: &mut Vec<Residue>,
-) -> Tensor {
-    let Some(branch) = extension.and_then(|extension| extension.branch(placement)) else {
-        return x_btd;
-    };
-    let output = branch.forward(normed_btd);
-    let sum = x_btd + &output.output_btd;
-    residues.push(Residue { block, placement, output_btd: output.output_btd, gate: output.gate });
-    sum
+    added: Vec<Tensor>,
+    residues: Vec<Residue>,
+    epsilon: f64,
+}
+
+impl Stream {
+    fn add(&mut self, output_btd: Tensor) {
+        self.added.push(output_btd);
+    }
+
+    /// Adds what the block's branch at a placement gives, if there is one, and keeps it as a residue.
+    fn add_branch(
+        &mut self,
+        normed_btd: &Tensor,
+        extension: Option<&BlockExtension>,
+        block: usize,
+        placement: Placement,
+    ) {
+        let Some(branch) = extension.and_then(|extension| extension.branch(placement)) else {
+            return;
+        };
+        let BranchOutput { output_btd, gate } = branch.forward(normed_btd);
+        self.added.push(output_btd.shallow_clone());
+        self.residues.push(Residue { block, placement, output_btd, gate });
+    }
+
+    fn normed(&mut self, weight_d: &Tensor) -> Tensor {
+        let added: Vec<&Tensor> = self.added.iter().collect();
+        let (x_btd, normed_btd) = rms_norm(&self.x_btd, &added, weight_d, self.epsilon);
+        self.x_btd = x_btd;
+        self.added.clear();
+        normed_btd
+    }
 }
 
 #[cfg(test)]

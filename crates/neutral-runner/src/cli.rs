@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use neutral_spec::Budget;
 use neutral_torch::DeviceChoice;
+
+use crate::bench::BenchShape;
 
 /// Extend a language model to a new language or domain without forgetting the old one, and prove it.
 #[derive(Debug, Parser)]
@@ -21,6 +24,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// List the corpora of the manifests, or fetch and clean some of them and show what came out.
     Data(DataArgs),
+    /// Time the parts that decide how long a run takes.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Print the JSON Schema of experiment files, for editors.
     Schema,
     /// Say what this machine offers: libtorch, devices, precisions, threads, package clients.
@@ -57,4 +63,53 @@ pub(crate) struct DataArgs {
     /// The folder of corpus manifests [default: data-manifests here or above].
     #[arg(long)]
     pub manifests: Option<PathBuf>,
+}
+
+/// What `neutral bench` can time.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Time the training step that `run` uses, on random tokens.
+    Step(BenchStepArgs),
+}
+
+/// Arguments of `neutral bench step`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchStepArgs {
+    /// tiny, small, smollm2-135m, or d,L,heads,kv,ffn,vocab.
+    #[arg(long, default_value = "tiny")]
+    pub shape: BenchShape,
+    /// Methods to time, separated by commas; neutral_residues has the paper's gate and local loss.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "finetune,lora,adapter,neutral_residues"
+    )]
+    pub method: Vec<String>,
+    /// Extra weights, as a share of the base's.
+    #[arg(long, default_value = "20%")]
+    pub budget: Budget,
+    /// Sequences a step.
+    #[arg(long, default_value_t = 8)]
+    pub batch: usize,
+    /// Tokens of a sequence.
+    #[arg(long, default_value_t = 512)]
+    pub seq: usize,
+    /// bf16 or fp32.
+    #[arg(long, default_value = "bf16")]
+    pub precision: String,
+    /// Steps that are timed.
+    #[arg(long, default_value_t = 8)]
+    pub steps: u64,
+    /// Steps before them.
+    #[arg(long, default_value_t = 2)]
+    pub warmup: u64,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Threads of the tensor library [default: all cores].
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// One JSON line a method instead of a table.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -6,6 +6,7 @@
 //! in `run.rs`; nothing in this crate computes a number that a result depends on.
 
 mod base;
+mod bench;
 mod cli;
 mod data_command;
 mod doctor;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{BenchCommand, Cli, Command};
 
 /// Runs the command line; the exit code says how it ended, 0 done, 1 a run failed, 2 bad input, 130 interrupted.
 pub fn main() -> ExitCode {
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(&args, &bars),
         Command::Data(args) => data_command::run(&args, &bars),
+        Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
         Command::Schema => exit::print(&neutral_spec::json_schema()),
         Command::Doctor => doctor::run(),
     };

@@ -12,16 +12,23 @@
 //! This is the only crate that may hold `unsafe` code or C++; so far it needs neither. It knows
 //! nothing of models.
 
+mod autograd;
 mod device;
+mod element;
 mod error;
+pub mod fused;
+mod parallel;
 mod params;
 mod precision;
 mod random;
+mod simd;
 mod system;
 mod tensors;
 
+pub use autograd::{Gradients, attach};
 pub use device::{DeviceChoice, device};
 pub use error::TorchError;
+pub use parallel::parallel_for;
 pub use params::ParamStore;
 pub use precision::kind_of;
 pub use random::RandomStream;

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 use neutral_spec::TrainingSpec;
 use neutral_torch::ParamStore;
-use tch::{Tensor, no_grad};
+use neutral_torch::fused::{AdamWStep, adamw};
+use tch::Tensor;
 
 /// First and second moment of one tensor's gradient.
 #[derive(Debug)]
@@ -88,30 +89,23 @@ impl AdamW {
         let correction1 = 1.0 - self.beta1.powf(t);
         let correction2_root = (1.0 - self.beta2.powf(t)).sqrt();
         // √v̂ + ε = (√v + ε·√c₂) / √c₂, which saves a pass over the tensor.
-        let step_size = learning_rate * correction2_root / correction1;
-        let epsilon = self.epsilon * correction2_root;
-        no_grad(|| {
-            for (((name, tensor), gradient), (moment_name, moments)) in
-                params.iter().zip(gradients).zip(&mut self.moments)
-            {
-                assert_eq!(name, moment_name.as_str(), "the store the optimizer was made for");
-                let scaled;
-                let gradient = if gradient_scale < 1.0 {
-                    scaled = gradient * gradient_scale;
-                    &scaled
-                } else {
-                    gradient
-                };
-                let _ = moments.first.lerp_(gradient, 1.0 - self.beta1);
-                let _ = moments.second.lerp_(&gradient.square(), 1.0 - self.beta2);
-                let mut tensor = tensor.shallow_clone();
-                if self.weight_decay > 0.0 && tensor.dim() >= 2 {
-                    let _ = tensor.g_mul_scalar_(1.0 - learning_rate * self.weight_decay);
-                }
-                let denominator = moments.second.sqrt().g_add_scalar_(epsilon);
-                let _ = tensor.addcdiv_(&(&moments.first * -step_size), &denominator);
-            }
-        });
+        let update = AdamWStep {
+            gradient_scale,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            step_size: learning_rate * correction2_root / correction1,
+            epsilon: self.epsilon * correction2_root,
+            keep: 1.0,
+        };
+        let decayed = AdamWStep { keep: 1.0 - learning_rate * self.weight_decay, ..update };
+        for (((name, tensor), gradient), (moment_name, moments)) in
+            params.iter().zip(gradients).zip(&mut self.moments)
+        {
+            assert_eq!(name, moment_name.as_str(), "the store the optimizer was made for");
+            let update = if tensor.dim() >= 2 { &decayed } else { &update };
+            let Moments { first, second } = moments;
+            adamw(&mut tensor.shallow_clone(), first, second, gradient, update);
+        }
     }
 }
 

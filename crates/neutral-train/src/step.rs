@@ -93,22 +93,18 @@ pub fn gradients(
         };
         let targets_bt = to_device(&batch.targets, rows, length, settings.device);
         let output = model.forward(&input, extension);
-        let lm = DOMAINS.map(|domain| {
-            let hidden_btd = rows_of(&output.hidden_btd, &domains, domain)?;
-            let targets_bt = rows_of(&targets_bt, &domains, domain)?;
-            Some(model.loss_sum(&hidden_btd, &targets_bt))
-        });
+        let lm = model.loss(&output.hidden_btd, &targets_bt);
         let local = token_sum(&settings.local_loss, &output.residues, &domains)?;
-        sums.add(&lm, local.as_ref(), &output.residues, &domains);
+        sums.add(&lm.tokens_bt, local.as_ref(), &output.residues, &domains);
 
-        let nats = lm.into_iter().flatten().reduce(|a, b| a + b);
         let all_tokens = (tokens[0] + tokens[1]) as f64;
         let local = local.map(|sum| sum * (weight(&settings.local_loss) / counted as f64));
-        let loss = nats.map(|nats| nats / all_tokens).into_iter().chain(local).reduce(|a, b| a + b);
-        let Some(loss) = loss.filter(Tensor::requires_grad) else {
+        let nats = lm.sum / all_tokens;
+        let loss = local.map_or_else(|| nats.shallow_clone(), |local| &nats + local);
+        if !loss.requires_grad() {
             let tensor = parameters.first().map_or("", |p| p.0).to_owned();
             return Err(TrainError::NoGradient { tensor, step: 1 });
-        };
+        }
         let new = Tensor::run_backward(&[&loss], &leaves, false, false);
         gradients = if gradients.is_empty() {
             new
@@ -154,14 +150,13 @@ impl Sums {
 
     fn add(
         &mut self,
-        lm: &[Option<Tensor>; 2],
+        losses_bt: &Tensor,
         local: Option<&Tensor>,
         residues: &[Residue],
         domains: &[Domain],
     ) {
         no_grad(|| {
             let zero = || Tensor::zeros([], (Kind::Double, self.totals.device()));
-            let number = |x: Option<&Tensor>| x.map_or_else(zero, |x| x.to_kind(Kind::Double));
             let mut open = [zero(), zero()];
             self.gated_blocks.clear();
             for residue in residues {
@@ -174,12 +169,14 @@ impl Sums {
                     }
                 }
             }
-            let [original, new] = lm;
+            let [original, new] = DOMAINS.map(|domain| {
+                rows_of(losses_bt, domains, domain).map_or_else(zero, |rows| rows.sum(Kind::Double))
+            });
             let [open_original, open_new] = open;
             let seen = [
-                number(original.as_ref()),
-                number(new.as_ref()),
-                number(local),
+                original,
+                new,
+                local.map_or_else(zero, |sum| sum.to_kind(Kind::Double)),
                 open_original,
                 open_new,
             ];

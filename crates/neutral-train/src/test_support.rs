@@ -11,7 +11,6 @@ use neutral_spec::{
 };
 use neutral_store::Fingerprint;
 use neutral_torch::{ParamStore, RandomStream};
-use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::{TrainJob, Trained};
@@ -43,19 +42,10 @@ pub(crate) fn host(tensor: &Tensor) -> Vec<f64> {
     Vec::try_from(flat).unwrap()
 }
 
-/// A token file as neutral-data documents it; the mapping outlives the file's name.
+/// A token file of these tokens; the mapping outlives the file's name.
 fn shard(tokens: &[u32]) -> TokenShards {
-    let payload: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
-    let mut bytes = b"NEUTRTOK".to_vec();
-    bytes.extend(1_u32.to_le_bytes());
-    bytes.extend(0_u32.to_le_bytes());
-    bytes.extend(u64::from(VOCAB).to_le_bytes());
-    bytes.extend((tokens.len() as u64).to_le_bytes());
-    bytes.extend(Sha256::digest(&payload));
-    bytes.extend(payload);
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), bytes).unwrap();
-    TokenShards::open(file.path()).unwrap()
+    TokenShards::from_tokens(file.path(), tokens, 0, u64::from(VOCAB)).unwrap()
 }
 
 /// Two domains with different tokens: 1 to 13 and 14 to 28, with a separator here and there.

@@ -103,7 +103,7 @@ fn backward(base: &Transformer, extension: &mut Extension) {
     extension.params_mut().zero_gradients();
     let (input, targets_bt) = tokens();
     let hidden_btd = base.forward(&input, extension).hidden_btd;
-    (base.loss_sum(&hidden_btd, &targets_bt) / targets_bt.numel() as f64).backward();
+    (base.loss(&hidden_btd, &targets_bt).sum / targets_bt.numel() as f64).backward();
 }
 
 /// Largest entry of each weight's gradient; without one, NaN.

@@ -1,0 +1,218 @@
+//! `neutral bench step`: how fast the training step is that `run` uses, and nothing else.
+//!
+//! A training of random tokens runs through [`neutral_train::train`], and its own `metrics.jsonl`
+//! says how long each step took: batch, forward, backward, clipping, optimizer. Keys of the JSON
+//! lines are those of common PyTorch step benchmarks, so that the two can be laid side by side.
+
+use std::io::Write;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
+
+use indicatif::ProgressBar;
+use neutral_data::{MixConfig, MixedStream, TokenShards};
+use neutral_model::{Transformer, TransformerConfig};
+use neutral_spec::{
+    DocumentPolicy, LocalLossSpec, Method, Precision, Schedule, Shape, TrainingSpec,
+    extension_size,
+};
+use neutral_store::Fingerprint;
+use neutral_torch::peak_rss_bytes;
+use neutral_train::metrics::StepRecord;
+use neutral_train::{TrainJob, Trained, train};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::BenchStepArgs;
+use crate::exit::BadInput;
+
+/// A model's size, by a known name or as six numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct BenchShape {
+    name: String,
+    config: TransformerConfig,
+}
+
+impl FromStr for BenchShape {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = match text {
+            "tiny" => "256,8,4,4,704,8192",
+            "small" => "512,8,8,8,1408,16384",
+            "smollm2-135m" => "576,30,9,3,1536,49152",
+            _ => text,
+        };
+        let numbers: Vec<usize> = numbers.split(',').map_while(|n| n.trim().parse().ok()).collect();
+        let [d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size] = numbers[..] else {
+            return Err(format!(
+                "`{text}` is no shape; write tiny, small, smollm2-135m or d,L,heads,kv,ffn,vocab"
+            ));
+        };
+        let shape = Shape {
+            d_model,
+            n_layers,
+            n_heads,
+            n_kv_heads,
+            d_ff,
+            tie_embeddings: true,
+            rope_theta: 10_000.0,
+            norm_epsilon: 1e-5,
+        };
+        let config = TransformerConfig { shape, vocab_size };
+        config.validate().map_err(|e| e.to_string())?;
+        Ok(Self { name: text.to_owned(), config })
+    }
+}
+
+/// One line of the result.
+#[derive(Debug, Serialize)]
+struct StepTiming {
+    peer: &'static str,
+    method: String,
+    shape: String,
+    batch: usize,
+    seq: usize,
+    dtype: String,
+    threads: usize,
+    trainable: u64,
+    total: u64,
+    /// At the median of the timed steps.
+    tokens_per_s: f64,
+    /// At the fastest one.
+    best: f64,
+    /// Nats a token in the last step.
+    loss: f64,
+    /// Of this process so far; time one method at a time to compare it.
+    peak_rss_mib: u64,
+}
+
+/// Times every method and prints it.
+pub(crate) fn step(args: &BenchStepArgs) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if let Some(threads) = args.threads {
+        neutral_torch::set_threads(threads);
+    }
+    if !args.json {
+        writeln!(
+            out,
+            "{:18} {:>11} {:>11} {:>10} {:>10} {:>8} {:>9}",
+            "method", "trainable", "total", "tokens/s", "best", "loss", "peak MiB"
+        )?;
+    }
+    for method in &args.method {
+        let timing = time(args, method)?;
+        if args.json {
+            writeln!(out, "{}", serde_json::to_string(&timing)?)?;
+            continue;
+        }
+        let StepTiming { method, trainable, total, tokens_per_s, best, loss, peak_rss_mib, .. } =
+            timing;
+        writeln!(
+            out,
+            "{method:18} {trainable:>11} {total:>11} {tokens_per_s:>10.1} {best:>10.1} {loss:>8.4} {peak_rss_mib:>9}"
+        )?;
+    }
+    Ok(())
+}
+
+fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
+    let device = neutral_torch::device(args.device)?;
+    let precision: Precision = named("--precision", serde_json::json!(args.precision))?;
+    let options = match method {
+        "finetune" => serde_json::json!({ "kind": method }),
+        _ => serde_json::json!({ "kind": method, "budget": args.budget }),
+    };
+    let spec: Method = named("--method", options)?;
+    let BenchShape { name, config } = &args.shape;
+    let size = extension_size(&spec, &config.shape, config.vocab_size)?;
+    let mut model = Transformer::new(*config, 0, device, precision)?;
+    let mut extension = neutral_adapters::build(&spec, &size, config, 0, device)?;
+    let folder = tempfile::tempdir()?;
+    let training = training(args);
+    let (trained, local_loss) = match spec {
+        Method::Finetune {} => (Trained::Base, LocalLossSpec::None {}),
+        Method::NeutralResidues { local_loss, .. } => (Trained::Extension, local_loss),
+        _ => (Trained::Extension, LocalLossSpec::None {}),
+    };
+    train(TrainJob {
+        model: &mut model,
+        extension: &mut extension,
+        trained,
+        stream: &random_stream(args, config.vocab_size, folder.path())?,
+        spec: &training,
+        documents: DocumentPolicy::AttendAcross,
+        separator_id: 0,
+        local_loss,
+        fingerprint: Fingerprint::of(&method),
+        folder: folder.path(),
+        checkpoint_every_steps: 0,
+        device,
+        stop: &AtomicBool::new(false),
+        progress: &ProgressBar::hidden(),
+    })?;
+    let text = std::fs::read_to_string(folder.path().join("metrics.jsonl"))?;
+    let records: Vec<StepRecord> =
+        text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let mut rates: Vec<f64> =
+        records.iter().skip(args.warmup as usize).map(|r| r.tokens_per_second).collect();
+    rates.sort_by(f64::total_cmp);
+    Ok(StepTiming {
+        peer: "neutral",
+        method: method.to_owned(),
+        shape: name.clone(),
+        batch: args.batch,
+        seq: args.seq,
+        dtype: args.precision.clone(),
+        threads: neutral_torch::threads(),
+        trainable: size.trainable_parameters,
+        total: model.params().parameter_count() + size.extension_parameters,
+        tokens_per_s: rates[rates.len() / 2],
+        best: rates[rates.len() - 1],
+        loss: records.last().and_then(|r| r.loss_nats_per_token).unwrap_or(f64::NAN),
+        peak_rss_mib: peak_rss_bytes() >> 20,
+    })
+}
+
+/// The same optimizer values for every method; only the time matters.
+fn training(args: &BenchStepArgs) -> TrainingSpec {
+    let steps = args.warmup + args.steps.max(1);
+    TrainingSpec {
+        tokens: steps * (args.batch * args.seq) as u64,
+        sequence_length: args.seq,
+        batch_size: args.batch,
+        micro_batch_size: None,
+        learning_rate: 2e-4,
+        schedule: Schedule::Cosine { warmup_fraction: 0.0, final_fraction: 1.0 },
+        weight_decay: 0.1,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        gradient_clip: 1.0,
+    }
+}
+
+/// Random tokens, a tenth of the sequences of a step original-domain, at least one.
+fn random_stream(
+    args: &BenchStepArgs,
+    vocab_size: usize,
+    folder: &Path,
+) -> anyhow::Result<MixedStream> {
+    let mut state = 1_u64;
+    let mut token = || {
+        // Knuth's multiplier; the upper bits are random enough to be no pattern.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        ((state >> 33) % vocab_size as u64) as u32
+    };
+    let tokens: Vec<u32> = (0..(args.batch * args.seq + 1) * 4).map(|_| token()).collect();
+    let shard =
+        TokenShards::from_tokens(&folder.join("tokens.bin"), &tokens, 0, vocab_size as u64)?;
+    let original = (args.batch / 10).max(1) as f64 / args.batch as f64;
+    let config =
+        MixConfig { original_fraction: original, sequence_length: args.seq, seed: 0 };
+    Ok(MixedStream::new(vec![shard.clone()], vec![shard], config)?)
+}
+
+/// A value of the experiment file's vocabulary, given on the command line.
+fn named<T: DeserializeOwned>(flag: &str, value: serde_json::Value) -> anyhow::Result<T> {
+    serde_json::from_value(value).map_err(|e| BadInput(format!("{flag}: {e}")).into())
+}

@@ -1,0 +1,170 @@
+//! Forward: block by block of queries, against the keys up to its last.
+
+use super::head::{Geometry, Place, Source};
+use super::pack::{as_numbers, pairs, transpose};
+use super::product::{Left, Out, Right, Sizes, product};
+use super::Kernel;
+use crate::element::{Element, Parts};
+use crate::parallel::parallel_for;
+use crate::simd::{LANES, exp, sum, vectorised};
+
+/// Queries of a block: whole tiles, and few enough that scores and probabilities stay in the cache.
+const QUERIES: usize = 48;
+
+impl<T: Element> Kernel<'_, T> {
+    /// Fills in the output, `[b·t][query heads · e]`, and `ln Σ eˢ` of every query.
+    pub(super) fn forward(&self, out: Parts<T>, log_sums: Parts<f32>) {
+        let g = self.geometry;
+        parallel_for(g.batch * g.key_value_heads, 1, |begin, end| {
+            let mut work = Work::new::<T>(&g);
+            for unit in begin..end {
+                let (sequence, head) = (unit / g.key_value_heads, unit % g.key_value_heads);
+                self.keys_and_values(&mut work, sequence, head);
+                let group = g.query_heads / g.key_value_heads;
+                for query_head in head * group..(head + 1) * group {
+                    self.forward_head(&mut work, sequence, query_head, out, log_sums);
+                }
+            }
+        });
+    }
+
+    fn keys_and_values(&self, work: &mut Work, sequence: usize, head: usize) {
+        let g = self.geometry;
+        let words = g.e / T::GROUP;
+        g.read(&self.source(1, head, sequence), &mut work.rows);
+        transpose(&work.rows, g.padded_t, words, words, &mut work.keys);
+        g.read(&self.source(2, head, sequence), &mut work.rows);
+        pairs::<T>(&work.rows, g.padded_t, g.e, g.padded_e, &mut work.values);
+    }
+
+    fn forward_head(
+        &self,
+        work: &mut Work,
+        sequence: usize,
+        head: usize,
+        out: Parts<T>,
+        log_sums: Parts<f32>,
+    ) {
+        let g = self.geometry;
+        let Work { rows: queries, keys, values, scores, probabilities, mixed } = work;
+        g.read(&self.source(0, head, sequence), queries);
+        let starts = self.starts.map(|starts| &starts[sequence * g.t..][..g.t]);
+        let width_words = g.e / T::GROUP;
+        for first in (0..g.t).step_by(QUERIES) {
+            let last = (first + QUERIES).min(g.t);
+            let m = last - first;
+            // Keys that some query of the block may attend to, whole registers of them.
+            let from = starts.map_or(0, |s| s[first..last].iter().min().map_or(0, |&s| s as usize));
+            let from = from / LANES * LANES;
+            let n = last.next_multiple_of(LANES) - from;
+            product::<T>(
+                Sizes { m, n, k: width_words },
+                Left { words: &queries[first * width_words..], stride: width_words },
+                Right { words: &keys[from..], stride: g.padded_t },
+                Out { numbers: scores, stride: n, add: false },
+            );
+            let mut sums = [0.0_f32; QUERIES];
+            #[expect(unsafe_code, reason = "threads write their own heads")]
+            // SAFETY: this query head of this sequence belongs to one unit.
+            let log_sums = unsafe {
+                log_sums.get((sequence * g.query_heads + head) * g.t + first, m)
+            };
+            for row in 0..m {
+                let query = first + row;
+                let begin = starts.map_or(0, |s| s[query] as usize) - from;
+                let scores = &mut scores[row * n..][..n];
+                let words = &mut probabilities[row * n / T::GROUP..][..n / T::GROUP];
+                let words = as_numbers::<T>(words);
+                let (max, total) = softmax(scores, begin, query + 1 - from, g.scale, words);
+                sums[row] = total;
+                log_sums[row] = max + total.ln();
+            }
+            product::<T>(
+                Sizes { m, n: g.padded_e, k: n / T::GROUP },
+                Left { words: probabilities, stride: n / T::GROUP },
+                Right { words: &values[from / T::GROUP * g.padded_e..], stride: g.padded_e },
+                Out { numbers: mixed, stride: g.padded_e, add: false },
+            );
+            for (row, total) in sums[..m].iter().enumerate() {
+                for x in &mut mixed[row * g.padded_e..][..g.e] {
+                    *x /= total;
+                }
+            }
+            let place = Place { stride: g.query_heads * g.e, offset: head * g.e };
+            #[expect(unsafe_code, reason = "threads write their own heads")]
+            // SAFETY: as above.
+            unsafe {
+                g.write(out, place, sequence, first..last, None, (mixed, g.padded_e));
+            }
+        }
+    }
+
+    /// A head of the queries (0), keys (1) or values (2) of a sequence; the first two are rotated.
+    pub(super) fn source(&self, which: usize, head: usize, sequence: usize) -> Source<'_, T> {
+        let (all, place) = self.sources[which];
+        let rotation = (which < 2).then_some(self.rotation);
+        Source { all, place: place.head(head, self.geometry.e), sequence, rotation }
+    }
+}
+
+vectorised! {
+    /// Turns scores `s` into `exp(scale · s − max)` within `begin..end` and zeros elsewhere, rounded
+    /// into `out`; returns `max` and the sum of what is not rounded.
+    fn softmax<T>(
+        scores: &mut [f32],
+        begin: usize,
+        end: usize,
+        scale: f32,
+        out: &mut [T],
+    ) -> (f32, f32) {
+        scores[..begin].fill(0.0);
+        scores[end..].fill(0.0);
+        let (whole, rest) = scores[begin..end].as_chunks_mut::<LANES>();
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        for x in whole.iter() {
+            for i in 0..LANES {
+                largest[i] = largest[i].max(x[i]);
+            }
+        }
+        let mut max = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        max = rest.iter().fold(max, |max, x| max.max(*x)) * scale;
+        let mut sums = [0.0; LANES];
+        for x in whole {
+            for i in 0..LANES {
+                x[i] = exp(x[i] * scale - max);
+                sums[i] += x[i];
+            }
+        }
+        let mut total = sum(sums);
+        for x in rest {
+            *x = exp(*x * scale - max);
+            total += *x;
+        }
+        out.iter_mut().zip(scores.iter()).for_each(|(out, p)| *out = T::from_f32(*p));
+        (max, total)
+    }
+}
+
+/// Memory of one thread.
+struct Work {
+    rows: Vec<u32>,
+    keys: Vec<u32>,
+    values: Vec<u32>,
+    scores: Vec<f32>,
+    probabilities: Vec<u32>,
+    mixed: Vec<f32>,
+}
+
+impl Work {
+    fn new<T: Element>(g: &Geometry) -> Self {
+        let (t, group) = (g.padded_t, T::GROUP);
+        Self {
+            rows: vec![0; t * g.e / group],
+            keys: vec![0; g.e / group * t],
+            values: vec![0; t / group * g.padded_e],
+            scores: vec![0.0; QUERIES * t],
+            probabilities: vec![0; QUERIES * t / group],
+            mixed: vec![0.0; QUERIES * g.padded_e],
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Head and cross-entropy, without ever holding the logits of a large vocabulary.
+//!
+//! Logits are made for some rows at a time. Autograd would keep every chunk for the backward pass,
+//! so each chunk's gradient is computed at once, over the logits' own memory: what is kept is a
+//! gradient of the size of the hidden states and, if the head trains, one of its own size.
+
+use tch::{Kind, Tensor, no_grad};
+
+use super::{by_kind, has_kernel, rows_and_width};
+use crate::autograd::{Gradients, attach};
+use crate::element::{Element, Parts, numbers_mut};
+use crate::parallel::parallel_for;
+use crate::simd::{LANES, exp, sum, vectorised};
+
+/// libtorch's usual mark for a position without target.
+const IGNORED: i64 = -100;
+
+/// Logits that exist at once if the head is frozen: few, so that they stay in the cache.
+const LOGITS_FROZEN: usize = 4 << 20;
+/// And if it trains: more, as every chunk adds a gradient of the head's size.
+const LOGITS_TRAINED: usize = 32 << 20;
+
+/// The sum of all rows' cross-entropies in nats, which carries the gradient, and each row's by
+/// itself, which carries none. A target of −100 counts as 0.
+///
+/// # Shapes
+/// `hidden`: `[…, d]`, `head_vd`: `[v, d]`, `targets`: `[…]`, `Int64`; results: fp32 scalar, and fp32
+/// as `targets` (fp64 if `hidden` is).
+///
+/// # Panics
+/// If a target is neither −100 nor below `v`.
+pub fn linear_cross_entropy(
+    hidden: &Tensor,
+    head_vd: &Tensor,
+    targets: &Tensor,
+) -> (Tensor, Tensor) {
+    let wants = Wants { hidden: hidden.requires_grad(), head: head_vd.requires_grad() };
+    let vocab = head_vd.size()[0] as usize;
+    let at_once = if wants.head { LOGITS_TRAINED } else { LOGITS_FROZEN };
+    in_chunks(hidden, head_vd, targets, wants, (at_once / vocab).max(1))
+}
+
+/// Each row's cross-entropy in nats, without gradients.
+///
+/// # Shapes
+/// As [`linear_cross_entropy`].
+///
+/// # Panics
+/// As [`linear_cross_entropy`].
+pub fn linear_token_losses(hidden: &Tensor, head_vd: &Tensor, targets: &Tensor) -> Tensor {
+    let rows = (LOGITS_FROZEN / head_vd.size()[0] as usize).max(1);
+    in_chunks(hidden, head_vd, targets, Wants { hidden: false, head: false }, rows).1
+}
+
+/// Which gradients are computed on the way.
+#[derive(Clone, Copy)]
+struct Wants {
+    hidden: bool,
+    head: bool,
+}
+
+fn in_chunks(
+    hidden: &Tensor,
+    head_vd: &Tensor,
+    targets: &Tensor,
+    wants: Wants,
+    rows: usize,
+) -> (Tensor, Tensor) {
+    let (_, d) = rows_and_width(hidden);
+    let (total, losses, of_hidden, of_head) = no_grad(|| {
+        let hidden_nd = hidden.reshape([-1, d as i64]);
+        let head = head_vd.to_kind(hidden.kind());
+        let targets_n = targets.reshape([-1]);
+        let (mut losses, mut of_hidden) = (Vec::new(), Vec::new());
+        let mut of_head: Option<Tensor> = None;
+        let chunks = hidden_nd.split(rows as i64, 0).into_iter();
+        for (hidden, targets) in chunks.zip(targets_n.split(rows as i64, 0)) {
+            let mut logits = hidden.linear(&head, None::<&Tensor>);
+            losses.push(losses_and_gradient(&mut logits, &targets, wants.hidden || wants.head));
+            if wants.hidden {
+                of_hidden.push(logits.matmul(&head));
+            }
+            if wants.head {
+                let new = logits.tr().matmul(&hidden);
+                of_head = Some(match of_head {
+                    Some(sum) => sum + new,
+                    None => new.to_kind(sum_kind(&head)),
+                });
+            }
+        }
+        let losses = Tensor::cat(&losses, 0);
+        let total = losses.sum(losses.kind());
+        let of_hidden = wants.hidden.then(|| Tensor::cat(&of_hidden, 0).view_as(hidden));
+        (total, losses.view_as(targets), of_hidden, of_head)
+    });
+    if wants.hidden || wants.head {
+        let head_kind = head_vd.kind();
+        attach("linear_cross_entropy", &[hidden, head_vd], &[&total], move |given: Gradients| {
+            let Some(scale) = &given.outputs[0] else { return vec![None, None] };
+            let scaled = |gradient: Tensor, kind: Kind| (gradient * scale).to_kind(kind);
+            let wide = |g: Tensor| g.to_kind(scale.kind());
+            let hidden_kind = of_hidden.as_ref().map_or(head_kind, Tensor::kind);
+            vec![
+                of_hidden.map(|g| scaled(wide(g), hidden_kind)),
+                of_head.map(|g| scaled(wide(g), head_kind)),
+            ]
+        });
+    }
+    (total, losses)
+}
+
+fn sum_kind(x: &Tensor) -> Kind {
+    if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
+}
+
+/// The rows' losses; turns logits into `softmax − onehot(target)` in place, if wanted.
+fn losses_and_gradient(logits: &mut Tensor, targets: &Tensor, gradient: bool) -> Tensor {
+    if has_kernel(logits) {
+        return by_kind!(logits, kernel(logits, targets, gradient));
+    }
+    let log_p = logits.to_kind(sum_kind(logits)).log_softmax(-1, None::<Kind>);
+    let counted = targets.ne(IGNORED);
+    let index = targets.clamp_min(0).unsqueeze(-1);
+    let losses = -log_p.gather(-1, &index, false).squeeze_dim(-1) * &counted;
+    if gradient {
+        let ones = Tensor::ones_like(&index).to_kind(log_p.kind());
+        let difference = log_p.exp().scatter_add(-1, &index, &-ones);
+        logits.copy_(&(difference * counted.unsqueeze(-1)));
+    }
+    losses
+}
+
+fn kernel<T: Element>(logits: &mut Tensor, targets: &Tensor, gradient: bool) -> Tensor {
+    let (rows, v) = rows_and_width(logits);
+    let targets: Vec<i64> =
+        Vec::try_from(targets.contiguous()).expect("targets are whole numbers on the CPU");
+    let bad = targets.iter().find(|&&t| t != IGNORED && !(0..v as i64).contains(&t));
+    assert!(bad.is_none(), "target {bad:?} is not below the vocabulary's size {v}");
+    let mut losses = Tensor::zeros([rows as i64], (Kind::Float, tch::Device::Cpu));
+    let logits = Parts::new(numbers_mut::<T>(logits));
+    let out = Parts::new(numbers_mut::<f32>(&mut losses));
+    parallel_for(rows, 1, |begin, end| {
+        for n in begin..end {
+            #[expect(unsafe_code, reason = "threads write their own rows")]
+            // SAFETY: every row belongs to one range.
+            let (row, out) = unsafe { (logits.get(n * v, v), out.get(n, 1)) };
+            if targets[n] == IGNORED {
+                row.fill(T::from_f32(0.0));
+                continue;
+            }
+            let target = targets[n] as usize;
+            let at_target = row[target].to_f32();
+            let log_sum = log_sum_exp(row);
+            out[0] = log_sum - at_target;
+            if gradient {
+                probabilities(row, log_sum);
+                // Rounded once, from the difference: 1 − p is small where the model is right.
+                row[target] = T::from_f32(exp(at_target - log_sum) - 1.0);
+            }
+        }
+    });
+    losses
+}
+
+vectorised! {
+    fn probabilities<T>(row: &mut [T], log_sum: f32) {
+        for x in row.iter_mut() {
+            *x = T::from_f32(exp(x.to_f32() - log_sum));
+        }
+    }
+
+    /// `ln Σ eˣ`, not finite if an `x` is not.
+    fn log_sum_exp<T>(row: &[T]) -> f32 {
+        let (whole, rest) = row.as_chunks::<LANES>();
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        for x in whole {
+            for i in 0..LANES {
+                largest[i] = largest[i].max(x[i].to_f32());
+            }
+        }
+        let mut max = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        max = rest.iter().fold(max, |max, x| max.max(x.to_f32()));
+        let mut sums = [0.0; LANES];
+        for x in whole {
+            for i in 0..LANES {
+                sums[i] += exp(x[i].to_f32() - max);
+            }
+        }
+        let rest: f32 = rest.iter().map(|x| exp(x.to_f32() - max)).sum();
+        max + (sum(sums) + rest).ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{agrees, in_kind, normal, run};
+    use super::*;
+    use tch::{Device, Reduction};
+
+    fn formula(t: &[Tensor]) -> Vec<Tensor> {
+        let logits = t[0].linear(&t[1].to_kind(t[0].kind()), None::<&Tensor>);
+        let logits = logits.to_kind(sum_kind(&t[0]));
+        let sum = logits.view([-1, t[1].size()[0]]).cross_entropy_loss(
+            &t[2].view(-1),
+            None::<Tensor>,
+            Reduction::Sum,
+            IGNORED,
+            0.0,
+        );
+        vec![sum]
+    }
+
+    /// Ten rows, two of them without target.
+    fn inputs(vocab: i64) -> [Tensor; 3] {
+        let targets: Vec<i64> = (0..10).map(|i| i * 5 % vocab).collect();
+        let targets = Tensor::from_slice(&targets);
+        let _ = targets.get(3).fill_(IGNORED);
+        let _ = targets.get(9).fill_(IGNORED);
+        let tensor = |name, shape: &[i64]| normal(name, shape, Kind::Double);
+        [tensor("hidden", &[2, 5, 6]), tensor("head", &[vocab, 6]), targets.view([2, 5])]
+    }
+
+    #[test]
+    fn the_kernel_is_the_formula_for_every_size_of_chunk() {
+        for vocab in [2, 13, 40] {
+            for rows in [1, 3, 10, 99] {
+                for (hidden, head) in [(true, true), (true, false), (false, true)] {
+                    let [h, w, t] = inputs(vocab);
+                    let inputs = [h.set_requires_grad(hidden), w.set_requires_grad(head), t];
+                    let wants = Wants { hidden, head };
+                    let kernel =
+                        |t: &[Tensor]| vec![in_chunks(&t[0], &t[1], &t[2], wants, rows).0];
+                    agrees(&format!("{vocab} by {rows}"), &inputs, kernel, formula);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn where_there_is_no_kernel_the_gradient_is_libtorchs() {
+        let inputs = inputs(13);
+        let ours = run(&inputs, |t| vec![linear_cross_entropy(&t[0], &t[1], &t[2]).0]);
+        for (ours, theirs) in ours.iter().zip(run(&inputs, formula)) {
+            assert!(ours.allclose(&theirs, 1e-12, 1e-12, false));
+        }
+    }
+
+    #[test]
+    fn losses_of_rows_add_up_and_ignored_ones_are_zero() {
+        let inputs = in_kind(&inputs(13), Kind::Float);
+        let losses = linear_token_losses(&inputs[0], &inputs[1], &inputs[2]);
+        assert_eq!(losses.size(), [2, 5]);
+        assert_eq!(losses.double_value(&[0, 3]), 0.0);
+        assert!(losses.double_value(&[0, 2]) > 0.0 && !losses.requires_grad());
+        let (sum, same) = linear_cross_entropy(&inputs[0], &inputs[1], &inputs[2]);
+        assert!(same.equal(&losses) && sum.requires_grad());
+        assert!(losses.sum(Kind::Float).allclose(&sum, 1e-6, 1e-6, false));
+    }
+
+    #[test]
+    fn a_row_without_hope_is_finite_and_one_with_infinity_is_not() {
+        let row = |numbers: &[f32]| {
+            let mut logits = Tensor::from_slice(numbers).view([1, -1]);
+            losses_and_gradient(&mut logits, &Tensor::from_slice(&[0_i64]), true)
+                .double_value(&[0])
+        };
+        assert_eq!(row(&[-1e30, 1e30]), f64::from(2e30_f32));
+        assert!(!row(&[0.0, f32::INFINITY]).is_finite() && !row(&[f32::NAN, 0.0]).is_finite());
+    }
+
+    #[test]
+    #[should_panic(expected = "target Some(13)")]
+    fn a_target_beyond_the_vocabulary_is_refused() {
+        let zeros = |shape: [i64; 2]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+        let _ = linear_token_losses(&zeros([1, 2]), &zeros([13, 2]), &Tensor::from_slice(&[13_i64]));
+    }
+}

@@ -1,0 +1,277 @@
+//! Plain loops at the width of the processor.
+//!
+//! A kernel is written once, over arrays of [`LANES`] numbers, and `vectorised!` compiles it for
+//! AVX-512, for AVX2 and for any processor, and chooses when it runs. Sums are kept in [`LANES`]
+//! partial sums whatever the processor, so that results differ between processors only where a
+//! fused multiply-add rounds once instead of twice.
+
+use std::sync::OnceLock;
+
+use crate::element::Element;
+
+/// Numbers that are handled at once: a register of AVX-512 in fp32.
+pub(crate) const LANES: usize = 16;
+
+/// So many numbers.
+pub(crate) type Lanes = [f32; LANES];
+
+/// What the processor's vectors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// Whatever the target has without asking.
+    Portable,
+    /// 256 bits.
+    Avx2,
+    /// 512 bits.
+    Avx512,
+    /// 512 bits, and products of bf16 pairs.
+    Avx512Bf16,
+}
+
+/// Detected once a process.
+pub(crate) fn width() -> Width {
+    static WIDTH: OnceLock<Width> = OnceLock::new();
+    *WIDTH.get_or_init(detect)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Width {
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("fma");
+    if avx512 && is_x86_feature_detected!("avx512bf16") {
+        Width::Avx512Bf16
+    } else if avx512 {
+        Width::Avx512
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        Width::Avx2
+    } else {
+        Width::Portable
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Width {
+    Width::Portable
+}
+
+/// Compiles a function three times, for AVX-512, for AVX2 and for any processor, and calls the one
+/// that fits. What it calls must be `#[inline(always)]`, or it is compiled for any processor.
+macro_rules! vectorised {
+    ($(
+        $(#[$attribute:meta])*
+        $visibility:vis fn $name:ident $(<$element:ident>)? ($($argument:ident: $type:ty),* $(,)?)
+            $(-> $result:ty)? $body:block
+    )*) => {$(
+        $(#[$attribute])*
+        $visibility fn $name $(<$element: $crate::element::Element>)? ($($argument: $type),*)
+            $(-> $result)?
+        {
+            #[inline(always)]
+            fn portable $(<$element: $crate::element::Element>)? ($($argument: $type),*)
+                $(-> $result)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2 $(<$element: $crate::element::Element>)? ($($argument: $type),*)
+                $(-> $result)?
+            {
+                portable $(::<$element>)? ($($argument),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+            fn avx512 $(<$element: $crate::element::Element>)? ($($argument: $type),*)
+                $(-> $result)?
+            {
+                portable $(::<$element>)? ($($argument),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "calls code for instructions that were found")]
+            // SAFETY: `width` says that the processor has the instructions.
+            unsafe {
+                use $crate::simd::Width;
+                match $crate::simd::width() {
+                    Width::Avx512 | Width::Avx512Bf16 => {
+                        return avx512 $(::<$element>)? ($($argument),*);
+                    }
+                    Width::Avx2 => return avx2 $(::<$element>)? ($($argument),*),
+                    Width::Portable => {}
+                }
+            }
+            portable $(::<$element>)? ($($argument),*)
+        }
+    )*};
+}
+pub(crate) use vectorised;
+
+/// The sum of all lanes, always in the same order.
+#[inline(always)]
+pub(crate) fn sum(lanes: Lanes) -> f32 {
+    let mut lanes = lanes;
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Transposes 16 × 16 words: a row every `stride`, in and out.
+#[inline(always)]
+pub(crate) fn transpose_block(words: &[u32], stride: usize, out: &mut [u32], stride_out: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if matches!(width(), Width::Avx512 | Width::Avx512Bf16) {
+        let end = (LANES - 1) * stride + LANES;
+        assert!(words.len() >= end && out.len() >= (LANES - 1) * stride_out + LANES);
+        #[expect(unsafe_code, reason = "instructions that were found, on sizes that were checked")]
+        // SAFETY: checked.
+        unsafe {
+            transpose_registers(words.as_ptr(), stride, out.as_mut_ptr(), stride_out);
+        }
+        return;
+    }
+    for row in 0..LANES {
+        for column in 0..LANES {
+            out[column * stride_out + row] = words[row * stride + column];
+        }
+    }
+}
+
+/// In four rounds: blocks off the diagonal change places, of 8, 4, 2 and 1 words.
+///
+/// # Safety
+/// The pointers reach 16 rows of 16 words.
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "loads and stores of whole registers")]
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_registers(words: *const u32, stride: usize, out: *mut u32, stride_out: usize) {
+    use std::arch::x86_64::{_mm512_loadu_si512, _mm512_permutex2var_epi32, _mm512_storeu_si512};
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut rows: [_; LANES] =
+            std::array::from_fn(|i| _mm512_loadu_si512(words.add(i * stride).cast()));
+        for size in [8, 4, 2, 1] {
+            // Lane l of the upper row keeps its own where bit `size` is not set, and takes the lower
+            // row's from `size` lanes before where it is; the lower row takes the rest.
+            let pick = |upper: bool| -> [u32; LANES] {
+                std::array::from_fn(|lane| {
+                    let lane = lane as u32;
+                    match (lane & size == 0, upper) {
+                        (true, true) => lane,
+                        (false, true) => 16 + lane - size,
+                        (true, false) => lane + size,
+                        (false, false) => 16 + lane,
+                    }
+                })
+            };
+            let (up, down) = (pick(true), pick(false));
+            let (up, down) =
+                (_mm512_loadu_si512(up.as_ptr().cast()), _mm512_loadu_si512(down.as_ptr().cast()));
+            let size = size as usize;
+            for i in (0..LANES).filter(|i| i & size == 0) {
+                let (a, b) = (rows[i], rows[i + size]);
+                rows[i] = _mm512_permutex2var_epi32(a, up, b);
+                rows[i + size] = _mm512_permutex2var_epi32(a, down, b);
+            }
+        }
+        for (i, row) in rows.into_iter().enumerate() {
+            _mm512_storeu_si512(out.add(i * stride_out).cast(), row);
+        }
+    }
+}
+
+/// `Σ aᵢ bᵢ`.
+#[inline(always)]
+pub(crate) fn dot<T: Element>(a: &[T], b: &[T]) -> f32 {
+    let (whole_a, rest_a) = a.as_chunks::<LANES>();
+    let (whole_b, rest_b) = b.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for (a, b) in whole_a.iter().zip(whole_b) {
+        for i in 0..LANES {
+            lanes[i] += a[i].to_f32() * b[i].to_f32();
+        }
+    }
+    let rest: f32 = rest_a.iter().zip(rest_b).map(|(a, b)| a.to_f32() * b.to_f32()).sum();
+    sum(lanes) + rest
+}
+
+/// `eˣ` to 1.5 units in the last place; 0 below −87, infinite above 88.
+///
+/// Range reduction by `ln 2` in two parts, then a polynomial of degree 6: no branch and no call, so
+/// loops of it are vectorised. Coefficients: Cephes' `expf`.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // Rounds to the nearest whole number when added and subtracted.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = x.clamp(-87.3, 88.7);
+    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 0.166_666_65;
+    p = p * r + 0.5;
+    let mantissa = p * (r * r) + r + 1.0;
+    #[expect(unsafe_code, reason = "a saturating conversion cannot be vectorised")]
+    // SAFETY: n is between -126 and 128.
+    let exponent: i32 = unsafe { n.to_int_unchecked() };
+    // In two halves, so that 2ⁿ is finite at both ends.
+    let low = exponent >> 1;
+    let power = |e: i32| f32::from_bits(((e + 127) << 23) as u32);
+    let value = mantissa * power(low) * power(exponent - low);
+    // Comparisons with NaN are false, so it stays.
+    let value = if x < -87.3 { 0.0 } else { value };
+    let value = if x > 88.7 { f32::INFINITY } else { value };
+    if x.is_nan() { x } else { value }
+}
+
+/// `1 / (1 + e⁻ˣ)`.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_agrees_with_double_precision() {
+        let mut worst = 0.0_f64;
+        for i in -870_000..=880_000 {
+            let x = i as f32 * 1e-4;
+            let (found, expected) = (f64::from(exp(x)), f64::from(x).exp());
+            worst = worst.max(((found - expected) / expected).abs());
+        }
+        assert!(worst < 2e-7, "{worst}");
+        assert_eq!(exp(0.0).to_bits(), 1.0_f32.to_bits());
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn kernels_give_the_same_on_every_width() {
+        vectorised! {
+            fn exp_all(x: &mut [f32]) {
+                x.iter_mut().for_each(|x| *x = exp(*x));
+            }
+        }
+        let x: Vec<f32> = (0..999).map(|i| (i as f32).sin() * 20.0).collect();
+        let mut wide = x.clone();
+        exp_all(&mut wide);
+        let near = |a: f32, b: f32| a.to_bits().abs_diff(b.to_bits()) <= 2;
+        assert!(wide.iter().zip(&x).all(|(&a, &b)| near(a, exp(b))));
+    }
+
+    #[test]
+    fn a_sum_is_of_all_lanes() {
+        assert_eq!(sum(std::array::from_fn(|i| i as f32)), 120.0);
+    }
+}
