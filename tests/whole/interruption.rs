@@ -2,11 +2,10 @@
 
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::command::{Sandbox, assert_code, root, words};
+use crate::command::{Sandbox, assert_code, root, terminate, wait_for, words};
 
 const EXPERIMENT: &str = "
 experiment: disturbed
@@ -64,19 +63,6 @@ fn start(sandbox: &Sandbox, experiment: &Path) -> Child {
     sandbox.neutral(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
 }
 
-/// Waits for a sign of progress in the sandbox, then a little longer; false if the run ended before.
-fn wait_for(child: &mut Child, sign: impl Fn() -> bool) -> bool {
-    let begin = Instant::now();
-    while !sign() {
-        assert!(begin.elapsed() < Duration::from_mins(2), "no progress");
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    true
-}
-
 fn exists_below(folder: &Path, name: &str) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else { return false };
     entries.flatten().any(|e| e.file_name() == name || exists_below(&e.path(), name))
@@ -112,11 +98,9 @@ fn killed_three_times_and_stopped_once_the_results_are_the_same() {
 
     let mut child = start(&sandbox, &experiment);
     wait_for(&mut child, || exists_below(&out.join("trials"), "record.json"));
-    let terminated = std::process::Command::new("kill").arg(child.id().to_string()).status();
+    terminate(&child);
     let code = child.wait().unwrap().code();
-    if terminated.unwrap().success() {
-        assert!(matches!(code, Some(130 | 0)), "{code:?}");
-    }
+    assert!(matches!(code, Some(130 | 0)), "{code:?}");
 
     assert_code(&sandbox.run(&experiment, "out"), 0);
     assert_eq!(lasting(sandbox.results("out")), lasting(calm.results("out")));

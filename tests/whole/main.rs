@@ -8,3 +8,4 @@ mod command;
 mod interruption;
 mod shipped;
 mod smoke;
+mod stopping;

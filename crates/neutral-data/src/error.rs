@@ -102,6 +102,9 @@ pub enum DataError {
         /// What is wrong.
         message: String,
     },
+    /// It was asked to stop; see [`crate::Control`].
+    #[error("interrupted; run the same command again to go on")]
+    Stopped,
     /// A value that a caller handed over cannot be worked with.
     #[error("{field} is {found}; {expected}")]
     Invalid {

@@ -7,20 +7,25 @@ use std::time::{Duration, Instant};
 use neutral_store::{Lock, StoreError};
 
 use super::command::Client;
-use crate::DataError;
+use crate::{Control, DataError};
 
 /// How long to wait for another process that holds apt's folders.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Downloads packages into a folder; their names and versions.
-pub(super) fn fetch(packages: &[String], root: &Path, folder: &Path) -> Result<String, DataError> {
+pub(super) fn fetch(
+    packages: &[String],
+    root: &Path,
+    folder: &Path,
+    control: &Control,
+) -> Result<String, DataError> {
     let client = Client {
         program: "apt-get",
         what: format!("the Debian package {}", packages.join(" ")),
         if_missing: "it is part of Debian and Ubuntu; elsewhere choose a corpus from another source",
     };
     let state = root.join("apt");
-    let _lock = wait_for_lock(&state)?;
+    let _lock = wait_for_lock(&state, control)?;
     let lists = state.join("lists");
     for sub in ["lists/partial", "cache/archives/partial", "log"] {
         let sub = state.join(sub);
@@ -40,21 +45,22 @@ pub(super) fn fetch(packages: &[String], root: &Path, folder: &Path) -> Result<S
         .filter_map(Result::ok)
         .any(|e| e.path().is_file() && e.file_name() != "lock");
     // Lists grow old: the version that they name may be gone from the server.
-    if !(has_lists && client.run(&download, folder).is_ok()) {
-        client.run(&with(&["update"]), folder)?;
-        client.run(&download, folder)?;
+    if !(has_lists && client.run(&download, folder, control).is_ok()) {
+        client.run(&with(&["update"]), folder, control)?;
+        client.run(&download, folder, control)?;
     }
     versions(folder)
 }
 
-fn wait_for_lock(state: &Path) -> Result<Lock, StoreError> {
+fn wait_for_lock(state: &Path, control: &Control) -> Result<Lock, DataError> {
     let start = Instant::now();
     loop {
+        control.check()?;
         match Lock::acquire(state) {
             Err(StoreError::Locked { .. }) if start.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(200));
             }
-            outcome => return outcome,
+            outcome => return Ok(outcome?),
         }
     }
 }

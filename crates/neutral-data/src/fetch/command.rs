@@ -1,10 +1,13 @@
 //! Running a package client, and turning its complaints into advice.
 
 use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::DataError;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::{Control, DataError};
 
 /// How much of what a client said is worth repeating.
 const TAIL_LINES: usize = 6;
@@ -19,14 +22,35 @@ pub(super) struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Runs the client in a folder; its standard output.
-    pub(super) fn run(&self, arguments: &[String], folder: &Path) -> Result<String, DataError> {
-        let output = Command::new(self.program)
+    /// Runs the client in a folder, which its temporary files go to as well: `/tmp` is often small,
+    /// and so nothing is left of a client that was ended. Its standard output.
+    pub(super) fn run(
+        &self,
+        arguments: &[String],
+        folder: &Path,
+        control: &Control,
+    ) -> Result<String, DataError> {
+        control.check()?;
+        let client = Command::new(self.program)
             .args(arguments)
             .current_dir(folder)
             .env("LC_ALL", "C.UTF-8")
+            .env("TMPDIR", folder)
             .stdin(Stdio::null())
-            .output()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|e| self.cannot_start(&e))?;
+        // Clients have helpers; their group is ended as a whole, and at once: a download that is
+        // begun is worth nothing.
+        let group = Pid::from_child(&client);
+        let end = || {
+            // Refused only if the group has just ended by itself.
+            let _ = kill_process_group(group, Signal::KILL);
+        };
+        let output = control
+            .stoppable(move || client.wait_with_output(), end)?
             .map_err(|e| self.cannot_start(&e))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -95,7 +119,7 @@ mod tests {
 
     fn shell(script: &str) -> DataError {
         let client = Client { program: "sh", what: "the package x".into(), if_missing: "" };
-        client.run(&["-c".into(), script.into()], Path::new("/")).unwrap_err()
+        client.run(&["-c".into(), script.into()], Path::new("/"), &Control::default()).unwrap_err()
     }
 
     #[test]
@@ -120,7 +144,7 @@ mod tests {
             what: "the package x".into(),
             if_missing: "install it",
         };
-        let error = client.run(&[], Path::new("/")).unwrap_err();
+        let error = client.run(&[], Path::new("/"), &Control::default()).unwrap_err();
         assert!(error.is_unavailable());
         let expected = "`no-such-client` was not found, which fetches the package x; install it";
         assert_eq!(error.to_string(), expected);

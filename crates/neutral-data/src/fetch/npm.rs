@@ -3,10 +3,15 @@
 use std::path::Path;
 
 use super::command::Client;
-use crate::DataError;
+use crate::{Control, DataError};
 
 /// Downloads one package; its name and version.
-pub(super) fn fetch(package: &str, version: &str, folder: &Path) -> Result<String, DataError> {
+pub(super) fn fetch(
+    package: &str,
+    version: &str,
+    folder: &Path,
+    control: &Control,
+) -> Result<String, DataError> {
     let client = Client {
         program: "npm",
         what: format!("the npm package {package} {version}"),
@@ -14,6 +19,6 @@ pub(super) fn fetch(package: &str, version: &str, folder: &Path) -> Result<Strin
     };
     let specifier = format!("{package}@{version}");
     let arguments = ["pack", "--ignore-scripts", "--silent", "--", &specifier].map(str::to_owned);
-    client.run(&arguments, folder)?;
+    client.run(&arguments, folder, control)?;
     Ok(format!("{package} {version}"))
 }
