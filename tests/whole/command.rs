@@ -1,5 +1,6 @@
 //! Calls the command `neutral` as a user would, with a cache of the test's own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
@@ -28,6 +29,14 @@ impl Sandbox {
         let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    /// Writes a program `bin/<name>` and gives a `PATH` on which it comes first.
+    pub(crate) fn program(&self, name: &str, script: &str) -> String {
+        std::fs::create_dir_all(self.path("bin")).unwrap();
+        let path = self.write(&format!("bin/{name}"), script);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap())
     }
 
     /// The command with some arguments, started in the sandbox.

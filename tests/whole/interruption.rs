@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::command::{Sandbox, assert_code, root, terminate, wait_for, words};
 
-const EXPERIMENT: &str = "
+/// A base and two methods, in a second or two.
+pub(crate) const EXPERIMENT: &str = "
 experiment: disturbed
 question: Does a run survive being killed?
 seeds: [0]
@@ -38,7 +39,7 @@ checkpoint_every_steps: 7
 ";
 
 /// The part of the results that computing again must give again: all but times and memory.
-fn lasting(mut results: Value) -> Value {
+pub(crate) fn lasting(mut results: Value) -> Value {
     for trial in results["trials"].as_array_mut().unwrap() {
         let trial = trial.as_object_mut().unwrap();
         for of_the_moment in ["tokens_per_second", "peak_rss_bytes", "elapsed_seconds"] {

@@ -1,6 +1,5 @@
 //! A stop while text is fetched, cleaned or tokenised is obeyed at once and leaves nothing behind.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -56,15 +55,13 @@ fn is_running(pid: &str) -> bool {
 #[test]
 fn a_stop_ends_the_package_client_with_its_helpers_and_the_same_command_fetches_again() {
     let sandbox = Sandbox::new();
-    for folder in ["bin", "manifests", "package"] {
+    for folder in ["manifests", "package"] {
         std::fs::create_dir(sandbox.path(folder)).unwrap();
     }
-    let npm = sandbox.write("bin/npm", SLOW_NPM);
-    std::fs::set_permissions(&npm, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = sandbox.program("npm", SLOW_NPM);
     sandbox.write("manifests/slow.yaml", SLOW_MANIFEST);
     let line = |n| format!("line {n} has more than enough words to be kept\n");
     sandbox.write("package/a.txt", &(0..300).map(line).collect::<String>());
-    let path = format!("{}:{}", sandbox.path("bin").display(), std::env::var("PATH").unwrap());
     let command = || {
         let mut command = sandbox.neutral(&["data", "slow/a", "--manifests", "manifests"]);
         command.env("PATH", &path).env("SANDBOX", sandbox.path(""));

@@ -54,7 +54,7 @@ fn code(error: &anyhow::Error) -> u8 {
     }
     let input = error.downcast_ref::<BadInput>().is_some()
         || error.downcast_ref::<SpecError>().is_some()
-        || error.downcast_ref::<DataError>().is_some_and(|e| !e.is_unavailable())
+        || error.downcast_ref::<DataError>().is_some_and(DataError::is_input)
         || matches!(
             error.downcast_ref::<TorchError>(),
             Some(

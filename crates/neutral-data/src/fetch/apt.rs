@@ -1,6 +1,7 @@
 //! Debian packages through apt, without root and without installing: apt gets folders of its own.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,10 @@ use crate::{Control, DataError};
 
 /// How long to wait for another process that holds apt's folders.
 const PATIENCE: Duration = Duration::from_mins(5);
+
+/// What the lists of a distribution's packages may take while they are fetched.
+const LISTS_BYTES: u64 = 100 * MB;
+const MB: u64 = 1_000_000;
 
 /// Downloads packages into a folder; their names and versions.
 pub(super) fn fetch(
@@ -46,10 +51,26 @@ pub(super) fn fetch(
         .any(|e| e.path().is_file() && e.file_name() != "lock");
     // Lists grow old: the version that they name may be gone from the server.
     if !(has_lists && client.run(&download, folder, control).is_ok()) {
-        client.run(&with(&["update"]), folder, control)?;
-        client.run(&download, folder, control)?;
+        refuse_full_disk(&state)?;
+        let update = with(&["-o", "APT::Update::Error-Mode=any", "update"]);
+        let updated = client.run(&update, folder, control);
+        // A source that cannot be reached matters only if it leaves the package unknown; then it is
+        // the cause, and apt's word about the package is not.
+        client.run(&download, folder, control).or_else(|error| updated.and(Err(error)))?;
     }
     versions(folder)
+}
+
+/// On a full disk apt does not fail, it waits forever.
+fn refuse_full_disk(state: &Path) -> Result<(), DataError> {
+    let disk = rustix::fs::statvfs(state).map_err(|e| DataError::io("look at", state, e.into()))?;
+    let free = disk.f_bavail * disk.f_frsize;
+    if free >= LISTS_BYTES {
+        return Ok(());
+    }
+    let message = format!("apt's lists need {} MB, {} MB are free", LISTS_BYTES / MB, free / MB);
+    let full = std::io::Error::new(ErrorKind::StorageFull, message);
+    Err(DataError::io("put files into", state, full))
 }
 
 fn wait_for_lock(state: &Path, control: &Control) -> Result<Lock, DataError> {

@@ -1,7 +1,7 @@
 //! Unpacking `.deb`, `.tgz`, `.tar.gz`, `.zip` and `.whl`, never outside the target folder.
 
 use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::{BufReader, ErrorKind};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
@@ -56,7 +56,10 @@ fn unpack_tar(
         let path = entry.path().map_err(bad)?.to_string_lossy().into_owned();
         if entry.header().entry_type().is_file() && wanted(&path) {
             // `unpack_in` leaves out what would land outside the target.
-            entry.unpack_in(target).map_err(bad)?;
+            entry.unpack_in(target).map_err(|e| match e.kind() {
+                ErrorKind::StorageFull => DataError::io("unpack into", target, e),
+                _ => bad(e),
+            })?;
         }
     }
     Ok(())

@@ -18,7 +18,8 @@ pub(super) fn fetch(
         if_missing: "install Node.js with npm, or choose a corpus from another source",
     };
     let specifier = format!("{package}@{version}");
-    let arguments = ["pack", "--ignore-scripts", "--silent", "--", &specifier].map(str::to_owned);
+    let arguments =
+        ["pack", "--ignore-scripts", "--loglevel=error", "--", &specifier].map(str::to_owned);
     client.run(&arguments, folder, control)?;
     Ok(format!("{package} {version}"))
 }
