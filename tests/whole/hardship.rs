@@ -104,6 +104,17 @@ fn run_quick(sandbox: &Sandbox, path: &OsStr) -> Output {
 }
 
 #[test]
+fn without_apt_quick_names_the_experiment_that_does_without() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("bin")).unwrap();
+    let output = run_quick(&sandbox, sandbox.path("bin").as_os_str());
+    assert_code(&output, 1);
+    for part in ["`apt-get` was not found", "experiments/quick-portable.yaml"] {
+        assert!(words(&output).contains(part), "{}", words(&output));
+    }
+}
+
+#[test]
 fn without_a_network_the_cause_is_said_and_not_what_apt_makes_of_it() {
     let sandbox = Sandbox::new();
     let apt = "#!/bin/sh
