@@ -1,7 +1,9 @@
 //! Calls the command `neutral` as a user would, with a cache of the test's own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
 
 /// The checkout.
 pub(crate) fn root() -> &'static Path {
@@ -27,6 +29,14 @@ impl Sandbox {
         let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    /// Writes a program `bin/<name>` and gives a `PATH` on which it comes first.
+    pub(crate) fn program(&self, name: &str, script: &str) -> String {
+        std::fs::create_dir_all(self.path("bin")).unwrap();
+        let path = self.write(&format!("bin/{name}"), script);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap())
     }
 
     /// The command with some arguments, started in the sandbox.
@@ -74,4 +84,22 @@ pub(crate) fn assert_code(output: &Output, code: i32) {
 /// What the command said on standard error.
 pub(crate) fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Waits for a sign of progress in the sandbox, then a little longer; false if the run ended before.
+pub(crate) fn wait_for(child: &mut Child, sign: impl Fn() -> bool) -> bool {
+    let begin = Instant::now();
+    while !sign() {
+        assert!(begin.elapsed() < Duration::from_mins(2), "no progress");
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// Asks a running command to stop. It may have ended, but not been waited for.
+pub(crate) fn terminate(child: &Child) {
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
 }

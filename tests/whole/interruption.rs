@@ -2,13 +2,13 @@
 
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::command::{Sandbox, assert_code, root, words};
+use crate::command::{Sandbox, assert_code, root, terminate, wait_for, words};
 
-const EXPERIMENT: &str = "
+/// A base and two methods, in a second or two.
+pub(crate) const EXPERIMENT: &str = "
 experiment: disturbed
 question: Does a run survive being killed?
 seeds: [0]
@@ -39,7 +39,7 @@ checkpoint_every_steps: 7
 ";
 
 /// The part of the results that computing again must give again: all but times and memory.
-fn lasting(mut results: Value) -> Value {
+pub(crate) fn lasting(mut results: Value) -> Value {
     for trial in results["trials"].as_array_mut().unwrap() {
         let trial = trial.as_object_mut().unwrap();
         for of_the_moment in ["tokens_per_second", "peak_rss_bytes", "elapsed_seconds"] {
@@ -62,19 +62,6 @@ fn start(sandbox: &Sandbox, experiment: &Path) -> Child {
         manifests.to_str().unwrap(),
     ];
     sandbox.neutral(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
-}
-
-/// Waits for a sign of progress in the sandbox, then a little longer; false if the run ended before.
-fn wait_for(child: &mut Child, sign: impl Fn() -> bool) -> bool {
-    let begin = Instant::now();
-    while !sign() {
-        assert!(begin.elapsed() < Duration::from_mins(2), "no progress");
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    true
 }
 
 fn exists_below(folder: &Path, name: &str) -> bool {
@@ -112,11 +99,9 @@ fn killed_three_times_and_stopped_once_the_results_are_the_same() {
 
     let mut child = start(&sandbox, &experiment);
     wait_for(&mut child, || exists_below(&out.join("trials"), "record.json"));
-    let terminated = std::process::Command::new("kill").arg(child.id().to_string()).status();
+    terminate(&child);
     let code = child.wait().unwrap().code();
-    if terminated.unwrap().success() {
-        assert!(matches!(code, Some(130 | 0)), "{code:?}");
-    }
+    assert!(matches!(code, Some(130 | 0)), "{code:?}");
 
     assert_code(&sandbox.run(&experiment, "out"), 0);
     assert_eq!(lasting(sandbox.results("out")), lasting(calm.results("out")));

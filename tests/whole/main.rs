@@ -5,6 +5,8 @@
 mod architecture;
 mod bad_input;
 mod command;
+mod hardship;
 mod interruption;
 mod shipped;
 mod smoke;
+mod stopping;

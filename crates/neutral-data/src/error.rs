@@ -1,5 +1,6 @@
 //! What can go wrong between a manifest and a batch, each with what was found and what would help.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use neutral_store::StoreError;
@@ -102,6 +103,9 @@ pub enum DataError {
         /// What is wrong.
         message: String,
     },
+    /// It was asked to stop; see [`crate::Control`].
+    #[error("interrupted; run the same command again to go on")]
+    Stopped,
     /// A value that a caller handed over cannot be worked with.
     #[error("{field} is {found}; {expected}")]
     Invalid {
@@ -119,6 +123,16 @@ impl DataError {
     /// elsewhere may still run: a missing client, no network, an unknown package, no such file.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::NoClient { .. } | Self::Fetch { .. } | Self::NoLocal { .. })
+    }
+
+    /// Whether the user gave something wrong, rather than that the machine refused: a full disk or a
+    /// folder that cannot be written is no mistake in the input.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Store(StoreError::Io { cause, .. }) => cause.kind() == ErrorKind::NotFound,
+            Self::Store(_) | Self::Stopped => false,
+            _ => !self.is_unavailable(),
+        }
     }
 
     pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {

@@ -11,6 +11,7 @@
 
 mod batch;
 mod clean;
+mod control;
 mod corpus;
 mod error;
 mod eval_documents;
@@ -27,6 +28,7 @@ mod synthetic;
 mod tokenizer;
 
 pub use batch::{Batch, Domain};
+pub use control::Control;
 pub use corpus::{CleanCorpus, CleanCorpusWriter, Document, Split};
 pub use error::DataError;
 pub use eval_documents::{EvalDocument, evaluation_documents};

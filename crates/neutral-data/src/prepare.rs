@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use indicatif::MultiProgress;
 use neutral_spec::CorpusRef;
 use neutral_store::{Cache, Fingerprint};
 use rayon::prelude::*;
@@ -14,7 +13,7 @@ use crate::extract::{self, RawDocument};
 use crate::fetch::{self, Fetched};
 use crate::manifest::{Entry, Source, Variant};
 use crate::split::SplitRules;
-use crate::{CleanCorpus, CleanCorpusWriter, DataError, Document, Split};
+use crate::{CleanCorpus, CleanCorpusWriter, Control, DataError, Document, Split};
 
 /// Fetches, cleans and splits a corpus, or finds it in the cache.
 ///
@@ -23,19 +22,19 @@ use crate::{CleanCorpus, CleanCorpusWriter, DataError, Document, Split};
 /// variant, cleaning and split, and the content of local files.
 ///
 /// # Errors
-/// If there is no such corpus; if its source cannot be had ([`DataError::is_unavailable`]); if it
+/// If it was asked to stop; if there is no such corpus; if its source cannot be had ([`DataError::is_unavailable`]); if it
 /// does not hold what the manifest says; if the cleaned text has another checksum than the manifest
 /// lists.
 pub fn prepare(
     corpus: &CorpusRef,
     manifests: &crate::Manifests,
     cache: &Cache,
-    progress: &MultiProgress,
+    control: &Control,
 ) -> Result<CleanCorpus, DataError> {
     let entry = manifests.entry(corpus)?;
-    let fingerprint = Fingerprint::of(&Key::of(&entry, corpus.variant())?);
+    let fingerprint = Fingerprint::of(&Key::of(&entry, corpus.variant(), control)?);
     let folder = cache.get_or_make("corpora", &fingerprint, |folder| {
-        let job = Job { corpus, entry, cache, progress };
+        let job = Job { corpus, entry, cache, control };
         job.make(folder)
     })?;
     let clean = CleanCorpus::open(&folder, corpus.clone())?;
@@ -56,12 +55,12 @@ struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    fn of(entry: &Entry<'a>, name: &str) -> Result<Self, DataError> {
+    fn of(entry: &Entry<'a>, name: &str, control: &Control) -> Result<Self, DataError> {
         let dropped: BTreeMap<_, _> = others(entry, name).collect();
         let mut local = Vec::new();
         for variant in std::iter::once(entry.variant).chain(dropped.values().copied()) {
             if let Source::Local { path } = &variant.source {
-                local.extend(fetch::local_digest(entry.path, path, variant)?);
+                local.extend(fetch::local_digest(entry.path, path, variant, control)?);
             }
         }
         Ok(Self {
@@ -113,7 +112,7 @@ struct Job<'a> {
     corpus: &'a CorpusRef,
     entry: Entry<'a>,
     cache: &'a Cache,
-    progress: &'a MultiProgress,
+    control: &'a Control,
 }
 
 impl Job<'_> {
@@ -178,7 +177,7 @@ impl Job<'_> {
     }
 
     fn fetch(&self, variant: &Variant) -> Result<Fetched, DataError> {
-        fetch::fetch(&variant.source, self.entry.path, self.cache, self.progress)
+        fetch::fetch(&variant.source, self.entry.path, self.cache, self.control)
     }
 
     /// Hands every document's kept lines to `sink`, in order.
@@ -191,10 +190,10 @@ impl Job<'_> {
         sink: &mut dyn FnMut(Cleaned) -> Result<(), DataError>,
     ) -> Result<(), DataError> {
         let what = format!("cleaning {}/{name}", self.corpus.manifest());
-        let bar = crate::progress::files_bar(self.progress, &what);
+        let bar = crate::progress::files_bar(self.control.bars(), &what);
         let mut batch_sink = |documents: Vec<RawDocument>| {
-            let cleaned: Vec<_> =
-                documents.into_par_iter().map(|document| Cleaned::of(document, cleaner)).collect();
+            let clean = |document| self.control.check().map(|()| Cleaned::of(document, cleaner));
+            let cleaned: Vec<_> = documents.into_par_iter().map(clean).collect::<Result<_, _>>()?;
             cleaned.into_iter().try_for_each(&mut *sink)
         };
         let outcome = match (&variant.source, &variant.extract) {
@@ -203,10 +202,17 @@ impl Job<'_> {
                     id: d.id,
                     blocks: d.text.lines().map(str::to_owned).collect(),
                 };
-                batch_sink(spec.generate().into_iter().map(raw).collect())
+                let mut documents = spec.generate().map(raw);
+                loop {
+                    let batch: Vec<_> = documents.by_ref().take(extract::BATCH).collect();
+                    if batch.is_empty() {
+                        break Ok(());
+                    }
+                    batch_sink(batch)?;
+                }
             }
             (_, Some(extract)) => {
-                let root = fetched.unpack(variant, self.cache)?;
+                let root = fetched.unpack(variant, self.cache, self.control)?;
                 extract::stream(root.path(), variant, extract, &bar, &mut batch_sink)
             }
             // Reading the manifest has refused this.

@@ -22,14 +22,13 @@ use std::io::{BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use indicatif::MultiProgress;
 use memmap2::Mmap;
 use neutral_store::{Cache, Fingerprint};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::progress::bytes_bar;
-use crate::{CleanCorpus, DataError, Document, Split, Tokenizer};
+use crate::{CleanCorpus, Control, DataError, Document, Split, Tokenizer};
 
 #[cfg(target_endian = "big")]
 compile_error!("token files are little-endian and mapped as they are");
@@ -64,7 +63,7 @@ impl TokenShards {
         split: Split,
         tokenizer: &Tokenizer,
         cache: &Cache,
-        progress: &MultiProgress,
+        control: &Control,
     ) -> Result<Self, DataError> {
         // The checksum covers the three splits as one text; their sizes say where it is cut.
         let sizes = Split::ALL.map(|s| (corpus.bytes(s), corpus.document_count(s)));
@@ -77,8 +76,8 @@ impl TokenShards {
         ));
         let folder = cache.get_or_make("tokens", &key, |folder| {
             let title = format!("tokens {}", corpus.reference());
-            let bar = bytes_bar(progress, corpus.bytes(split), &title);
-            let documents = corpus.documents(split)?;
+            let bar = bytes_bar(control.bars(), corpus.bytes(split), &title);
+            let documents = control.guard(corpus.documents(split)?);
             let path = folder.join(FILE_NAME);
             write_file(&path, documents, tokenizer, BATCH_BYTES, |n| bar.inc(n))
         })?;
@@ -306,7 +305,7 @@ pub(crate) mod tests {
         let corpus = corpus(folder.path(), Split::Train, &documents);
         let cache = Cache::at(folder.path().join("cache"));
         let build = |split| {
-            TokenShards::build(&corpus, split, &tokenizer, &cache, &MultiProgress::new()).unwrap()
+            TokenShards::build(&corpus, split, &tokenizer, &cache, &Control::default()).unwrap()
         };
         let shards = build(Split::Train);
         let expected = expected(&documents, &tokenizer);
@@ -380,8 +379,8 @@ pub(crate) mod tests {
         let corpus = corpus(folder.path(), Split::Train, &documents);
         std::fs::write(folder.path().join("train.jsonl"), "{\"id\"").unwrap();
         let cache = Cache::at(folder.path().join("cache"));
-        let bars = MultiProgress::new();
-        let built = TokenShards::build(&corpus, Split::Train, &tokenizer(300), &cache, &bars);
+        let control = Control::default();
+        let built = TokenShards::build(&corpus, Split::Train, &tokenizer(300), &cache, &control);
         assert!(built.unwrap_err().to_string().contains("train.jsonl"));
         assert_eq!(std::fs::read_dir(cache.root().join("tokens")).unwrap().count(), 0);
     }

@@ -45,8 +45,8 @@ pub struct SyntheticSpec {
 
 impl SyntheticSpec {
     /// The documents that it describes.
-    pub fn generate(&self) -> Vec<Document> {
-        generate(self.language, self.documents, self.seed)
+    pub fn generate(&self) -> impl Iterator<Item = Document> + use<> {
+        stream(self.language, self.documents, self.seed)
     }
 }
 
@@ -64,13 +64,19 @@ pub enum SyntheticLanguage {
 ///
 /// A pure function; the first `n` documents are the same for any number of them.
 pub fn generate(language: SyntheticLanguage, documents: u64, seed: u64) -> Vec<Document> {
+    stream(language, documents, seed).collect()
+}
+
+fn stream(
+    language: SyntheticLanguage,
+    documents: u64,
+    seed: u64,
+) -> impl Iterator<Item = Document> {
     let lexicon = Lexicon::of(language);
-    (0..documents)
-        .map(|index| Document {
-            id: format!("synthetic-{index:06}"),
-            text: Writer::new(&lexicon, seed, index).document(),
-        })
-        .collect()
+    (0..documents).map(move |index| Document {
+        id: format!("synthetic-{index:06}"),
+        text: Writer::new(&lexicon, seed, index).document(),
+    })
 }
 
 /// The words of a language, most frequent first.

@@ -10,7 +10,6 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use indicatif::MultiProgress;
 use neutral_store::{Cache, Fingerprint, sha256_bytes};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -18,7 +17,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as HuggingFace};
 
 use crate::progress::bytes_bar;
-use crate::{CleanCorpus, DataError, Document, Split};
+use crate::{CleanCorpus, Control, DataError, Document, Split};
 
 /// Raised when the same text and options would give another tokenizer or other tokens.
 const TOKENIZER_VERSION: u32 = 1;
@@ -55,7 +54,7 @@ impl Tokenizer {
         corpora: &[CleanCorpus],
         vocab_size: usize,
         cache: &Cache,
-        progress: &MultiProgress,
+        control: &Control,
     ) -> Result<Self, DataError> {
         let text: Vec<_> =
             corpora.iter().map(|c| (c.sha256(), Split::ALL.map(|s| c.bytes(s)))).collect();
@@ -71,13 +70,15 @@ impl Tokenizer {
                     format!("at most {MAX_TRAINING_BYTES} can be counted; name fewer corpora"),
                 ));
             }
-            let bar = bytes_bar(progress, total, "tokenizer");
+            let bar = bytes_bar(control.bars(), total, "tokenizer");
             let files: Vec<_> =
                 corpora.iter().map(|c| c.documents(Split::Train)).collect::<Result<_, _>>()?;
-            let documents = files.into_iter().flatten().inspect(|document| {
-                bar.inc(document.as_ref().map_or(0, |d| d.text.len() as u64));
+            let seen = bar.clone();
+            let documents = files.into_iter().flatten().inspect(move |document| {
+                seen.inc(document.as_ref().map_or(0, |d| d.text.len() as u64));
             });
-            let json = train_on(documents, vocab_size, &names)?;
+            let documents = control.guard(documents);
+            let json = control.abandonable(move || train_on(documents, vocab_size, &names))??;
             bar.finish_and_clear();
             let path = folder.join("tokenizer.json");
             neutral_store::write_atomic(&path, |w| std::io::Write::write_all(w, json.as_bytes()))?;
@@ -292,7 +293,7 @@ pub(crate) mod tests {
         let documents = generate(SyntheticLanguage::B, 100, 2);
         let corpus = [corpus(folder.path(), Split::Train, &documents)];
         let cache = Cache::at(folder.path().join("cache"));
-        let train = |size| Tokenizer::train(&corpus, size, &cache, &MultiProgress::new());
+        let train = |size| Tokenizer::train(&corpus, size, &cache, &Control::default());
         let first = train(300).unwrap();
         assert_eq!(first.vocab_size(), 300);
         std::fs::remove_file(folder.path().join("train.jsonl")).unwrap();

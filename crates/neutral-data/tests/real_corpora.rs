@@ -4,8 +4,7 @@
 
 use std::path::Path;
 
-use indicatif::MultiProgress;
-use neutral_data::{Manifests, Split, prepare};
+use neutral_data::{Control, Manifests, Split, prepare};
 use neutral_store::Cache;
 
 #[test]
@@ -18,8 +17,7 @@ fn every_shipped_corpus_can_be_had_and_has_its_checksum() {
     let cache = Cache::from_env();
     let mut failed = Vec::new();
     for name in manifests.names().into_iter().filter(wanted) {
-        match prepare(&name.clone().try_into().unwrap(), &manifests, &cache, &MultiProgress::new())
-        {
+        match prepare(&name.clone().try_into().unwrap(), &manifests, &cache, &Control::default()) {
             Err(error) => failed.push(error.to_string()),
             Ok(corpus) => {
                 let sizes = Split::ALL.map(|s| {

@@ -84,13 +84,9 @@ fn measures(results: &Results) -> Vec<Measure<'_>> {
             let (of, get) = (of.to_owned(), Box::new(get));
             all.push(Measure { title, of, places, less_is_better, base: None, get });
         };
-    if results.trials.iter().any(|t| t.neutrality.is_some()) {
-        plain("gates zero", "original", 1, false, |t| {
-            Some(100.0 * t.neutrality.as_ref()?.original.gate_zero_fraction)
-        });
-        plain("gates zero", "new", 1, true, |t| {
-            Some(100.0 * t.neutrality.as_ref()?.new.gate_zero_fraction)
-        });
+    if results.trials.iter().any(|t| t.gates_zero().is_some()) {
+        plain("gates zero", "original", 1, false, |t| Some(100.0 * t.gates_zero()?.original));
+        plain("gates zero", "new", 1, true, |t| Some(100.0 * t.gates_zero()?.new));
     }
     plain("tokens/s", "", 0, false, |t| t.tokens_per_second);
     plain("minutes", "", 2, true, |t| t.elapsed_seconds.map(|s| s / 60.0));

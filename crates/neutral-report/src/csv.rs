@@ -58,12 +58,8 @@ fn columns(results: &Results) -> Vec<(String, Get<'_>)> {
     let mut plain = |name: &str, get: fn(&TrialResult) -> Option<String>| {
         all.push((name.to_owned(), Box::new(get)));
     };
-    plain("gate_zero_fraction:original", |t| {
-        Some(t.neutrality.as_ref()?.original.gate_zero_fraction.to_string())
-    });
-    plain("gate_zero_fraction:new", |t| {
-        Some(t.neutrality.as_ref()?.new.gate_zero_fraction.to_string())
-    });
+    plain("gate_zero_fraction:original", |t| Some(t.gates_zero()?.original.to_string()));
+    plain("gate_zero_fraction:new", |t| Some(t.gates_zero()?.new.to_string()));
     plain("residue_l1:original", |t| Some(t.neutrality.as_ref()?.original.residue_l1.to_string()));
     plain("residue_l1:new", |t| Some(t.neutrality.as_ref()?.new.residue_l1.to_string()));
     plain("tokens", |t| t.tokens.map(|n| n.to_string()));

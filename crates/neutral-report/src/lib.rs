@@ -12,6 +12,7 @@ mod folder;
 mod format;
 mod markdown;
 mod marker;
+mod neutrality;
 mod plot;
 mod results;
 #[cfg(test)]
@@ -24,10 +25,11 @@ pub use csv::csv;
 pub use error::ReportError;
 pub use folder::{read, write_all};
 pub use markdown::markdown;
+pub use neutrality::Neutrality;
 pub use plot::tradeoff_svg;
 pub use results::{
-    BaseResult, ByCorpus, ByDomain, Environment, Metrics, Neutrality, Parameters, Results, SCHEMA,
-    Status, TrialResult, forgetting, learning,
+    BaseResult, ByCorpus, ByDomain, Environment, Metrics, Parameters, Results, SCHEMA, Status,
+    TrialResult, forgetting, learning,
 };
 pub use table::{Style, terminal_table};
 

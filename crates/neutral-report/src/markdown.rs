@@ -66,7 +66,7 @@ fn meanings(grid: &Grid) -> Vec<&'static str> {
         ),
         (
             "gates zero",
-            "**gates zero**: share (%) of tokens at which a block's gate is exactly zero, mean over blocks, on text of the original and of the new domain.",
+            "**gates zero**: share (%) of tokens at which a block's gate is exactly zero, mean over blocks, on text of the original and of the new domain; a dash where there is no gate.",
         ),
         ("tokens/s", "**tokens/s**: training speed."),
         ("minutes", "**minutes**: training time; evaluation not included."),

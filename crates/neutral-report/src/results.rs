@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use neutral_store::Fingerprint;
 use serde::{Deserialize, Serialize};
 
-use crate::ReportError;
+use crate::{Neutrality, ReportError};
 
 /// The number of the schema that this crate writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -110,7 +110,7 @@ pub struct TrialResult {
     pub forgetting: Option<ByCorpus<f64>>,
     /// Bits/byte of the base − after, by corpus of the new domain; more is better.
     pub learning: Option<ByCorpus<f64>>,
-    /// What the gates do; null for methods without a residue.
+    /// What gates and residues do; null for methods without a residue.
     pub neutrality: Option<ByDomain<Neutrality>>,
     /// Tokens trained on.
     pub tokens: Option<u64>,
@@ -157,43 +157,6 @@ pub struct Parameters {
     pub extension: u64,
     /// Trained.
     pub trainable: u64,
-}
-
-/// How near to nothing the residues are on a domain's held-out text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Neutrality {
-    /// Share of tokens at which every gate of a block is exactly zero, mean over blocks.
-    pub gate_zero_fraction: f64,
-    /// `‖residue‖₁ / d`, mean over tokens and blocks.
-    pub residue_l1: f64,
-    /// The same share, block by block.
-    pub gate_zero_fraction_per_block: Vec<f64>,
-    /// The same mean, block by block.
-    pub residue_l1_per_block: Vec<f64>,
-}
-
-impl Neutrality {
-    /// One for several corpora of a domain: the mean weighted by tokens; `None` if there are none.
-    ///
-    /// # Panics
-    /// If the parts are of models with different numbers of blocks.
-    pub fn pooled(parts: &[(Self, u64)]) -> Option<Self> {
-        let (first, _) = parts.first()?;
-        let total: u64 = parts.iter().map(|(_, tokens)| tokens).sum();
-        let mean = |value: &dyn Fn(&Self) -> f64| {
-            parts.iter().map(|(part, tokens)| value(part) * *tokens as f64).sum::<f64>()
-                / total as f64
-        };
-        let blocks = |value: &dyn Fn(&Self) -> &Vec<f64>| {
-            (0..value(first).len()).map(|block| mean(&|part| value(part)[block])).collect()
-        };
-        Some(Self {
-            gate_zero_fraction: mean(&|part| part.gate_zero_fraction),
-            residue_l1: mean(&|part| part.residue_l1),
-            gate_zero_fraction_per_block: blocks(&|part| &part.gate_zero_fraction_per_block),
-            residue_l1_per_block: blocks(&|part| &part.residue_l1_per_block),
-        })
-    }
 }
 
 /// Bits/byte after − base, by corpus: what was lost on the original domain.
@@ -295,19 +258,6 @@ mod tests {
     fn worse_is_forgetting_and_better_is_learning() {
         assert!((forgetting(&metrics(1.0), &metrics(1.5))["a"] - 0.5).abs() < 1e-12);
         assert!((learning(&metrics(4.0), &metrics(1.5))["a"] - 2.5).abs() < 1e-12);
-    }
-
-    #[test]
-    fn corpora_are_pooled_by_their_tokens() {
-        let part = |x: f64| Neutrality {
-            gate_zero_fraction: x,
-            residue_l1: x,
-            gate_zero_fraction_per_block: vec![x, x],
-            residue_l1_per_block: vec![x, x],
-        };
-        let pooled = Neutrality::pooled(&[(part(0.0), 100), (part(1.0), 300)]);
-        assert_eq!(pooled, Some(part(0.75)));
-        assert_eq!(Neutrality::pooled(&[]), None);
     }
 
     #[test]

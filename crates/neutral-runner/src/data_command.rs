@@ -4,13 +4,13 @@ use std::io::Write;
 use std::path::Path;
 
 use indicatif::MultiProgress;
-use neutral_data::{Split, prepare};
+use neutral_data::{Control, Split, prepare};
 use neutral_spec::CorpusRef;
 use neutral_store::Cache;
 
 use crate::cli::DataArgs;
 use crate::exit::BadInput;
-use crate::inputs;
+use crate::{inputs, signals};
 
 /// Lists all corpora, or prepares the named ones and prints their sizes and checksums.
 pub(crate) fn run(args: &DataArgs, bars: &MultiProgress) -> anyhow::Result<()> {
@@ -25,10 +25,11 @@ pub(crate) fn run(args: &DataArgs, bars: &MultiProgress) -> anyhow::Result<()> {
         return Ok(());
     }
     let cache = Cache::from_env();
+    let control = Control::new(bars.clone(), signals::stop_flag()?);
     writeln!(out, "{:28} {:>11} {:>11} {:>11}  sha256", "corpus", "train bytes", "valid", "test")?;
     for name in &args.corpora {
         let reference = CorpusRef::try_from(name.clone()).map_err(BadInput)?;
-        let corpus = prepare(&reference, &manifests, &cache, bars)?;
+        let corpus = prepare(&reference, &manifests, &cache, &control)?;
         let bytes = [Split::Train, Split::Valid, Split::Test].map(|split| corpus.bytes(split));
         let [train, valid, test] = bytes;
         writeln!(

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::Command;
 
 use neutral_store::Cache;
+use neutral_torch::DeviceChoice;
 use tch::{Device, Kind};
 
 use crate::speed::matmul_flops_per_second;
@@ -26,9 +27,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     fact("processor", cpu.model.unwrap_or_else(|| "unknown".to_owned()))?;
     fact("processor features", features.join(" "))?;
     fact("threads", neutral_torch::threads().to_string())?;
-    for (name, kind) in [("fp32", Kind::Float), ("bf16", Kind::BFloat16)] {
-        let rate = matmul_flops_per_second(kind, Device::Cpu) / 1e12;
-        fact(&format!("{name} products"), format!("{rate:.2} TFLOP/s"))?;
+    fact("products on cpu", products(Device::Cpu))?;
+    if let device @ Device::Cuda(_) = neutral_torch::device(DeviceChoice::Auto)? {
+        fact("products on cuda:0", products(device))?;
     }
     for client in ["apt-get", "dpkg-deb", "npm", "git"] {
         fact(client, version(client, &["--version"]))?;
@@ -36,6 +37,17 @@ pub(crate) fn run() -> anyhow::Result<()> {
     fact("pip", version("python3", &["-m", "pip", "--version"]))?;
     fact("cache", Cache::from_env().root().display().to_string())?;
     Ok(())
+}
+
+/// How fast matrices are multiplied: whether bf16 is worth choosing is seen in the ratio.
+fn products(device: Device) -> String {
+    let rate = |kind| matmul_flops_per_second(kind, device) / 1e12;
+    let fp32 = format!("fp32 {:.2} TFLOP/s", rate(Kind::Float));
+    if neutral_torch::bf16_works(device) {
+        format!("{fp32}, bf16 {:.2} TFLOP/s", rate(Kind::BFloat16))
+    } else {
+        format!("{fp32}, bf16 does not work")
+    }
 }
 
 fn cuda() -> String {

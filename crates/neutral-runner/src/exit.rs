@@ -42,13 +42,19 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
+/// The user or the system asked to stop, and that was done.
+pub(crate) fn is_interrupted(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Interrupted>().is_some()
+        || matches!(error.downcast_ref(), Some(DataError::Stopped))
+}
+
 fn code(error: &anyhow::Error) -> u8 {
-    if error.downcast_ref::<Interrupted>().is_some() {
+    if is_interrupted(error) {
         return EXIT_INTERRUPTED as u8;
     }
     let input = error.downcast_ref::<BadInput>().is_some()
         || error.downcast_ref::<SpecError>().is_some()
-        || error.downcast_ref::<DataError>().is_some_and(|e| !e.is_unavailable())
+        || error.downcast_ref::<DataError>().is_some_and(DataError::is_input)
         || matches!(
             error.downcast_ref::<TorchError>(),
             Some(

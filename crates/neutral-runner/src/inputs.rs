@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use indicatif::MultiProgress;
 use neutral_data::{
-    CleanCorpus, EvalDocument, Manifests, Split, TokenShards, Tokenizer, evaluation_documents,
-    prepare,
+    CleanCorpus, Control, EvalDocument, Manifests, Split, TokenShards, Tokenizer,
+    evaluation_documents, prepare,
 };
 use neutral_spec::{CorpusRef, EvaluationSplit, Plan, TokenizerSpec};
 use neutral_store::{Cache, Fingerprint};
@@ -20,7 +19,7 @@ pub(crate) struct Inputs {
     /// Text to tokens.
     pub tokenizer: Tokenizer,
     cache: Cache,
-    bars: MultiProgress,
+    control: Control,
 }
 
 impl Inputs {
@@ -30,11 +29,11 @@ impl Inputs {
         experiment_folder: &Path,
         manifests: &Manifests,
         cache: &Cache,
-        bars: &MultiProgress,
+        control: &Control,
     ) -> anyhow::Result<Self> {
         let mut corpora = BTreeMap::new();
         for reference in plan.corpora() {
-            let corpus = prepare(&reference, manifests, cache, bars).map_err(|error| {
+            let corpus = prepare(&reference, manifests, cache, control).map_err(|error| {
                 let fallback = plan.if_unavailable.as_ref().filter(|_| error.is_unavailable());
                 let error = anyhow::Error::new(error);
                 match fallback {
@@ -49,18 +48,18 @@ impl Inputs {
         let tokenizer = match &plan.tokenizer {
             TokenizerSpec::Train { vocab_size, corpora: names } => {
                 let text: Vec<_> = names.iter().map(|name| corpora[name].clone()).collect();
-                Tokenizer::train(&text, *vocab_size, cache, bars)?
+                Tokenizer::train(&text, *vocab_size, cache, control)?
             }
             TokenizerSpec::Load { path } => Tokenizer::load(&experiment_folder.join(path))?,
         };
-        Ok(Self { corpora, tokenizer, cache: cache.clone(), bars: bars.clone() })
+        Ok(Self { corpora, tokenizer, cache: cache.clone(), control: control.clone() })
     }
 
     /// The training tokens of some corpora.
     pub(crate) fn shards(&self, references: &[CorpusRef]) -> anyhow::Result<Vec<TokenShards>> {
         let shards = references.iter().map(|reference| {
             let corpus = &self.corpora[reference];
-            TokenShards::build(corpus, Split::Train, &self.tokenizer, &self.cache, &self.bars)
+            TokenShards::build(corpus, Split::Train, &self.tokenizer, &self.cache, &self.control)
         });
         Ok(shards.collect::<Result<_, _>>()?)
     }

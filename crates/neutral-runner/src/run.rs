@@ -1,9 +1,10 @@
 //! The order of a run: parse, plan, data, base, trials, results.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use indicatif::MultiProgress;
-use neutral_data::Tokenizer;
+use neutral_data::{Control, Tokenizer};
 use neutral_spec::{Experiment, Plan, SpecError, TokenizerSpec, resolve};
 use neutral_store::{Cache, Lock, StoreError};
 
@@ -13,7 +14,7 @@ use crate::exit::Interrupted;
 use crate::inputs::{self, Inputs};
 use crate::results::ResultsBuilder;
 use crate::trial::Shared;
-use crate::{base, dry_run, signals};
+use crate::{base, dry_run, exit, signals};
 
 /// `neutral run`.
 pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
@@ -34,8 +35,9 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&plan.experiment));
     let _lock = Lock::acquire(&out)?;
     let stop = signals::stop_flag()?;
+    let control = Control::new(bars.clone(), Arc::clone(&stop));
     let cache = Cache::from_env();
-    let inputs = Inputs::prepare(&plan, here, &manifests, &cache, bars)?;
+    let inputs = Inputs::prepare(&plan, here, &manifests, &cache, &control)?;
     let base = base::prepare(&plan, &inputs, &cache, device, &stop, bars)?;
     let base_scores = base::scores(&base, &plan, &inputs, &cache, &stop, bars)?;
 
@@ -64,7 +66,7 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
                 );
                 results.finished(trial, &record);
             }
-            Err(error) if error.downcast_ref::<Interrupted>().is_some() => {
+            Err(error) if exit::is_interrupted(&error) => {
                 interrupted = true;
                 results.interrupted(trial);
             }

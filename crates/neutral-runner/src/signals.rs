@@ -14,7 +14,9 @@ pub(crate) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
             // Nothing is lost: every file is written whole or not at all.
             std::process::exit(crate::exit::EXIT_INTERRUPTED);
         }
-        tracing::warn!("stopping at the next step, with a checkpoint; once more ends at once");
+        tracing::warn!(
+            "stopping, with a checkpoint if something is being trained; once more ends at once"
+        );
     })
     .context("cannot listen for signals")?;
     Ok(stop)

@@ -69,7 +69,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StoreError>
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
     let bytes = fs::read(path).map_err(|e| StoreError::io("read", path, e))?;
     serde_json::from_slice(&bytes)
-        .map_err(|source| StoreError::Json { path: path.to_path_buf(), source })
+        .map_err(|cause| StoreError::Json { path: path.to_path_buf(), cause })
 }
 
 #[cfg(test)]

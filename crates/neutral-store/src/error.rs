@@ -6,22 +6,23 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operating system refused an operation.
-    #[error("cannot {action} {}: {source}{}", path.display(), hint(source))]
+    #[error("cannot {action} {}: {cause}{}", path.display(), hint(cause))]
     Io {
         /// What was tried, as a verb: `read`, `write`, `create`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The operating system's answer.
-        source: std::io::Error,
+        /// The operating system's answer. It is part of the message, so it is no `source`, which
+        /// would have it said twice.
+        cause: std::io::Error,
     },
     /// A file is not the JSON it should be.
-    #[error("{} is not what neutral writes there: {source}; delete it to have it made again", path.display())]
+    #[error("{} is not what neutral writes there: {cause}; delete it to have it made again", path.display())]
     Json {
         /// The file.
         path: PathBuf,
         /// What serde found.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
     /// Another process works in the folder.
     #[error("{} is in use by another process (pid {owner}); wait for it, or choose another folder with --out", path.display())]
@@ -35,15 +36,15 @@ pub enum StoreError {
 
 impl StoreError {
     /// Wraps an I/O error with what was tried and where.
-    pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::Io { action, path: path.to_path_buf(), source }
+    pub fn io(action: &'static str, path: &Path, cause: std::io::Error) -> Self {
+        Self::Io { action, path: path.to_path_buf(), cause }
     }
 }
 
-fn hint(source: &std::io::Error) -> &'static str {
-    match source.kind() {
+fn hint(cause: &std::io::Error) -> &'static str {
+    match cause.kind() {
         std::io::ErrorKind::StorageFull => {
-            "; free some space, or move the cache with NEUTRAL_CACHE, then run the same command again: it goes on where it stopped"
+            "; free some space, or move the cache with NEUTRAL_CACHE or the run with --out, then run the same command again: it goes on where it stopped"
         }
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             "; choose a folder that can be written with --out or NEUTRAL_CACHE"

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use tch::{Cuda, Device};
 
 use crate::TorchError;
-use crate::system::{cuda_available, cuda_linked};
+use crate::system::{cuda_available, load_cuda};
 
 /// What the user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,8 +58,8 @@ pub fn device(choice: DeviceChoice) -> Result<Device, TorchError> {
         DeviceChoice::Cpu => Ok(Device::Cpu),
         DeviceChoice::Auto if cuda_available() => Ok(Device::Cuda(0)),
         DeviceChoice::Auto => Ok(Device::Cpu),
-        DeviceChoice::Cuda(index) if !cuda_linked() => Err(TorchError::CudaNotLinked { index }),
         DeviceChoice::Cuda(index) => {
+            load_cuda().map_err(|reason| TorchError::CudaNotLinked { index, reason })?;
             let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
             if index < count {
                 Ok(Device::Cuda(index))
@@ -89,10 +89,11 @@ mod tests {
     #[test]
     fn cuda_that_is_not_there_is_an_error_that_says_what_to_do() {
         assert_eq!(device(DeviceChoice::Cpu).unwrap(), Device::Cpu);
-        if !cuda_linked() {
+        if let Err(reason) = load_cuda() {
             assert_eq!(device(DeviceChoice::Auto).unwrap(), Device::Cpu);
             let message = device(DeviceChoice::Cuda(0)).unwrap_err().to_string();
             assert!(message.contains("scripts/libtorch cuda"), "{message}");
+            assert!(message.contains("libtorch_cuda.so") && message.contains(reason), "{message}");
         }
         assert!(device(DeviceChoice::Cuda(1000)).is_err());
     }

@@ -14,13 +14,15 @@ pub enum TorchError {
         /// What was given.
         text: String,
     },
-    /// CUDA was asked for and the linked libtorch knows none.
+    /// CUDA was asked for and libtorch's CUDA half is not there or does not load.
     #[error(
-        "the device is cuda:{index}, but this program is linked with the CPU build of libtorch; run `scripts/libtorch cuda` and build again, or choose the device cpu"
+        "the device is cuda:{index}, but the CUDA half of libtorch does not load ({reason}); run `scripts/libtorch cuda` and build again, or choose the device cpu"
     )]
     CudaNotLinked {
         /// The device that was asked for.
         index: usize,
+        /// The loader's answer.
+        reason: &'static str,
     },
     /// CUDA was asked for and the driver shows too few devices.
     #[error(

@@ -9,8 +9,8 @@
 //! - [`device`]: the one place where a device is chosen.
 //! - threads, memory, and what `doctor` reports of the machine.
 //!
-//! This is the only crate that may hold `unsafe` code or C++; so far it needs neither. It knows
-//! nothing of models.
+//! This is the only crate that may hold `unsafe` code or C++; so far it is one call, which loads the
+//! CUDA half of libtorch. It knows nothing of models.
 
 mod autograd;
 mod device;

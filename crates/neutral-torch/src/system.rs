@@ -1,5 +1,9 @@
 //! Threads, memory, and what this machine offers: what logs and `neutral doctor` report.
 
+use std::error::Error;
+use std::sync::OnceLock;
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Cuda, Device, Kind, Tensor};
 
 /// The libtorch that `tch` is pinned to.
@@ -79,7 +83,30 @@ fn parse_cpuinfo(text: &str) -> CpuFeatures {
 
 /// The linked libtorch is a CUDA build.
 pub fn cuda_linked() -> bool {
-    tch::utils::has_cudart()
+    load_cuda().is_ok()
+}
+
+/// Loads the CUDA half of libtorch, once; else says why that cannot be done.
+///
+/// It registers itself with the other half when it is loaded. As nobody calls it by name, linkers
+/// leave it out (`--as-needed`), so it is asked for here. libtorch looks for what is registered the
+/// first time it needs to know, so this must be the first question about CUDA in the process.
+pub(crate) fn load_cuda() -> Result<(), &'static str> {
+    // Kept until the process ends: its kernels are in use.
+    static CUDA: OnceLock<Result<Library, String>> = OnceLock::new();
+    let load = || {
+        #[expect(
+            unsafe_code,
+            reason = "loading runs the library's start-up code, which is the purpose; it is libtorch's own, found where libtorch is"
+        )]
+        let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
+        // The loader's own words are in the cause.
+        let library =
+            library.map_err(|e| e.source().map_or_else(|| e.to_string(), ToString::to_string))?;
+        let registered = tch::utils::has_cudart();
+        registered.then_some(library).ok_or_else(|| "it registers no CUDA runtime".to_owned())
+    };
+    CUDA.get_or_init(load).as_ref().map(|_| ()).map_err(String::as_str)
 }
 
 /// The linked libtorch is a CUDA build and the driver shows a device.

@@ -24,7 +24,7 @@ use crate::manifest::Variant;
 use files::Found;
 
 /// How many files or rows are held in memory at once.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 
 /// How text is taken out of files. All but Parquet and R data may be compressed (`.gz`, `.zst`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

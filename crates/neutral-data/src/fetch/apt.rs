@@ -1,26 +1,36 @@
 //! Debian packages through apt, without root and without installing: apt gets folders of its own.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use neutral_store::{Lock, StoreError};
 
 use super::command::Client;
-use crate::DataError;
+use crate::{Control, DataError};
 
 /// How long to wait for another process that holds apt's folders.
 const PATIENCE: Duration = Duration::from_mins(5);
 
+/// What the lists of a distribution's packages may take while they are fetched.
+const LISTS_BYTES: u64 = 100 * MB;
+const MB: u64 = 1_000_000;
+
 /// Downloads packages into a folder; their names and versions.
-pub(super) fn fetch(packages: &[String], root: &Path, folder: &Path) -> Result<String, DataError> {
+pub(super) fn fetch(
+    packages: &[String],
+    root: &Path,
+    folder: &Path,
+    control: &Control,
+) -> Result<String, DataError> {
     let client = Client {
         program: "apt-get",
         what: format!("the Debian package {}", packages.join(" ")),
         if_missing: "it is part of Debian and Ubuntu; elsewhere choose a corpus from another source",
     };
     let state = root.join("apt");
-    let _lock = wait_for_lock(&state)?;
+    let _lock = wait_for_lock(&state, control)?;
     let lists = state.join("lists");
     for sub in ["lists/partial", "cache/archives/partial", "log"] {
         let sub = state.join(sub);
@@ -40,21 +50,38 @@ pub(super) fn fetch(packages: &[String], root: &Path, folder: &Path) -> Result<S
         .filter_map(Result::ok)
         .any(|e| e.path().is_file() && e.file_name() != "lock");
     // Lists grow old: the version that they name may be gone from the server.
-    if !(has_lists && client.run(&download, folder).is_ok()) {
-        client.run(&with(&["update"]), folder)?;
-        client.run(&download, folder)?;
+    if !(has_lists && client.run(&download, folder, control).is_ok()) {
+        refuse_full_disk(&state)?;
+        let update = with(&["-o", "APT::Update::Error-Mode=any", "update"]);
+        let updated = client.run(&update, folder, control);
+        // A source that cannot be reached matters only if it leaves the package unknown; then it is
+        // the cause, and apt's word about the package is not.
+        client.run(&download, folder, control).or_else(|error| updated.and(Err(error)))?;
     }
     versions(folder)
 }
 
-fn wait_for_lock(state: &Path) -> Result<Lock, StoreError> {
+/// On a full disk apt does not fail, it waits forever.
+fn refuse_full_disk(state: &Path) -> Result<(), DataError> {
+    let disk = rustix::fs::statvfs(state).map_err(|e| DataError::io("look at", state, e.into()))?;
+    let free = disk.f_bavail * disk.f_frsize;
+    if free >= LISTS_BYTES {
+        return Ok(());
+    }
+    let message = format!("apt's lists need {} MB, {} MB are free", LISTS_BYTES / MB, free / MB);
+    let full = std::io::Error::new(ErrorKind::StorageFull, message);
+    Err(DataError::io("put files into", state, full))
+}
+
+fn wait_for_lock(state: &Path, control: &Control) -> Result<Lock, DataError> {
     let start = Instant::now();
     loop {
+        control.check()?;
         match Lock::acquire(state) {
             Err(StoreError::Locked { .. }) if start.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(200));
             }
-            outcome => return outcome,
+            outcome => return Ok(outcome?),
         }
     }
 }

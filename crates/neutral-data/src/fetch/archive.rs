@@ -1,43 +1,44 @@
 //! Unpacking `.deb`, `.tgz`, `.tar.gz`, `.zip` and `.whl`, never outside the target folder.
 
 use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::{BufReader, ErrorKind};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
 
 use super::command::Client;
-use crate::DataError;
+use crate::{Control, DataError};
 
 /// Unpacks the files that `wanted` accepts by their paths in the archive; all of a `.deb`.
 pub(super) fn unpack(
     archive: &Path,
     target: &Path,
     wanted: &dyn Fn(&str) -> bool,
+    control: &Control,
 ) -> Result<(), DataError> {
     let name = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let ends = |endings: &[&str]| endings.iter().any(|e| name.ends_with(e));
     if ends(&[".deb"]) {
-        return unpack_deb(archive, target);
+        return unpack_deb(archive, target, control);
     }
     let file = File::open(archive).map_err(|e| DataError::io("open", archive, e))?;
     if ends(&[".tgz", ".tar.gz"]) {
-        unpack_tar(archive, BufReader::new(file), target, wanted)
+        unpack_tar(archive, BufReader::new(file), target, wanted, control)
     } else if ends(&[".whl", ".zip"]) {
-        unpack_zip(archive, BufReader::new(file), target, wanted)
+        unpack_zip(archive, BufReader::new(file), target, wanted, control)
     } else {
         Err(DataError::extract(archive, "its ending is none of .deb, .tgz, .tar.gz, .zip and .whl"))
     }
 }
 
-fn unpack_deb(archive: &Path, target: &Path) -> Result<(), DataError> {
+fn unpack_deb(archive: &Path, target: &Path, control: &Control) -> Result<(), DataError> {
     let client = Client {
         program: "dpkg-deb",
         what: format!("the files in {}", archive.display()),
         if_missing: "it is part of Debian and Ubuntu; elsewhere choose a corpus from another source",
     };
     let arguments = ["-x".to_owned(), archive.display().to_string(), target.display().to_string()];
-    client.run(&arguments, target)?;
+    client.run(&arguments, target, control)?;
     Ok(())
 }
 
@@ -46,14 +47,19 @@ fn unpack_tar(
     file: BufReader<File>,
     target: &Path,
     wanted: &dyn Fn(&str) -> bool,
+    control: &Control,
 ) -> Result<(), DataError> {
     let bad = |e: std::io::Error| DataError::extract(archive, e);
     for entry in tar::Archive::new(GzDecoder::new(file)).entries().map_err(bad)? {
+        control.check()?;
         let mut entry = entry.map_err(bad)?;
         let path = entry.path().map_err(bad)?.to_string_lossy().into_owned();
         if entry.header().entry_type().is_file() && wanted(&path) {
             // `unpack_in` leaves out what would land outside the target.
-            entry.unpack_in(target).map_err(bad)?;
+            entry.unpack_in(target).map_err(|e| match e.kind() {
+                ErrorKind::StorageFull => DataError::io("unpack into", target, e),
+                _ => bad(e),
+            })?;
         }
     }
     Ok(())
@@ -64,9 +70,11 @@ fn unpack_zip(
     file: BufReader<File>,
     target: &Path,
     wanted: &dyn Fn(&str) -> bool,
+    control: &Control,
 ) -> Result<(), DataError> {
     let mut zip = zip::ZipArchive::new(file).map_err(|e| DataError::extract(archive, e))?;
     for index in 0..zip.len() {
+        control.check()?;
         let mut entry = zip.by_index(index).map_err(|e| DataError::extract(archive, e))?;
         let Some(path) = entry.enclosed_name() else { continue };
         if entry.is_file() && wanted(&path.to_string_lossy()) {
@@ -118,7 +126,7 @@ mod tests {
         let target = folder.path().join("target");
         fs::create_dir(&target).unwrap();
         for archive in [&zip_path, &tgz_path] {
-            unpack(archive, &target, &|path| path.contains(".txt")).unwrap();
+            unpack(archive, &target, &|path| path.contains(".txt"), &Control::default()).unwrap();
         }
         let names = |dir: &Path| {
             let mut names: Vec<_> =
@@ -136,7 +144,8 @@ mod tests {
         for name in ["a.whl", "a.tgz", "a.rar"] {
             let path = folder.path().join(name);
             fs::write(&path, "not an archive").unwrap();
-            let error = unpack(&path, folder.path(), &|_| true).unwrap_err().to_string();
+            let error = unpack(&path, folder.path(), &|_| true, &Control::default());
+            let error = error.unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
     }

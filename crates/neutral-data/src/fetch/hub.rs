@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::path::{Component, Path};
+use std::sync::Arc;
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Repo, RepoType};
 
-use crate::DataError;
 use crate::manifest::HubRepoType;
+use crate::{Control, DataError};
 
 /// The folder of the files in a download.
 pub(super) const FILES: &str = "files";
@@ -33,6 +34,7 @@ impl Repository<'_> {
         files: &[String],
         endpoint: Option<&str>,
         folder: &Path,
+        control: &Control,
     ) -> Result<String, DataError> {
         let work = folder.join("work");
         let api = Self::api(&work, endpoint).map_err(|e| self.failed("", &e))?;
@@ -41,7 +43,7 @@ impl Repository<'_> {
             HubRepoType::Model => RepoType::Model,
         };
         let repo = Repo::with_revision(self.repo.to_owned(), repo_type, self.revision.to_owned());
-        let repo = api.repo(repo);
+        let repo = Arc::new(api.repo(repo));
         for file in files {
             let plain = Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
             if !plain {
@@ -51,7 +53,9 @@ impl Repository<'_> {
                     "write a path within the repository",
                 ));
             }
-            let cached = repo.download(file).map_err(|e| self.failed(file, &e))?;
+            let (repo, name) = (Arc::clone(&repo), file.clone());
+            let cached = control.abandonable(move || repo.download(&name))?;
+            let cached = cached.map_err(|e| self.failed(file, &e))?;
             // The hub's cache holds links; a plain file under its own name is what is kept.
             let source = cached.canonicalize().map_err(|e| DataError::io("read", &cached, e))?;
             let target = folder.join(FILES).join(file);
@@ -139,8 +143,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let repository =
             Repository { repo: "us/corpus", repo_type: HubRepoType::Dataset, revision: "abc" };
-        let fetch =
-            |file: &str| repository.fetch(&[file.to_owned()], Some(&endpoint), folder.path());
+        let fetch = |file: &str| {
+            let control = Control::default();
+            repository.fetch(&[file.to_owned()], Some(&endpoint), folder.path(), &control)
+        };
         assert_eq!(fetch("data/a.jsonl").unwrap(), "us/corpus abc");
         assert_eq!(fs::read(folder.path().join("files/data/a.jsonl")).unwrap(), BODY);
         assert!(!folder.path().join("work").exists());

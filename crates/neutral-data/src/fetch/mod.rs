@@ -13,14 +13,13 @@ mod pip;
 
 use std::path::{Path, PathBuf};
 
-use indicatif::MultiProgress;
 use neutral_store::{Cache, Fingerprint, StoreError, read_json, sha256_file, write_json};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::DataError;
 use crate::extract::files::{self, Found};
 use crate::manifest::{Source, Variant};
+use crate::{Control, DataError};
 
 /// Files as they came.
 pub(crate) struct Fetched {
@@ -62,7 +61,7 @@ pub(crate) fn fetch(
     source: &Source,
     manifest: &Path,
     cache: &Cache,
-    progress: &MultiProgress,
+    control: &Control,
 ) -> Result<Fetched, DataError> {
     let what = match source {
         Source::Synthetic(spec) => {
@@ -80,15 +79,16 @@ pub(crate) fn fetch(
         Source::Hub { repo, .. } => repo.clone(),
     };
     let folder = cache.get_or_make("downloads", &Fingerprint::of(source), |folder| {
-        let bar = crate::progress::spinner(progress, &format!("fetching {what}"));
+        let bar = crate::progress::spinner(control.bars(), &format!("fetching {what}"));
         let version = match source {
-            Source::Apt { packages } => apt::fetch(packages, cache.root(), folder),
+            Source::Apt { packages } => apt::fetch(packages, cache.root(), folder, control),
             Source::Pip { package, version, python } => {
-                pip::fetch(package, version, python.as_deref(), folder)
+                pip::fetch(package, version, python.as_deref(), folder, control)
             }
-            Source::Npm { package, version } => npm::fetch(package, version, folder),
+            Source::Npm { package, version } => npm::fetch(package, version, folder, control),
             Source::Hub { repo, repo_type, revision, files } => {
-                hub::Repository { repo, repo_type: *repo_type, revision }.fetch(files, None, folder)
+                let repository = hub::Repository { repo, repo_type: *repo_type, revision };
+                repository.fetch(files, None, folder, control)
             }
             Source::Local { .. } | Source::Synthetic(_) => Ok(String::new()),
         };
@@ -108,7 +108,12 @@ pub(crate) fn fetch(
 
 impl Fetched {
     /// The files, unpacked if need be: those that the variant asks for.
-    pub(crate) fn unpack(&self, variant: &Variant, cache: &Cache) -> Result<Root, DataError> {
+    pub(crate) fn unpack(
+        &self,
+        variant: &Variant,
+        cache: &Cache,
+        control: &Control,
+    ) -> Result<Root, DataError> {
         let folder = match &self.place {
             Place::Ready(path) => return Ok(Root::Permanent(path.clone())),
             Place::Packed(folder) => folder,
@@ -120,7 +125,7 @@ impl Fetched {
             .map_err(|e| StoreError::io("create a folder in", &parent, e))?;
         let wanted = files::Matcher::new(variant)?;
         for archive in files::archives(folder)? {
-            archive::unpack(&archive, target.path(), &|path| wanted.accepts(path))?;
+            archive::unpack(&archive, target.path(), &|path| wanted.accepts(path), control)?;
         }
         Ok(Root::Temporary(target))
     }
@@ -136,10 +141,14 @@ pub(crate) fn local_digest(
     manifest: &Path,
     path: &str,
     variant: &Variant,
+    control: &Control,
 ) -> Result<Vec<String>, DataError> {
     let root = local_path(manifest, path)?;
     files::find(&root, variant)?
         .par_iter()
-        .map(|Found { path, id, .. }| Ok(format!("{id} {}", sha256_file(path)?)))
+        .map(|Found { path, id, .. }| {
+            control.check()?;
+            Ok(format!("{id} {}", sha256_file(path)?))
+        })
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::command::Client;
-use crate::DataError;
+use crate::{Control, DataError};
 
 /// Downloads one wheel or source distribution; its name and version.
 pub(super) fn fetch(
@@ -11,6 +11,7 @@ pub(super) fn fetch(
     version: &str,
     python: Option<&str>,
     folder: &Path,
+    control: &Control,
 ) -> Result<String, DataError> {
     let client = Client {
         program: "python3",
@@ -27,6 +28,6 @@ pub(super) fn fetch(
     let requirement = format!("{package}=={version}");
     arguments.extend(["--", &requirement]);
     let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
-    client.run(&arguments, folder)?;
+    client.run(&arguments, folder, control)?;
     Ok(format!("{package} {version}"))
 }
