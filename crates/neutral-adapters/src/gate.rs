@@ -8,6 +8,7 @@
 
 use neutral_model::Gate;
 use neutral_spec::{GateActivation, GatePer, GateSpec};
+use neutral_torch::fused::row_dot;
 use tch::{Kind, Tensor};
 
 use crate::AdapterError;
@@ -23,7 +24,8 @@ use crate::start::NewWeights;
 /// | `sigmoid` | `1 / (1 + e⁻ᶻ)` | `(0, 1)` |
 ///
 /// Deviation: the paper names neither the bias `β` nor the gate a channel; both are options, off by
-/// default. It is also silent on precision: here `w · x` is computed in `x`'s kind, bias and φ in fp32.
+/// default. It is also silent on precision: here `w · x` is summed in fp32, and bias and φ are fp32; `W x`
+/// is rounded to `x`'s kind first.
 #[derive(Debug)]
 pub struct BlockGate {
     activation: fn(&Tensor) -> Tensor,
@@ -78,10 +80,11 @@ impl BlockGate {
     /// # Panics
     /// If `x`'s last dimension is not `d`.
     pub fn forward(&self, x_btd: &Tensor) -> Gate {
-        let width = self.weight.size().last().copied().unwrap_or_default();
-        let product_btc = linear(x_btd, &self.weight.view([-1, width]));
         let kind = if x_btd.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let product_btc = product_btc.to_kind(kind);
+        let product_btc = match self.weight.dim() {
+            1 => row_dot(x_btd, &self.weight),
+            _ => linear(x_btd, &self.weight).to_kind(kind),
+        };
         let logit = match &self.bias_c {
             Some(bias_c) => product_btc + bias_c.to_kind(kind),
             None => product_btc,

@@ -229,8 +229,7 @@ struct ShardWriter<'a> {
 impl<'a> ShardWriter<'a> {
     fn create(path: &'a Path) -> Result<Self, DataError> {
         let file = File::create(path).map_err(|e| DataError::io("write", path, e))?;
-        let mut new =
-            Self { path, file: BufWriter::new(file), hasher: Sha256::new(), written: 0 };
+        let mut new = Self { path, file: BufWriter::new(file), hasher: Sha256::new(), written: 0 };
         new.write(&[0; HEADER_BYTES])?;
         Ok(new)
     }

@@ -253,7 +253,8 @@ mod tests {
         let embeddings = model.params().get("model.embed_tokens.weight").unwrap();
         let x = Tensor::embedding(embeddings, &tokens(&[0, 5, 6, 7]), -1, false, false);
         let norm = model.params().get("model.layers.0.input_layernorm.weight").unwrap();
-        let expected = neutral_torch::fused::rms_norm(&x, &[], norm, 1e-5).1.mean_dim(-1, true, Kind::Float);
+        let expected =
+            neutral_torch::fused::rms_norm(&x, &[], norm, 1e-5).1.mean_dim(-1, true, Kind::Float);
         let gate = output.residues[0].gate.as_ref().unwrap();
         assert!(gate.value.equal(&expected));
     }

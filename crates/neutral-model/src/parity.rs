@@ -71,9 +71,8 @@ fn near(ours: &Tensor, theirs: &Tensor, bound: f64, what: &str) {
 
 #[test]
 fn rms_norm_matches() {
-    Fixture::read("layers").check("rms_norm", &["x", "weight"], |w| {
-        rms_norm(&w[0], &[], &w[1], 1e-5).1
-    });
+    Fixture::read("layers")
+        .check("rms_norm", &["x", "weight"], |w| rms_norm(&w[0], &[], &w[1], 1e-5).1);
 }
 
 #[test]
@@ -93,7 +92,8 @@ fn attention_matches_causal_and_within_documents() {
     let fixture = Fixture::read("layers");
     let starts = document_starts(&fixture.get("attention.tokens"), SEPARATOR);
     let inputs = ["x", "q_proj", "k_proj", "v_proj", "o_proj"];
-    for (case, starts) in [("attention_causal", None), ("attention_within_document", Some(&starts))] {
+    for (case, starts) in [("attention_causal", None), ("attention_within_document", Some(&starts))]
+    {
         fixture.check(case, &inputs, |w| {
             let layer = SelfAttention {
                 qkv: Joined::new(w[1..4].iter().map(Tensor::shallow_clone).collect()),

@@ -13,8 +13,7 @@ use indicatif::ProgressBar;
 use neutral_data::{MixConfig, MixedStream, TokenShards};
 use neutral_model::{Transformer, TransformerConfig};
 use neutral_spec::{
-    DocumentPolicy, LocalLossSpec, Method, Precision, Schedule, Shape, TrainingSpec,
-    extension_size,
+    DocumentPolicy, LocalLossSpec, Method, Precision, Schedule, Shape, TrainingSpec, extension_size,
 };
 use neutral_store::Fingerprint;
 use neutral_torch::peak_rss_bytes;
@@ -207,8 +206,7 @@ fn random_stream(
     let shard =
         TokenShards::from_tokens(&folder.join("tokens.bin"), &tokens, 0, vocab_size as u64)?;
     let original = (args.batch / 10).max(1) as f64 / args.batch as f64;
-    let config =
-        MixConfig { original_fraction: original, sequence_length: args.seq, seed: 0 };
+    let config = MixConfig { original_fraction: original, sequence_length: args.seq, seed: 0 };
     Ok(MixedStream::new(vec![shard.clone()], vec![shard], config)?)
 }
 

@@ -32,6 +32,7 @@ use crate::cli::{BenchCommand, Cli, Command};
 /// Runs the command line; the exit code says how it ended, 0 done, 1 a run failed, 2 bad input, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    neutral_torch::keep_freed_memory();
     let bars = progress::init();
     let done = match cli.command {
         Command::Run(args) => run::run(&args, &bars),

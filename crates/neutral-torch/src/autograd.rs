@@ -40,8 +40,7 @@ pub fn attach(
     let backward: Backward = Box::new(backward);
     let closure = Box::into_raw(Box::new(backward));
     let inputs: Vec<*const c_void> = inputs.iter().map(|t| t.as_ptr().cast()).collect();
-    let outputs: Vec<*const c_void> =
-        outputs.iter().map(|t| t.as_ptr().cast()).collect();
+    let outputs: Vec<*const c_void> = outputs.iter().map(|t| t.as_ptr().cast()).collect();
     let name = CString::new(label).expect("a label without NUL");
     #[expect(unsafe_code, reason = "calls the bridge")]
     // SAFETY: the tensors outlive the call, the callbacks below match their declaration in

@@ -34,6 +34,6 @@ pub use precision::kind_of;
 pub use random::RandomStream;
 pub use system::{
     CpuFeatures, LIBTORCH_VERSION, bf16_works, cpu_features, cuda_available, cuda_linked,
-    peak_rss_bytes, set_threads, threads,
+    keep_freed_memory, peak_rss_bytes, set_threads, threads,
 };
 pub use tensors::{load_tensors, save_tensors};

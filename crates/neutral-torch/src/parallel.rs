@@ -39,7 +39,8 @@ pub fn parallel_for(n: usize, grain: usize, body: impl Fn(usize, usize) + Sync) 
     unsafe {
         neutral_parallel_for(n as i64, grain.max(1) as i64, call, (&raw mut context).cast());
     }
-    if let Some(panic) = context.panic.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    if let Some(panic) =
+        context.panic.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
     {
         resume_unwind(panic);
     }

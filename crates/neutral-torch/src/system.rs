@@ -23,6 +23,21 @@ pub fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)
 }
 
+/// Makes the C library keep memory that was freed, for the next step to use again.
+///
+/// By default glibc asks the system for every large tensor and gives it back at once, so that each
+/// step finds its pages anew and the system fills them with zeros first. Call it once, at the start.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "the C library's own switches")]
+    // SAFETY: mallopt only changes how malloc gets memory from here on.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+}
+
 /// The most memory that this process has held so far, in bytes: Linux's `VmHWM`; 0 where the system
 /// does not tell, as it is a figure for logs that nothing depends on.
 pub fn peak_rss_bytes() -> u64 {

@@ -228,8 +228,7 @@ mod tests {
                     let [h, w, t] = inputs(vocab);
                     let inputs = [h.set_requires_grad(hidden), w.set_requires_grad(head), t];
                     let wants = Wants { hidden, head };
-                    let kernel =
-                        |t: &[Tensor]| vec![in_chunks(&t[0], &t[1], &t[2], wants, rows).0];
+                    let kernel = |t: &[Tensor]| vec![in_chunks(&t[0], &t[1], &t[2], wants, rows).0];
                     agrees(&format!("{vocab} by {rows}"), &inputs, kernel, formula);
                 }
             }
@@ -261,8 +260,7 @@ mod tests {
     fn a_row_without_hope_is_finite_and_one_with_infinity_is_not() {
         let row = |numbers: &[f32]| {
             let mut logits = Tensor::from_slice(numbers).view([1, -1]);
-            losses_and_gradient(&mut logits, &Tensor::from_slice(&[0_i64]), true)
-                .double_value(&[0])
+            losses_and_gradient(&mut logits, &Tensor::from_slice(&[0_i64]), true).double_value(&[0])
         };
         assert_eq!(row(&[-1e30, 1e30]), f64::from(2e30_f32));
         assert!(!row(&[0.0, f32::INFINITY]).is_finite() && !row(&[f32::NAN, 0.0]).is_finite());
@@ -272,6 +270,7 @@ mod tests {
     #[should_panic(expected = "target Some(13)")]
     fn a_target_beyond_the_vocabulary_is_refused() {
         let zeros = |shape: [i64; 2]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-        let _ = linear_token_losses(&zeros([1, 2]), &zeros([13, 2]), &Tensor::from_slice(&[13_i64]));
+        let _ =
+            linear_token_losses(&zeros([1, 2]), &zeros([13, 2]), &Tensor::from_slice(&[13_i64]));
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod attention;
 mod cross_entropy;
 mod optimizer;
 mod rms_norm;
+mod row_dot;
 mod scale_rows;
 mod swiglu;
 
@@ -18,6 +19,7 @@ pub use attention::{Heads, attention};
 pub use cross_entropy::{linear_cross_entropy, linear_token_losses};
 pub use optimizer::{AdamWStep, adamw};
 pub use rms_norm::rms_norm;
+pub use row_dot::row_dot;
 pub use scale_rows::scale_rows;
 pub use swiglu::{swiglu, swiglu_packed};
 
@@ -25,6 +27,10 @@ use tch::{Device, Kind, Tensor};
 
 /// Rows that a thread takes at once: enough to be worth its while.
 const ROWS_AT_ONCE: usize = 16;
+
+/// Rows whose part of a sum over all rows is summed by itself, whatever the number of threads, so
+/// that the sum does not depend on it.
+const ROWS_A_PARTIAL_SUM: usize = 64;
 
 /// Whether there is a kernel for such tensors.
 fn has_kernel(x: &Tensor) -> bool {

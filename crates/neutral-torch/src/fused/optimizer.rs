@@ -69,11 +69,7 @@ fn kernel([weight, first, second]: [&mut Tensor; 3], gradient: &Tensor, step: &A
         #[expect(unsafe_code, reason = "threads write their own numbers")]
         // SAFETY: every number belongs to one range.
         let (w, m, v) = unsafe {
-            (
-                weight.get(from, to - from),
-                first.get(from, to - from),
-                second.get(from, to - from),
-            )
+            (weight.get(from, to - from), first.get(from, to - from), second.get(from, to - from))
         };
         update(w, m, v, &gradient[from..to], step);
     });

@@ -2,14 +2,11 @@
 
 use tch::{Kind, Tensor, no_grad};
 
-use super::{ROWS_AT_ONCE, by_kind, has_kernel, rows_and_width};
+use super::{ROWS_A_PARTIAL_SUM, ROWS_AT_ONCE, by_kind, has_kernel, rows_and_width};
 use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers, numbers_mut};
 use crate::parallel::parallel_for;
 use crate::simd::{self, vectorised};
-
-/// Rows whose part of the weight's gradient is summed by itself, whatever the number of threads.
-const ROWS_A_PARTIAL_SUM: usize = 64;
 
 /// `s = x + Σ added` and `y = s / √(mean(s²) + ε) ⊙ w` over the last dimension: normalised in fp32,
 /// rounded to the kind of `x`, then scaled. Without anything added, `s` is `x` itself.
@@ -153,8 +150,7 @@ fn backward<T: Element>(
                 };
                 for n in first..last {
                     let here = n * d..(n + 1) * d;
-                    let (s, of_y, inverse) =
-                        (&s[here.clone()], &of_y[here.clone()], inverse_n[n]);
+                    let (s, of_y, inverse) = (&s[here.clone()], &of_y[here.clone()], inverse_n[n]);
                     unit_and_scaled(s, inverse, weight, of_y, &mut unit, &mut scaled);
                     if weight_wanted {
                         add_products(of_y, &unit, of_weight);
@@ -244,7 +240,8 @@ mod tests {
     fn the_kernel_is_the_formula() {
         for shape in [[1, 1, 1], [2, 3, 17], [1, 200, 96], [3, 43, 64]] {
             let tensor = |name| normal(name, &shape, Kind::Double);
-            let inputs = [tensor("x"), tensor("a"), tensor("b"), normal("w", &shape[2..], Kind::Double)];
+            let inputs =
+                [tensor("x"), tensor("a"), tensor("b"), normal("w", &shape[2..], Kind::Double)];
             for added in 0..=2 {
                 let split = |t: &[Tensor], run: fn(&Tensor, &[&Tensor], &Tensor, f64) -> (Tensor, Tensor)| {
                     let terms: Vec<&Tensor> = t[1..=added].iter().collect();
@@ -256,7 +253,12 @@ mod tests {
                     .chain([&inputs[3]])
                     .map(Tensor::shallow_clone)
                     .collect();
-                agrees(&format!("{shape:?} + {added}"), &used, |t| split(t, rms_norm), |t| split(t, formula));
+                agrees(
+                    &format!("{shape:?} + {added}"),
+                    &used,
+                    |t| split(t, rms_norm),
+                    |t| split(t, formula),
+                );
             }
         }
     }

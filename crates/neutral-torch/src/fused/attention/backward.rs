@@ -202,11 +202,7 @@ impl Work {
                 Sizes { m, n: g.padded_e, k: n / group },
                 Left { words: left, stride: n / group },
                 Right { words: &right[first / group * g.padded_e..], stride: g.padded_e },
-                Out {
-                    numbers: &mut out[first * g.padded_e..],
-                    stride: g.padded_e,
-                    add: true,
-                },
+                Out { numbers: &mut out[first * g.padded_e..], stride: g.padded_e, add: true },
             );
         }
         product::<T>(

@@ -1,9 +1,9 @@
 //! Forward: block by block of queries, against the keys up to its last.
 
+use super::Kernel;
 use super::head::{Geometry, Place, Source};
 use super::pack::{as_numbers, pairs, transpose};
 use super::product::{Left, Out, Right, Sizes, product};
-use super::Kernel;
 use crate::element::{Element, Parts};
 use crate::parallel::parallel_for;
 use crate::simd::{LANES, exp, sum, vectorised};
@@ -66,9 +66,8 @@ impl<T: Element> Kernel<'_, T> {
             let mut sums = [0.0_f32; QUERIES];
             #[expect(unsafe_code, reason = "threads write their own heads")]
             // SAFETY: this query head of this sequence belongs to one unit.
-            let log_sums = unsafe {
-                log_sums.get((sequence * g.query_heads + head) * g.t + first, m)
-            };
+            let log_sums =
+                unsafe { log_sums.get((sequence * g.query_heads + head) * g.t + first, m) };
             for row in 0..m {
                 let query = first + row;
                 let begin = starts.map_or(0, |s| s[query] as usize) - from;

@@ -71,7 +71,8 @@ fn formula(
         separate => separate.iter().map(|t| t.shallow_clone()).collect(),
     };
     let head = |x: &Tensor| x.reshape([b, t, -1, e]);
-    let (q, k, v) = (rotate(&head(&parts[0]), rotation), rotate(&head(&parts[1]), rotation), head(&parts[2]));
+    let (q, k, v) =
+        (rotate(&head(&parts[0]), rotation), rotate(&head(&parts[1]), rotation), head(&parts[2]));
     let mask = starts_bt.map(|starts| {
         let key = Tensor::arange(t, (Kind::Int64, starts.device()));
         key.ge_tensor(&starts.unsqueeze(-1)).tril(0).unsqueeze(1)
@@ -142,10 +143,8 @@ fn kernel<T: Element>(
         let sums = (g.batch * g.query_heads * g.t) as i64;
         let mut log_sums = Tensor::empty([sums], (Kind::Float, tch::Device::Cpu));
         let inputs: Vec<Tensor> = inputs.iter().map(Tensor::detach).collect();
-        operands::<T>(g, heads, &inputs, &rotation, starts.as_deref()).forward(
-            Parts::new(numbers_mut(&mut out)),
-            Parts::new(numbers_mut(&mut log_sums)),
-        );
+        operands::<T>(g, heads, &inputs, &rotation, starts.as_deref())
+            .forward(Parts::new(numbers_mut(&mut out)), Parts::new(numbers_mut(&mut log_sums)));
         let saved = Saved { qkv: inputs, out: out.detach(), log_sums, rotation, starts };
         (out, saved)
     });
@@ -247,8 +246,13 @@ mod tests {
 
     #[test]
     fn the_kernel_is_the_formula_in_every_shape() {
-        let shapes =
-            [(1, 1, 1, 1, 2), (2, 5, 4, 2, 6), (1, 49, 3, 1, 16), (2, 130, 2, 2, 20), (1, 97, 4, 1, 64)];
+        let shapes = [
+            (1, 1, 1, 1, 2),
+            (2, 5, 4, 2, 6),
+            (1, 49, 3, 1, 16),
+            (2, 130, 2, 2, 20),
+            (1, 97, 4, 1, 64),
+        ];
         for (b, t, query, key_value, width) in shapes {
             let heads = Heads { query, key_value, width };
             let [cos, sin] = table(t, width as i64 / 2);
@@ -260,13 +264,14 @@ mod tests {
             for inputs in [&separate[..], &packed[..]] {
                 for starts in [None, Some(starts(b, t))] {
                     let name = format!("{heads:?} {b}×{t} {} {}", inputs.len(), starts.is_some());
-                    let with = |run: fn(&[&Tensor], Heads, [&Tensor; 2], Option<&Tensor>) -> Tensor| {
-                        let (cos, sin, starts) = (&cos, &sin, starts.as_ref());
-                        move |t: &[Tensor]| {
-                            let t: Vec<&Tensor> = t.iter().collect();
-                            vec![run(&t, heads, [cos, sin], starts)]
-                        }
-                    };
+                    let with =
+                        |run: fn(&[&Tensor], Heads, [&Tensor; 2], Option<&Tensor>) -> Tensor| {
+                            let (cos, sin, starts) = (&cos, &sin, starts.as_ref());
+                            move |t: &[Tensor]| {
+                                let t: Vec<&Tensor> = t.iter().collect();
+                                vec![run(&t, heads, [cos, sin], starts)]
+                            }
+                        };
                     agrees(&name, inputs, with(attention), with(formula));
                 }
             }

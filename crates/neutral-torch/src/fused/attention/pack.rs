@@ -27,7 +27,13 @@ fn numbers_of<T: Element>(words: &[u32]) -> &[T] {
 
 /// From `[rows][columns]` words to `[columns][rows]`: of rows, this makes the right operand of a
 /// product along the width; of pairs, the left operand of a product along the rows.
-pub(super) fn transpose(words: &[u32], rows: usize, columns: usize, stride: usize, out: &mut [u32]) {
+pub(super) fn transpose(
+    words: &[u32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    out: &mut [u32],
+) {
     transpose_into(words, [rows, columns], [stride, rows], out);
 }
 

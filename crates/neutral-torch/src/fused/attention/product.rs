@@ -162,7 +162,8 @@ unsafe fn tile<const M: usize, const N: usize, const PAIRS: bool>(
     unsafe {
         for group in 0..k {
             let row = b.add(group * b_stride);
-            let right: [_; N] = std::array::from_fn(|i| _mm512_loadu_si512(row.add(i * LANES).cast()));
+            let right: [_; N] =
+                std::array::from_fn(|i| _mm512_loadu_si512(row.add(i * LANES).cast()));
             for (m, sums) in sums.iter_mut().enumerate() {
                 let left = _mm512_set1_epi32((*a.add(m * a_stride + group)).cast_signed());
                 for (sum, right) in sums.iter_mut().zip(right) {
@@ -196,7 +197,9 @@ mod tests {
             let (a_stride, b_stride, c_stride) = (k + 2, n + 16, n + 3);
             let pair = |i: usize, by: f32| [number(2 * i, by), number(2 * i + 1, by)];
             let words = |len: usize, by: f32| -> Vec<u32> {
-                (0..len).map(|i| T::join(T::from_f32(pair(i, by)[0]), T::from_f32(pair(i, by)[1]))).collect()
+                (0..len)
+                    .map(|i| T::join(T::from_f32(pair(i, by)[0]), T::from_f32(pair(i, by)[1])))
+                    .collect()
             };
             let (a, b) = (words(m * a_stride, 0.7), words(k * b_stride, 1.3));
             for add in [false, true] {
