@@ -5,7 +5,7 @@
 //! partial sums whatever the processor, so that results differ between processors only where a
 //! fused multiply-add rounds once instead of twice.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::element::Element;
 
@@ -15,11 +15,12 @@ pub(crate) const LANES: usize = 16;
 /// So many numbers.
 pub(crate) type Lanes = [f32; LANES];
 
-/// What the processor's vectors are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the processor's vectors are, each with all that the one before has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub(crate) enum Width {
     /// Whatever the target has without asking.
-    Portable,
+    Portable = 1,
     /// 256 bits.
     Avx2,
     /// 512 bits.
@@ -28,10 +29,33 @@ pub(crate) enum Width {
     Avx512Bf16,
 }
 
+/// The width in use, 0 while nobody has asked.
+static WIDTH: AtomicU8 = AtomicU8::new(0);
+
 /// Detected once a process.
+#[inline(always)]
 pub(crate) fn width() -> Width {
-    static WIDTH: OnceLock<Width> = OnceLock::new();
-    *WIDTH.get_or_init(detect)
+    match WIDTH.load(Ordering::Relaxed) {
+        1 => Width::Portable,
+        2 => Width::Avx2,
+        3 => Width::Avx512,
+        4 => Width::Avx512Bf16,
+        _ => {
+            let found = detect();
+            WIDTH.store(found as u8, Ordering::Relaxed);
+            found
+        }
+    }
+}
+
+/// Runs something at every width that this processor has.
+#[cfg(test)]
+pub(crate) fn at_every_width(mut run: impl FnMut(Width)) {
+    let all = [Width::Portable, Width::Avx2, Width::Avx512, Width::Avx512Bf16];
+    for width in all.into_iter().filter(|&width| width <= detect()) {
+        WIDTH.store(width as u8, Ordering::Relaxed);
+        run(width);
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -260,10 +284,23 @@ mod tests {
             }
         }
         let x: Vec<f32> = (0..999).map(|i| (i as f32).sin() * 20.0).collect();
-        let mut wide = x.clone();
-        exp_all(&mut wide);
-        let near = |a: f32, b: f32| a.to_bits().abs_diff(b.to_bits()) <= 2;
-        assert!(wide.iter().zip(&x).all(|(&a, &b)| near(a, exp(b))));
+        at_every_width(|width| {
+            let mut wide = x.clone();
+            exp_all(&mut wide);
+            assert!(wide.iter().zip(&x).all(|(&a, &b)| a == exp(b)), "{width:?}");
+        });
+    }
+
+    #[test]
+    fn a_block_is_transposed_at_every_width() {
+        let words: Vec<u32> = (0..16 * 20).collect();
+        at_every_width(|width| {
+            let mut out = vec![0; 16 * 18];
+            transpose_block(&words, 20, &mut out, 18);
+            for (row, column) in (0..16).flat_map(|row| (0..16).map(move |column| (row, column))) {
+                assert_eq!(out[column * 18 + row], words[row * 20 + column], "{width:?}");
+            }
+        });
     }
 
     #[test]

@@ -59,6 +59,7 @@ fn rows_and_width(x: &Tensor) -> (usize, usize) {
 pub(crate) mod testing {
     use super::*;
     use crate::RandomStream;
+    use crate::simd::at_every_width;
 
     /// Normal numbers of a kind, tracked.
     pub(crate) fn normal(name: &str, shape: &[i64], kind: Kind) -> Tensor {
@@ -109,7 +110,8 @@ pub(crate) mod testing {
     }
 
     /// The kernel against its formula in fp64 on the same (rounded) inputs: in fp32 within `1e-5`,
-    /// in bf16 within twice the distance of the formula's own bf16 form and a rounding.
+    /// in bf16 within twice the distance of the formula's own bf16 form and a rounding; at every
+    /// width of vectors that the processor has.
     pub(crate) fn agrees(
         name: &str,
         inputs: &[Tensor],
@@ -119,10 +121,15 @@ pub(crate) mod testing {
         for kind in [Kind::Float, Kind::BFloat16] {
             let inputs = in_kind(inputs, kind);
             let exact = run(&in_kind(&inputs, Kind::Double), &formula);
-            let ours = error(&run(&inputs, &kernel), &exact);
             let theirs = error(&run(&inputs, &formula), &exact);
             let bound = if kind == Kind::Float { 1e-5 } else { 2.0 * theirs + 1.0 / 256.0 };
-            assert!(ours <= bound, "{name} in {kind:?}: {ours:.1e}, the formula {theirs:.1e}");
+            at_every_width(|width| {
+                let ours = error(&run(&inputs, &kernel), &exact);
+                assert!(
+                    ours <= bound,
+                    "{name} in {kind:?}, {width:?}: {ours:.1e}, the formula {theirs:.1e}"
+                );
+            });
         }
     }
 }

@@ -190,6 +190,7 @@ unsafe fn tile<const M: usize, const N: usize, const PAIRS: bool>(
 mod tests {
     use super::*;
     use crate::element::Bf16;
+    use crate::simd::at_every_width;
 
     fn check<T: Element>() {
         let number = |i: usize, by: f32| T::from_f32((i as f32 * by).sin()).to_f32();
@@ -228,7 +229,9 @@ mod tests {
 
     #[test]
     fn products_agree_with_double_precision_in_fp32_and_in_pairs_of_bf16() {
-        check::<f32>();
-        check::<Bf16>();
+        at_every_width(|_| {
+            check::<f32>();
+            check::<Bf16>();
+        });
     }
 }
