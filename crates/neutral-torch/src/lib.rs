@@ -7,10 +7,18 @@
 //! - [`RandomStream`]: numbers named by a seed and a purpose, independent of libtorch's process-wide
 //!   generator and of the device.
 //! - [`device`]: the one place where a device is chosen.
+//! - [`attach`]: a backward pass of one's own as a node of libtorch's graph, and [`parallel_for`]:
+//!   loops on libtorch's threads. Behind both is a small C++ file, `csrc/bridge.cpp`.
+//! - [`fused`]: what a training step is made of, each in one pass over memory, forward and backward.
 //! - threads, memory, and what `doctor` reports of the machine.
 //!
-//! This is the only crate that may hold `unsafe` code or C++; so far it is one call, which loads the
-//! CUDA half of libtorch. It knows nothing of models.
+//! This is the only crate that holds C++, and the one whose business `unsafe` code is. It knows
+//! nothing of models.
+
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into a function for wide vectors is compiled without them"
+)]
 
 mod autograd;
 mod device;

@@ -280,7 +280,9 @@ mod tests {
     fn kernels_give_the_same_on_every_width() {
         vectorised! {
             fn exp_all(x: &mut [f32]) {
-                x.iter_mut().for_each(|x| *x = exp(*x));
+                for x in x {
+                    *x = exp(*x);
+                }
             }
         }
         let x: Vec<f32> = (0..999).map(|i| (i as f32).sin() * 20.0).collect();

@@ -59,6 +59,10 @@ pub(crate) fn stream(original_fraction: f64) -> MixedStream {
 }
 
 pub(crate) fn model() -> Transformer {
+    model_in(Precision::Fp32)
+}
+
+pub(crate) fn model_in(precision: Precision) -> Transformer {
     let shape = Shape {
         d_model: 16,
         n_layers: 2,
@@ -70,7 +74,7 @@ pub(crate) fn model() -> Transformer {
         norm_epsilon: 1e-5,
     };
     let config = TransformerConfig { shape, vocab_size: VOCAB as usize };
-    Transformer::new(config, 7, Device::Cpu, Precision::Fp32).unwrap()
+    Transformer::new(config, 7, Device::Cpu, precision).unwrap()
 }
 
 /// `ReLU(w x) · W_o silu(W_i x)`: a neutral residue without its GLU.
@@ -82,10 +86,10 @@ struct ToyBranch {
 
 impl Branch for ToyBranch {
     fn forward(&self, x_btd: &Tensor) -> BranchOutput {
-        let logit = x_btd.linear::<&Tensor>(&self.gate, None);
+        let linear = |x: &Tensor, w: &Tensor| x.linear::<&Tensor>(&w.to_kind(x.kind()), None);
+        let logit = linear(x_btd, &self.gate);
         let value = logit.relu();
-        let adapted =
-            x_btd.linear::<&Tensor>(&self.w_i, None).silu().linear::<&Tensor>(&self.w_o, None);
+        let adapted = linear(&linear(x_btd, &self.w_i).silu(), &self.w_o);
         BranchOutput { output_btd: &value * adapted, gate: Some(Gate { value, logit }) }
     }
 }

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 
 use neutral_data::Domain;
 use neutral_model::{Attention, Input};
-use neutral_spec::LocalLossSpec;
+use neutral_spec::{LocalLossSpec, Precision};
 use neutral_store::Fingerprint;
 use neutral_torch::load_tensors;
 use tch::{Device, Tensor, no_grad};
 
 use crate::step::{StepOutput, StepSettings, gradients};
-use crate::test_support::{BATCH, Fixture, LENGTH, extension, host, model, stream};
+use crate::test_support::{BATCH, Fixture, LENGTH, extension, host, model, model_in, stream};
 use crate::trainer::train_until;
 use crate::{TrainError, TrainOutcome, TrainSummary, Trained, checkpoint, train};
 
@@ -153,6 +153,31 @@ fn accumulated_gradients_are_those_of_one_big_batch() {
         let without = one_step(10, 0.3, LocalLossSpec::None {});
         let gates = |o: &StepOutput| host(&o.gradients[0]);
         assert_ne!(gates(&whole), gates(&without), "the local loss has a gradient");
+    }
+}
+
+/// The speed of bf16 is not bought with another training: with rounding errors of 0.4 % in weights
+/// and activations, losses of the whole curve (a fall from 3.4 to 2.4 in 12 steps) stay within 1.5 % of fp32, and the first
+/// gradient's norm within 2 %; fp32's gradients agree with float64 (neutral-model's parity).
+#[test]
+fn bf16_follows_the_loss_curve_of_fp32() {
+    for trained in [Trained::Base, Trained::Extension] {
+        let curve = |precision| {
+            let folder = tempfile::tempdir().unwrap();
+            let mut fixture = Fixture::new(trained);
+            fixture.model = model_in(precision);
+            finished(train(fixture.job(folder.path())).unwrap());
+            metrics(folder.path())
+        };
+        let (exact, rounded) = (curve(Precision::Fp32), curve(Precision::Bf16));
+        let number = |line: &Line, name: &str| line[name].as_f64().unwrap();
+        let near = |step: usize, name: &str, bound: f64| {
+            let (exact, rounded) = (number(&exact[step], name), number(&rounded[step], name));
+            assert!((rounded / exact - 1.0).abs() < bound, "{name}: {rounded} for {exact}");
+        };
+        near(0, "gradient_norm", 0.02);
+        (0..12).for_each(|step| near(step, "loss_nats_per_token", 0.015));
+        assert_ne!(exact, rounded);
     }
 }
 

@@ -140,15 +140,15 @@ fn kernel<T: Element>(logits: &mut Tensor, targets: &Tensor, gradient: bool) -> 
     let logits = Parts::new(numbers_mut::<T>(logits));
     let out = Parts::new(numbers_mut::<f32>(&mut losses));
     parallel_for(rows, 1, |begin, end| {
-        for n in begin..end {
+        for (n, &target) in (begin..end).zip(&targets[begin..end]) {
             #[expect(unsafe_code, reason = "threads write their own rows")]
             // SAFETY: every row belongs to one range.
             let (row, out) = unsafe { (logits.get(n * v, v), out.get(n, 1)) };
-            if targets[n] == IGNORED {
+            if target == IGNORED {
                 row.fill(T::from_f32(0.0));
                 continue;
             }
-            let target = targets[n] as usize;
+            let target = target as usize;
             let at_target = row[target].to_f32();
             let log_sum = log_sum_exp(row);
             out[0] = log_sum - at_target;

@@ -63,11 +63,11 @@ fn kernel<T: Element>(x: &Tensor, weight_d: &Tensor) -> Tensor {
 fn products<T: Element>(g: &[f32], w: &[f32], out: &mut [T]) {
     let out = Parts::new(out);
     parallel_for(g.len(), ROWS_AT_ONCE, |begin, end| {
-        for n in begin..end {
+        for (n, &g) in (begin..end).zip(&g[begin..end]) {
             #[expect(unsafe_code, reason = "threads write their own rows")]
             // SAFETY: every row belongs to one range.
             let out = unsafe { out.get(n * w.len(), w.len()) };
-            scale(g[n], w, out);
+            scale(g, w, out);
         }
     });
 }

@@ -146,6 +146,7 @@ fn tiles<const PAIRS: bool>(Sizes { m, n, k }: Sizes, a: Left, b: Right, c: Out)
 /// The pointers reach `M` rows of `k` words, `k` rows of `16 N` words, and `M` rows of `16 N` numbers.
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "loads and stores of whole registers")]
+#[expect(clippy::too_many_arguments, reason = "three matrices and their strides")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn tile<const M: usize, const N: usize, const PAIRS: bool>(
     k: usize,
@@ -222,7 +223,7 @@ mod tests {
                     let found = f64::from(found[row * c_stride + column]);
                     assert!((found - exact).abs() < 1e-5, "{m} {n} {k} at {row} {column}");
                 }
-                assert_eq!(found[n..].first().is_none_or(|&x| x == 0.5), true, "beyond a row");
+                assert!(found[n..].first().is_none_or(|&x| x == 0.5), "beyond a row");
             }
         }
     }
