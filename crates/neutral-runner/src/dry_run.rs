@@ -12,9 +12,9 @@ use tch::Device;
 
 use crate::speed::matmul_flops_per_second;
 
-/// Share of the machine's matrix-product rate that a training step of a small model reaches,
-/// measured with `experiments/quick.yaml`; large models reach more.
-const TYPICAL_EFFICIENCY: f64 = 0.35;
+/// Share of the machine's matrix-product rate that a training step reaches, by the operations that
+/// neutral-spec counts: 0.75 to 0.95 with `neutral bench step` at the shapes of `docs/performance.md`.
+const TYPICAL_EFFICIENCY: f64 = 0.8;
 
 /// Prints the plan: trials, weights, tokens, and estimates of FLOPs, memory and time.
 pub(crate) fn print(plan: &Plan, vocab_size: usize, device: Device) -> anyhow::Result<()> {

@@ -4,12 +4,13 @@
 //! operations, and the memory of activations is a count of what autograd keeps, not a measurement.
 
 use crate::experiment::{Precision, Shape, TrainingSpec};
-use crate::method::{LinearSite, Method};
+use crate::method::Method;
 use crate::plan::ExtensionSize;
 use crate::size::{base_parameters, linear_parameters};
 
-/// Rows of logits that exist at a time; the loss is computed in chunks.
-const LOGIT_ROWS: u64 = 1024;
+/// Logits that exist at a time, as neutral-torch makes them: over a frozen head, and over one that
+/// trains.
+const LOGITS: [u64; 2] = [4 << 20, 32 << 20];
 
 /// The cost of one training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,7 +40,7 @@ pub struct CostEstimate {
 ///
 /// Memory: a weight that trains takes 16 bytes (fp32 master, gradient, `AdamW`'s two moments), and 2
 /// more for its copy in bf16; a frozen one 2 in bf16, 4 in fp32; activations of one micro batch; and
-/// 1,024 rows of logits with their gradients.
+/// a chunk of logits, over which their gradients are written.
 pub fn training_cost(
     shape: &Shape,
     vocab_size: usize,
@@ -71,7 +72,7 @@ pub fn training_cost(
     let sequences = training.micro_batch_size.unwrap_or(training.batch_size) as u64;
     let rows = sequences * training.sequence_length as u64;
     let activations = rows * layers * activation_bytes(shape, method, size, number);
-    let logits = rows.min(LOGIT_ROWS) * vocab_size as u64 * 8;
+    let logits = (rows * vocab_size as u64).min(LOGITS[usize::from(trains_base)]) * number;
     CostEstimate { flops, memory_bytes: weights + activations + logits, tokens }
 }
 
@@ -85,21 +86,16 @@ fn activation_bytes(
     let d = shape.d_model as u64;
     let kv = (shape.n_kv_heads * shape.head_dim()) as u64;
     let units = size.units as u64;
-    // Residual stream and normalised input twice each; queries twice (rotated too), attention's
-    // output and what its projection gives; keys and values, rotated and repeated over heads; the
-    // feed-forward layer's gate, its activation, the linear half and their product.
-    let block = 8 * d + 3 * kv + 2 * d + 4 * shape.d_ff as u64;
+    // Residual stream and normalised input twice each; queries, keys and values, attention's output;
+    // the feed-forward layer's two halves and their product.
+    let block = 4 * d + (d + 2 * kv) + d + 3 * shape.d_ff as u64;
     let extension = match method {
         None | Some(Method::Finetune {}) => 0,
-        Some(Method::Lora { targets, .. }) => {
-            let output = |&site: &LinearSite| shape.linear_shape(site).1 as u64;
-            targets.iter().map(|site| units + output(site)).sum()
-        }
-        // The same four of the adapter's GLU, its output and the gated one.
-        Some(Method::Adapter { .. } | Method::NeutralResidues { .. }) => 4 * units + 2 * d,
+        Some(Method::Lora { targets, .. }) => targets.len() as u64 * units,
+        // The same three of the adapter's GLU, its output and the gated one.
+        Some(Method::Adapter { .. } | Method::NeutralResidues { .. }) => 3 * units + 2 * d,
     };
-    // RMSNorm works on two fp32 rows, twice a block.
-    (block + extension) * number + 4 * d * 4
+    (block + extension) * number
 }
 
 #[cfg(test)]
@@ -181,7 +177,7 @@ mod tests {
         let base = base_parameters(&SHAPE, 300);
         let frozen = memory(&adapter(), Precision::Fp32);
         // What is frozen gives up 12 bytes a weight; the adapter's 768 take 16, its activations more.
-        let activations = 64 * 2 * (4 * 16 + 2 * 8) * 4;
+        let activations = 64 * 2 * (3 * 16 + 2 * 8) * 4;
         assert_eq!(all - 12 * base + 768 * 16 + activations, frozen);
         assert!(memory(&adapter(), Precision::Bf16) < frozen);
         let size = extension_size(&Method::Finetune {}, &SHAPE, 300).unwrap();
