@@ -23,8 +23,6 @@ const FRAME: f64 = 250.0;
 const PANEL: f64 = FRAME + 84.0;
 const LEGEND_LINE: f64 = 23.0;
 const RADIUS: f64 = 6.0;
-/// Of a letter of the legend; generous, since every system has another font.
-const LETTER: f64 = 8.6;
 
 /// All points of one label of a method.
 struct Series<'a> {
@@ -87,11 +85,21 @@ fn series(results: &Results) -> Vec<Series<'_>> {
     all
 }
 
+/// Width of a letter of the legend; generous, since every system has another font.
+fn letter(letter: char) -> f64 {
+    match letter {
+        'f' | 'i' | 'j' | 'l' | 'r' | 't' | ' ' | '-' | '.' | ',' | '(' | ')' => 5.8,
+        'm' | 'w' | 'M' | 'W' => 14.0,
+        'A'..='Z' => 11.0,
+        _ => 9.4,
+    }
+}
+
 /// The legend in as many lines as it takes, and where it ends.
 fn legend(series: &[Series<'_>]) -> (String, f64) {
     let (mut out, mut x, mut y) = (String::new(), 20.0, 72.0);
     let mut entry = |name: &str, draw: &dyn Fn(&mut String, f64, f64)| {
-        let width = 16.0 + LETTER * name.chars().count() as f64 + 18.0;
+        let width = 16.0 + name.chars().map(letter).sum::<f64>() + 18.0;
         if x > 20.0 && x + width > WIDTH + 10.0 {
             (x, y) = (20.0, y + LEGEND_LINE);
         }
