@@ -57,6 +57,7 @@ impl<T: Element> Kernel<'_, T> {
     fn begin_keys(&self, work: &mut Work, sequence: usize, head: usize) {
         let g = self.geometry;
         g.read(&self.source(1, head, sequence), &mut work.keys);
+        // By way of pairs, in memory that the queries will fill later.
         pairs::<T>(&work.keys, g.padded_t, g.e, g.padded_e, &mut work.query_pairs);
         let groups = g.padded_t / T::GROUP;
         transpose(&work.query_pairs, groups, g.e, g.padded_e, &mut work.keys_transposed);

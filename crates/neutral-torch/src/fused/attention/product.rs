@@ -14,9 +14,13 @@ use crate::element::Element;
 use crate::simd::{LANES, Width, vectorised, width};
 
 /// Rows of a tile.
+#[cfg(target_arch = "x86_64")]
 const TILE_ROWS: usize = 6;
 /// Registers in a row of a tile.
+#[cfg(target_arch = "x86_64")]
 const TILE_VECTORS: usize = 4;
+/// Rows of a tile of one register of 512 bits, or two of 256, for other processors.
+const PLAIN_ROWS: usize = 4;
 
 /// `A`: rows of groups, one row every `stride`.
 #[derive(Clone, Copy)]
@@ -72,32 +76,54 @@ pub(super) fn product<T: Element>(sizes: Sizes, a: Left, b: Right, c: Out) {
 }
 
 vectorised! {
-/// The same in plain loops.
-fn plain<T>(sizes: Sizes, a: Left, b: Right, c: Out) {
-    let Sizes { m, n, k } = sizes;
-    for row in 0..m {
-        for column in (0..n).step_by(LANES) {
-            let mut lanes = [0.0; LANES];
-            for group in 0..k {
-                let left = a.words[row * a.stride + group];
-                let right = &b.words[group * b.stride + column..][..LANES];
-                for i in 0..LANES {
-                    if T::GROUP == 1 {
-                        lanes[i] += f32::from_bits(left) * f32::from_bits(right[i]);
-                    } else {
-                        let low = f32::from_bits(left << 16) * f32::from_bits(right[i] << 16);
-                        let high = |word: u32| f32::from_bits(word & 0xffff_0000);
-                        lanes[i] += high(left) * high(right[i]) + low;
-                    }
+    /// The same in plain loops, over tiles that fit the registers of AVX2.
+    fn plain<T>(sizes: Sizes, a: Left, b: Right, c: Out) {
+        let mut c = c;
+        for column in (0..sizes.n).step_by(LANES) {
+            let mut row = 0;
+            while row < sizes.m {
+                if sizes.m - row >= PLAIN_ROWS {
+                    plain_tile::<PLAIN_ROWS, T>([row, column], sizes.k, a, b, &mut c);
+                    row += PLAIN_ROWS;
+                } else {
+                    plain_tile::<1, T>([row, column], sizes.k, a, b, &mut c);
+                    row += 1;
                 }
-            }
-            let out = &mut c.numbers[row * c.stride + column..][..LANES];
-            for (out, lane) in out.iter_mut().zip(lanes) {
-                *out = if c.add { *out + lane } else { lane };
             }
         }
     }
 }
+
+#[inline(always)]
+fn plain_tile<const M: usize, T: Element>(
+    [row, column]: [usize; 2],
+    k: usize,
+    a: Left,
+    b: Right,
+    c: &mut Out,
+) {
+    let mut sums = [[0.0_f32; LANES]; M];
+    for group in 0..k {
+        let right = &b.words[group * b.stride + column..][..LANES];
+        for (m, sums) in sums.iter_mut().enumerate() {
+            let left = a.words[(row + m) * a.stride + group];
+            for (sum, &right) in sums.iter_mut().zip(right) {
+                *sum = if T::GROUP == 1 {
+                    f32::from_bits(left).mul_add(f32::from_bits(right), *sum)
+                } else {
+                    let low = |word: u32| f32::from_bits(word << 16);
+                    let high = |word: u32| f32::from_bits(word & 0xffff_0000);
+                    high(left).mul_add(high(right), low(left).mul_add(low(right), *sum))
+                };
+            }
+        }
+    }
+    for (m, sums) in sums.iter().enumerate() {
+        let out = &mut c.numbers[(row + m) * c.stride + column..][..LANES];
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = if c.add { *out + sum } else { *sum };
+        }
+    }
 }
 
 /// Covers `C` with tiles, column by column, so that a strip of `B` stays in the first cache.
