@@ -82,8 +82,9 @@ fn in_chunks(
             }
             if wants.head {
                 let new = logits.tr().matmul(&hidden);
+                // In place: it is the largest tensor of the step.
                 of_head = Some(match of_head {
-                    Some(sum) => sum + new,
+                    Some(mut sum) => sum.g_add_(&new),
                     None => new.to_kind(sum_kind(&head)),
                 });
             }
@@ -94,16 +95,13 @@ fn in_chunks(
         (total, losses.view_as(targets), of_hidden, of_head)
     });
     if wants.hidden || wants.head {
-        let head_kind = head_vd.kind();
+        let (hidden_kind, head_kind) = (hidden.kind(), head_vd.kind());
         attach("linear_cross_entropy", &[hidden, head_vd], &[&total], move |given: Gradients| {
             let Some(scale) = &given.outputs[0] else { return vec![None, None] };
-            let scaled = |gradient: Tensor, kind: Kind| (gradient * scale).to_kind(kind);
-            let wide = |g: Tensor| g.to_kind(scale.kind());
-            let hidden_kind = of_hidden.as_ref().map_or(head_kind, Tensor::kind);
-            vec![
-                of_hidden.map(|g| scaled(wide(g), hidden_kind)),
-                of_head.map(|g| scaled(wide(g), head_kind)),
-            ]
+            // Scaled in fp32 and rounded once.
+            let scaled =
+                |g: Tensor, kind: Kind| g.to_kind(scale.kind()).g_mul_(scale).to_kind(kind);
+            vec![of_hidden.map(|g| scaled(g, hidden_kind)), of_head.map(|g| scaled(g, head_kind))]
         });
     }
     (total, losses)
