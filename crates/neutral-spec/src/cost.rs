@@ -10,7 +10,7 @@ use crate::size::{base_parameters, linear_parameters};
 
 /// Logits that exist at a time, as neutral-torch makes them: over a frozen head, and over one that
 /// trains.
-const LOGITS: [u64; 2] = [4 << 20, 32 << 20];
+const LOGITS: [u64; 2] = [12 << 20, 32 << 20];
 
 /// The cost of one training.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -15,8 +15,9 @@ use crate::simd::{LANES, exp, sum, vectorised};
 /// libtorch's usual mark for a position without target.
 const IGNORED: i64 = -100;
 
-/// Logits that exist at once if the head is frozen: few, so that they stay in the cache.
-const LOGITS_FROZEN: usize = 4 << 20;
+/// Logits that exist at once if the head is frozen: few, for the cache's sake, and not fewer, as every
+/// chunk packs the head's weights again.
+const LOGITS_FROZEN: usize = 12 << 20;
 /// And if it trains: more, as every chunk adds a gradient of the head's size.
 const LOGITS_TRAINED: usize = 32 << 20;
 
