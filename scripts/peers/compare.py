@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from environment import ROOT, build_neutral, describe, machine, peer_python, peer_versions
+from environment import ROOT, build_neutral, describe, machine, measured, peer_python, peer_versions
 
 SIZES = {"tiny": (8, 512), "smollm2-135m": (4, 512)}  # batch, sequence length
 METHODS = {"finetune": "full", "lora": "lora", "adapter": "adapter", "neutral_residues": "neutral"}
@@ -38,8 +38,7 @@ def arguments():
     parser.add_argument("--compile", action="store_true", help="torch.compile too, which takes minutes a method to start")
     parser.add_argument("--json", type=Path, metavar="FILE", help="add every measurement to FILE, a line each, as it is made")
     parser.add_argument("--from", dest="saved", type=Path, nargs="+", metavar="FILE", help="measure nothing: print the table of such files")
-    parser.add_argument("--through", type=shlex.split, default=[], metavar="COMMAND",
-                        help="start every measurement through COMMAND, such as 'taskset -c 0,1' or 'flock FILE'")
+    parser.add_argument("--lock", type=Path, metavar="FILE", help="hold FILE locked, as flock(1) does, during each measurement")
     return parser.parse_args()
 
 
@@ -66,10 +65,9 @@ def measure(o):
     yield {"machine": machine() | {"peers": peer_versions(python)}}
     for turn in range(1, o.rounds + 1):
         for who, shape, method, command in commands(o, neutral, python):
-            run = subprocess.run([*o.through, *command], check=True, stdout=subprocess.PIPE, text=True)
-            found = json.loads(run.stdout.splitlines()[-1])
+            found, others = measured(command, o.lock)
             print(f"round {turn}/{o.rounds}: {shape} {method} {who}: {found['tokens_per_s']:,.0f} tokens/s", file=sys.stderr)
-            yield {"round": turn, "who": who, "shape": shape, "method": method, "found": found}
+            yield {"round": turn, "who": who, "shape": shape, "method": method, "others": others, "found": found}
 
 
 def ratios(ours, theirs):
@@ -104,10 +102,13 @@ def table(lines):
     return "\n".join(text)
 
 
-def unequal(lines):
-    """What would make the comparison unfair: other threads, or models whose sizes differ by more than 2 %."""
+def doubts(lines):
+    """What makes the comparison unfair: a machine shared with others, other threads, or models whose
+    sizes differ by more than 2 %."""
     by_case = {}
     for line in lines:
+        if line["others"] > 0.05:
+            yield f"{line['shape']} {line['method']} {line['who']}, round {line['round']}: others used {line['others']:.0%} of the machine"
         by_case.setdefault((line["shape"], line["method"]), {})[line["who"]] = line["found"]
     for (shape, method), found in by_case.items():
         for who in ("eager", "compiled"):
@@ -136,8 +137,8 @@ def main():
     for text in dict.fromkeys(describe(record["machine"]) for record in records if "machine" in record):
         print(text)
     print("threads:", *sorted({line["found"]["threads"] for line in lines if line["who"] == "ours"}))
-    for warning in unequal(lines):
-        print("unequal:", warning)
+    for doubt in doubts(lines):
+        print("doubtful:", doubt)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """What a comparison needs on this machine: our binary, the peers' Python, and the machine's description."""
+import contextlib
 import fcntl
+import json
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +60,33 @@ def machine():
         "system": platform.platform(),
         "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip() or "unknown",
     }
+
+
+def busy_seconds():
+    """Processor time spent so far by everybody, without waiting and idleness."""
+    user, nice, system, _, _, irq, soft, steal, *_ = Path("/proc/stat").read_text().split("\n")[0].split()[1:]
+    return sum(map(int, (user, nice, system, irq, soft, steal))) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measured(command, lock=None):
+    """What a command prints last, as JSON, and the share of the machine that others used meanwhile.
+
+    On few cores another's single thread makes a step several times slower, since every parallel loop
+    waits for its last part: without that share a figure cannot be trusted.
+    """
+    with contextlib.ExitStack() as held:
+        if lock:
+            fcntl.flock(held.enter_context(open(lock, "a")), fcntl.LOCK_EX)
+        start, busy, own = time.monotonic(), busy_seconds(), own_seconds()
+        run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        wall = (time.monotonic() - start) * len(os.sched_getaffinity(0))
+        others = (busy_seconds() - busy - (own_seconds() - own)) / wall
+    return json.loads(run.stdout.splitlines()[-1]), round(max(others, 0.0), 3)
 
 
 def peer_versions(python):
