@@ -79,11 +79,7 @@ pub(crate) struct BenchStepArgs {
     #[arg(long, default_value = "tiny")]
     pub shape: BenchShape,
     /// Methods to time, separated by commas; neutral_residues has the paper's gate and local loss.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "finetune,lora,adapter,neutral_residues"
-    )]
+    #[arg(long, value_delimiter = ',', default_value = "finetune,lora,adapter,neutral_residues")]
     pub method: Vec<String>,
     /// Extra weights, as a share of the base's.
     #[arg(long, default_value = "20%")]
@@ -94,6 +90,9 @@ pub(crate) struct BenchStepArgs {
     /// Tokens of a sequence.
     #[arg(long, default_value_t = 512)]
     pub seq: usize,
+    /// Random tokens to draw from [default: four steps' worth].
+    #[arg(long)]
+    pub corpus_tokens: Option<usize>,
     /// bf16 or fp32.
     #[arg(long, default_value = "bf16")]
     pub precision: String,
