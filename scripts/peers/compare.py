@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from environment import ROOT, build_neutral, describe, machine, measured, peer_python, peer_versions
+from environment import QUIET, ROOT, build_neutral, describe, machine, measured, peer_python, peer_versions
 
 SIZES = {"tiny": (8, 512), "smollm2-135m": (4, 512)}  # batch, sequence length
 METHODS = {"finetune": "full", "lora": "lora", "adapter": "adapter", "neutral_residues": "neutral"}
@@ -107,7 +107,7 @@ def doubts(lines):
     sizes differ by more than 2 %."""
     by_case = {}
     for line in lines:
-        if line["others"] > 0.05:
+        if line["others"] > QUIET:
             yield f"{line['shape']} {line['method']} {line['who']}, round {line['round']}: others used {line['others']:.0%} of the machine"
         by_case.setdefault((line["shape"], line["method"]), {})[line["who"]] = line["found"]
     for (shape, method), found in by_case.items():
