@@ -17,7 +17,7 @@ from environment import QUIET, ROOT, build_neutral, describe, machine, measured,
 SIZES = {"tiny": (8, 512), "smollm2-135m": (4, 512)}  # batch, sequence length
 METHODS = {"finetune": "full", "lora": "lora", "adapter": "adapter", "neutral_residues": "neutral"}
 COLUMNS = ["shape", "method", "ours tok/s", "eager", "ours / eager", "compiled", "ours / compiled",
-           "bound", "ours / bound", "peak MiB ours", "eager", "ours / eager"]
+           "bound", "ours / bound", "MiB ours", "MiB eager", "MiB ratio"]
 
 
 def arguments():
@@ -71,11 +71,12 @@ def measure(o):
 
 
 def ratios(ours, theirs):
-    """Median of the ratios of rounds that have both, and how far they spread."""
+    """Median of the ratios of rounds that have both, and from where to where they spread."""
     paired = [ours[turn] / theirs[turn] for turn in ours if turn in theirs]
     if not paired:
         return "–"
-    return f"{statistics.median(paired):.2f} ({min(paired):.2f}–{max(paired):.2f})"
+    spread = f" ({min(paired):.2f}–{max(paired):.2f})" if len(paired) > 1 else ""
+    return f"{statistics.median(paired):.2f}{spread}"
 
 
 def middle(values):
