@@ -90,7 +90,7 @@ pub(crate) fn prepare(
         local_loss: LocalLossSpec::None {},
         fingerprint: base.fingerprint.clone(),
         folder: &folder,
-        checkpoint_every_steps: plan.checkpoint_every_steps,
+        checkpoint_every_steps: Some(plan.checkpoint_every_steps),
         device,
         stop,
         progress: &bar,

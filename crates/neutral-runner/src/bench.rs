@@ -71,6 +71,7 @@ struct StepTiming {
     shape: String,
     batch: usize,
     seq: usize,
+    corpus_tokens: usize,
     dtype: String,
     threads: usize,
     trainable: u64,
@@ -144,7 +145,7 @@ fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
         local_loss,
         fingerprint: Fingerprint::of(&method),
         folder: folder.path(),
-        checkpoint_every_steps: 0,
+        checkpoint_every_steps: None,
         device,
         stop: &AtomicBool::new(false),
         progress: &ProgressBar::hidden(),
@@ -161,6 +162,7 @@ fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
         shape: name.clone(),
         batch: args.batch,
         seq: args.seq,
+        corpus_tokens: corpus_tokens(args),
         dtype: args.precision.clone(),
         threads: neutral_torch::threads(),
         trainable: size.trainable_parameters,
@@ -190,6 +192,10 @@ fn training(args: &BenchStepArgs) -> TrainingSpec {
     }
 }
 
+fn corpus_tokens(args: &BenchStepArgs) -> usize {
+    args.corpus_tokens.unwrap_or((args.batch * args.seq + 1) * 4)
+}
+
 /// Random tokens, a tenth of the sequences of a step original-domain, at least one.
 fn random_stream(
     args: &BenchStepArgs,
@@ -202,7 +208,7 @@ fn random_stream(
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         ((state >> 33) % vocab_size as u64) as u32
     };
-    let tokens: Vec<u32> = (0..(args.batch * args.seq + 1) * 4).map(|_| token()).collect();
+    let tokens: Vec<u32> = (0..corpus_tokens(args)).map(|_| token()).collect();
     let shard =
         TokenShards::from_tokens(&folder.join("tokens.bin"), &tokens, 0, vocab_size as u64)?;
     let original = (args.batch / 10).max(1) as f64 / args.batch as f64;

@@ -90,6 +90,9 @@ pub(crate) struct BenchStepArgs {
     /// Tokens of a sequence.
     #[arg(long, default_value_t = 512)]
     pub seq: usize,
+    /// Random tokens to draw from [default: four steps' worth].
+    #[arg(long)]
+    pub corpus_tokens: Option<usize>,
     /// bf16 or fp32.
     #[arg(long, default_value = "bf16")]
     pub precision: String,

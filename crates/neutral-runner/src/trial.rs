@@ -139,7 +139,7 @@ impl Shared<'_> {
             local_loss,
             fingerprint: fingerprint.clone(),
             folder,
-            checkpoint_every_steps: self.plan.checkpoint_every_steps,
+            checkpoint_every_steps: Some(self.plan.checkpoint_every_steps),
             device: self.device,
             stop: self.stop,
             progress: &bar,

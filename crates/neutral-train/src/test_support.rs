@@ -162,7 +162,7 @@ impl Fixture {
             local_loss: self.local_loss,
             fingerprint: self.fingerprint.clone(),
             folder,
-            checkpoint_every_steps: 3,
+            checkpoint_every_steps: Some(3),
             device: Device::Cpu,
             stop: &self.stop,
             progress: &self.progress,

@@ -55,8 +55,8 @@ pub struct TrainJob<'a> {
     pub fingerprint: Fingerprint,
     /// Gets `metrics.jsonl`, `tensorboard/` and `checkpoint/`.
     pub folder: &'a Path,
-    /// Steps between checkpoints; 0 means only at the end and on a stop.
-    pub checkpoint_every_steps: u64,
+    /// Steps between checkpoints, besides those at the end and on a stop; none means none at all.
+    pub checkpoint_every_steps: Option<u64>,
     /// Where the model is.
     pub device: Device,
     /// Set by a signal handler to make the training checkpoint and leave after the current step.
@@ -189,26 +189,23 @@ impl<'a> Loop<'a> {
     }
 
     fn run(mut self, stop_after: impl Fn(u64) -> bool) -> Result<TrainOutcome, TrainError> {
-        let every = self.job.checkpoint_every_steps;
-        let mut saved = self.state.step;
         while self.state.step < self.steps {
             if let Err(error) = self.step() {
                 // The record of what went wrong is worth more than the state it went wrong in.
-                self.metrics.flush()?;
-                self.events.flush()?;
+                self.flush()?;
                 return Err(error);
             }
             let step = self.state.step;
             let stop = step < self.steps && stop_after(step);
-            if stop || step == self.steps || (every > 0 && step.is_multiple_of(every)) {
+            let due = |every| stop || step == self.steps || step.is_multiple_of(every);
+            if self.job.checkpoint_every_steps.is_some_and(due) {
                 self.checkpoint()?;
-                saved = step;
             }
             if stop {
                 return Ok(TrainOutcome::Interrupted { step });
             }
         }
-        debug_assert_eq!(saved, self.steps, "the last step is always saved");
+        self.flush()?;
         Ok(TrainOutcome::Finished(self.summary()))
     }
 
@@ -269,10 +266,14 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
+    fn flush(&mut self) -> Result<(), TrainError> {
+        self.metrics.flush()?;
+        self.events.flush()
+    }
+
     fn checkpoint(&mut self) -> Result<(), TrainError> {
         // The log first: a checkpoint must never be ahead of it.
-        self.metrics.flush()?;
-        self.events.flush()?;
+        self.flush()?;
         let path = checkpoint::path(self.job.folder);
         let params = trained_params(&self.job);
         checkpoint::save(&path, &self.job.fingerprint, params, &self.optimizer, &self.state)
