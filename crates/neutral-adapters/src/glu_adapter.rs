@@ -55,7 +55,8 @@ impl GluAdapter {
     /// If `x`'s last dimension is not `d`.
     pub fn output(&self, x_btd: &Tensor) -> Tensor {
         // One product for both; putting the weights together costs a copy of them.
-        let both = Tensor::cat(&[&self.w_g_hd, &self.w_i_hd], 0);
+        let both = [&self.w_g_hd, &self.w_i_hd].map(|weight| weight.to_kind(x_btd.kind()));
+        let both = Tensor::cat(&both, 0);
         linear(&swiglu_packed(&linear(x_btd, &both)), &self.w_o_dh)
     }
 }

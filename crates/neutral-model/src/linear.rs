@@ -41,9 +41,12 @@ impl Joined {
     /// # Shapes
     /// `x`: `[…, in]`; results: `[…, Σ out]`, or `[…, out]` for each layer.
     pub(crate) fn forward(&self, x: &Tensor, deltas: &[Option<&dyn LinearDelta>]) -> Vec<Tensor> {
-        // Where the parts train, the weight is put together anew, with gradients.
-        let weight = self.whole.as_ref().map(Tensor::shallow_clone);
-        let y = linear(x, &weight.unwrap_or_else(|| Tensor::cat(&self.parts, 0)), None);
+        // Where the parts train, the weight is put together anew, with gradients; rounded first, as
+        // that is half the memory to move.
+        let rounded = |part: &Tensor| part.to_kind(x.kind());
+        let join = || Tensor::cat(&self.parts.iter().map(rounded).collect::<Vec<_>>(), 0);
+        let weight = self.whole.as_ref().map_or_else(join, Tensor::shallow_clone);
+        let y = linear(x, &weight, None);
         if deltas.iter().all(Option::is_none) {
             return vec![y];
         }
