@@ -54,6 +54,9 @@ impl LinearDelta for LoraDelta {
     fn apply(&self, x: &Tensor, _weight: &Tensor, y: Tensor) -> Tensor {
         // Scaled where it is narrowest.
         let low_rank = linear(x, &self.a_ri) * self.scale;
-        y + linear(&low_rank, &self.b_or)
+        // Added within the product: one pass over the widest tensor less, and one rounding.
+        let rows = |x: &Tensor| x.reshape([-1, x.size().last().copied().unwrap_or(1)]);
+        let b_ro = self.b_or.to_kind(x.kind()).tr();
+        rows(&y).addmm(&rows(&low_rank), &b_ro).view_as(&y)
     }
 }
