@@ -1,6 +1,6 @@
 //! Builds the bridge to libtorch's C++ (`csrc/bridge.cpp`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 
 fn main() {
@@ -22,7 +22,18 @@ fn main() {
         .flag("-fvisibility=hidden")
         .opt_level(2)
         .compile("neutral_bridge");
-    // The wheel ships the OpenMP that libtorch runs on: there must be one pool of threads only.
-    println!("cargo:rustc-link-search=native={}", libtorch.join("lib").display());
-    println!("cargo:rustc-link-lib=dylib:+verbatim=libgomp.so.1");
+    // There must be one pool of threads only: the OpenMP that libtorch brings, under whatever name
+    // (`libgomp.so.1` in wheels, with a hash in archives), else the system's, which it uses then.
+    let lib = libtorch.join("lib");
+    println!("cargo:rustc-link-search=native={}", lib.display());
+    match find_openmp(&lib) {
+        Some(name) => println!("cargo:rustc-link-lib=dylib:+verbatim={name}"),
+        None => println!("cargo:rustc-link-lib=dylib=gomp"),
+    }
+}
+
+fn find_openmp(lib: &Path) -> Option<String> {
+    let files = std::fs::read_dir(lib).ok()?.flatten();
+    let names = files.filter_map(|file| file.file_name().into_string().ok());
+    names.filter(|name| name.starts_with("libgomp") && name.contains(".so")).min()
 }
