@@ -6,8 +6,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    _mm512_add_ps, _mm512_castsi512_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512bh, __m512i, _mm512_add_ps, _mm512_castsi512_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 use crate::element::Element;
@@ -67,8 +67,8 @@ pub(super) fn product<T: Element>(sizes: Sizes, a: Left, b: Right, c: Out) {
     // SAFETY: `width` says what the processor has; the tiles stay within the sizes.
     unsafe {
         match (width(), T::GROUP) {
-            (Width::Avx512 | Width::Avx512Bf16, 1) => return tiles::<false>(sizes, a, b, c),
-            (Width::Avx512Bf16, _) => return tiles::<true>(sizes, a, b, c),
+            (Width::Avx512 | Width::Avx512Bf16, 1) => return fp32::tiles(sizes, a, b, c),
+            (Width::Avx512Bf16, _) => return pairs::tiles(sizes, a, b, c),
             _ => {}
         }
     }
@@ -126,92 +126,117 @@ fn plain_tile<const M: usize, T: Element>(
     }
 }
 
-/// Covers `C` with tiles, column by column, so that a strip of `B` stays in the first cache.
+/// The tile of so many rows and registers.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn tiles<const PAIRS: bool>(Sizes { m, n, k }: Sizes, a: Left, b: Right, c: Out) {
-    for column in (0..n).step_by(TILE_VECTORS * LANES) {
-        let vectors = ((n - column) / LANES).min(TILE_VECTORS);
-        for row in (0..m).step_by(TILE_ROWS) {
-            let rows = (m - row).min(TILE_ROWS);
-            macro_rules! tile_of {
-                ($($rows:literal)*) => {
-                    match (rows, vectors) {
-                        $(
-                            ($rows, 1) => tile::<$rows, 1, PAIRS>,
-                            ($rows, 2) => tile::<$rows, 2, PAIRS>,
-                            ($rows, 3) => tile::<$rows, 3, PAIRS>,
-                            ($rows, _) => tile::<$rows, 4, PAIRS>,
-                        )*
-                        _ => unreachable!("a tile has 1 to 6 rows"),
-                    }
-                };
-            }
-            let tile: unsafe fn(_, _, _, _, _, _, _, _) = tile_of!(1 2 3 4 5 6);
-            #[expect(unsafe_code, reason = "sizes were checked by `product`")]
-            // SAFETY: rows and columns of this tile lie within all three.
-            unsafe {
-                tile(
-                    k,
-                    a.words.as_ptr().add(row * a.stride),
-                    a.stride,
-                    b.words.as_ptr().add(column),
-                    b.stride,
-                    c.numbers.as_mut_ptr().add(row * c.stride + column),
-                    c.stride,
-                    c.add,
-                );
-            }
+macro_rules! tile_of {
+    ($m:expr, $vectors:expr, $($rows:literal)*) => {
+        match ($m, $vectors) {
+            $(
+                ($rows, 1) => tile::<$rows, 1>,
+                ($rows, 2) => tile::<$rows, 2>,
+                ($rows, 3) => tile::<$rows, 3>,
+                ($rows, _) => tile::<$rows, 4>,
+            )*
+            _ => unreachable!("a tile has 1 to 6 rows"),
         }
-    }
+    };
 }
 
-/// `M` rows of `N` registers.
-///
-/// # Safety
-/// The pointers reach `M` rows of `k` words, `k` rows of `16 N` words, and `M` rows of `16 N` numbers.
+/// Defines `tiles` and `tile` in a module, for processors with some features and the instruction that
+/// multiplies two registers of groups and adds a third. A function may only be compiled for what the
+/// processor that calls it has.
 #[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "loads and stores of whole registers")]
-#[expect(clippy::too_many_arguments, reason = "three matrices and their strides")]
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn tile<const M: usize, const N: usize, const PAIRS: bool>(
-    k: usize,
-    a: *const u32,
-    a_stride: usize,
-    b: *const u32,
-    b_stride: usize,
-    c: *mut f32,
-    c_stride: usize,
-    add: bool,
-) {
-    let mut sums = [[_mm512_setzero_ps(); N]; M];
-    // SAFETY: as the caller promises; a register of bf16 pairs has no other form than its bits.
-    unsafe {
-        for group in 0..k {
-            let row = b.add(group * b_stride);
-            let right: [_; N] =
-                std::array::from_fn(|i| _mm512_loadu_si512(row.add(i * LANES).cast()));
-            for (m, sums) in sums.iter_mut().enumerate() {
-                let left = _mm512_set1_epi32((*a.add(m * a_stride + group)).cast_signed());
-                for (sum, right) in sums.iter_mut().zip(right) {
-                    *sum = if PAIRS {
-                        let pairs = |words| std::mem::transmute(words);
-                        _mm512_dpbf16_ps(*sum, pairs(left), pairs(right))
-                    } else {
-                        _mm512_fmadd_ps(_mm512_castsi512_ps(left), _mm512_castsi512_ps(right), *sum)
-                    };
+macro_rules! tiles_with {
+    ($module:ident, $features:literal, |$sum:ident, $left:ident, $right:ident| $multiply:expr) => {
+        mod $module {
+            use super::*;
+
+            /// Covers `C` with tiles, column by column, so that a strip of `B` stays in the first
+            /// cache.
+            #[target_feature(enable = $features)]
+            pub(super) fn tiles(Sizes { m, n, k }: Sizes, a: Left, b: Right, c: Out) {
+                for column in (0..n).step_by(TILE_VECTORS * LANES) {
+                    let vectors = ((n - column) / LANES).min(TILE_VECTORS);
+                    for row in (0..m).step_by(TILE_ROWS) {
+                        let tile: unsafe fn(_, _, _, _, _, _, _, _) =
+                            tile_of!((m - row).min(TILE_ROWS), vectors, 1 2 3 4 5 6);
+                        #[expect(unsafe_code, reason = "sizes were checked by `product`")]
+                        // SAFETY: rows and columns of this tile lie within all three.
+                        unsafe {
+                            tile(
+                                k,
+                                a.words.as_ptr().add(row * a.stride),
+                                a.stride,
+                                b.words.as_ptr().add(column),
+                                b.stride,
+                                c.numbers.as_mut_ptr().add(row * c.stride + column),
+                                c.stride,
+                                c.add,
+                            );
+                        }
+                    }
+                }
+            }
+
+            /// `M` rows of `N` registers.
+            ///
+            /// # Safety
+            /// The pointers reach `M` rows of `k` words, `k` rows of `16 N` words, and `M` rows of
+            /// `16 N` numbers.
+            #[expect(unsafe_code, reason = "loads and stores of whole registers")]
+            #[expect(clippy::too_many_arguments, reason = "three matrices and their strides")]
+            #[target_feature(enable = $features)]
+            unsafe fn tile<const M: usize, const N: usize>(
+                k: usize,
+                a: *const u32,
+                a_stride: usize,
+                b: *const u32,
+                b_stride: usize,
+                c: *mut f32,
+                c_stride: usize,
+                add: bool,
+            ) {
+                let mut sums = [[_mm512_setzero_ps(); N]; M];
+                // SAFETY: as the caller promises.
+                unsafe {
+                    for group in 0..k {
+                        let row = b.add(group * b_stride);
+                        let right: [_; N] =
+                            std::array::from_fn(|i| _mm512_loadu_si512(row.add(i * LANES).cast()));
+                        for (m, sums) in sums.iter_mut().enumerate() {
+                            let $left =
+                                _mm512_set1_epi32((*a.add(m * a_stride + group)).cast_signed());
+                            for (place, $right) in sums.iter_mut().zip(right) {
+                                let $sum = *place;
+                                *place = $multiply;
+                            }
+                        }
+                    }
+                    for (m, sums) in sums.iter().enumerate() {
+                        for (i, sum) in sums.iter().enumerate() {
+                            let place = c.add(m * c_stride + i * LANES);
+                            let before =
+                                if add { _mm512_loadu_ps(place) } else { _mm512_setzero_ps() };
+                            _mm512_storeu_ps(place, _mm512_add_ps(before, *sum));
+                        }
+                    }
                 }
             }
         }
-        for (m, sums) in sums.iter().enumerate() {
-            for (i, sum) in sums.iter().enumerate() {
-                let place = c.add(m * c_stride + i * LANES);
-                let before = if add { _mm512_loadu_ps(place) } else { _mm512_setzero_ps() };
-                _mm512_storeu_ps(place, _mm512_add_ps(before, *sum));
-            }
-        }
-    }
+    };
 }
+
+#[cfg(target_arch = "x86_64")]
+tiles_with!(fp32, "avx512f", |sum, left, right| {
+    _mm512_fmadd_ps(_mm512_castsi512_ps(left), _mm512_castsi512_ps(right), sum)
+});
+
+// A register of bf16 pairs has no other form than its bits.
+#[cfg(target_arch = "x86_64")]
+tiles_with!(pairs, "avx512f,avx512bf16", |sum, left, right| {
+    let [left, right] = [left, right].map(|words| std::mem::transmute::<__m512i, __m512bh>(words));
+    _mm512_dpbf16_ps(sum, left, right)
+});
 
 #[cfg(test)]
 mod tests {
