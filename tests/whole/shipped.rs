@@ -1,6 +1,6 @@
 //! Every shipped experiment parses, and its plan is the one on record.
 
-use neutral_spec::{Experiment, TokenizerSpec, resolve};
+use neutral_spec::{BaseSpec, Experiment, Loaded, Shape, TokenizerSpec, resolve};
 
 use crate::command::root;
 
@@ -19,9 +19,23 @@ fn every_shipped_experiment_has_the_plan_on_record() {
         assert_eq!(experiment.experiment, stem, "an experiment is called as its file");
         let vocab_size = match experiment.tokenizer {
             TokenizerSpec::Train { .. } => None,
-            TokenizerSpec::Load { .. } => Some(49_152),
+            TokenizerSpec::Load { .. } | TokenizerSpec::Base {} => Some(49_152),
         };
-        let plan = resolve(&experiment, vocab_size).unwrap_or_else(|e| panic!("{e}"));
+        // SmolLM2-135M, the one model that shipped experiments load.
+        let shape = Shape {
+            d_model: 576,
+            n_layers: 30,
+            n_heads: 9,
+            n_kv_heads: 3,
+            d_ff: 1536,
+            tie_embeddings: true,
+            rope_theta: 1e5,
+            norm_epsilon: 1e-5,
+        };
+        let loads = matches!(experiment.base, BaseSpec::Load { .. });
+        let base = loads.then(|| shape.size(49_152));
+        let plan =
+            resolve(&experiment, Loaded { vocab_size, base }).unwrap_or_else(|e| panic!("{e}"));
         insta::assert_json_snapshot!(format!("plan-{stem}"), plan);
     }
 }

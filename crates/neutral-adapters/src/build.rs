@@ -47,8 +47,8 @@ pub fn build(
             new.branches(*placement, *start, |adapter, _, _| Ok(Box::new(adapter)))?
         }
         Method::NeutralResidues { gate: spec, placement, start, .. } => {
-            let d = config.shape.d_model;
-            let variance = start_variance(*start, d, config.shape.n_layers);
+            let d = config.d_model;
+            let variance = start_variance(*start, d, config.n_layers());
             new.branches(*placement, *start, |adapter, weights, prefix| {
                 let prefix = format!("{prefix}.gate");
                 let gate = BlockGate::start(weights, &prefix, *spec, d as i64, variance)?;
@@ -86,7 +86,7 @@ impl Blueprint<'_> {
             return Err(AdapterError::NoTargets);
         }
         let mut extension = Extension::new(ParamStore::new(self.device));
-        for block in 0..self.config.shape.n_layers {
+        for block in 0..self.config.n_layers() {
             for &site in targets {
                 let mut weights = NewWeights { store: extension.params_mut(), seed: self.seed };
                 let prefix = format!("layers.{block}.{}", site.name());
@@ -105,18 +105,19 @@ impl Blueprint<'_> {
         start: Start,
         finish: impl Fn(GluAdapter, &mut NewWeights, &str) -> Result<Box<dyn Branch>, AdapterError>,
     ) -> Result<Extension, AdapterError> {
-        let shape = &self.config.shape;
-        let variance = start_variance(start, shape.d_model, shape.n_layers);
+        let (d, layers) = (self.config.d_model, self.config.n_layers());
+        let variance = start_variance(start, d, layers);
         let module = match placement {
             Placement::Ffn => "mlp",
             Placement::Attention => "self_attn",
         };
         let mut extension = Extension::new(ParamStore::new(self.device));
-        for block in 0..shape.n_layers {
+        for block in 0..layers {
             let mut weights = NewWeights { store: extension.params_mut(), seed: self.seed };
             let prefix = format!("layers.{block}.{module}.adapter");
-            let dh = [shape.d_model as i64, self.units as i64];
-            let adapter = GluAdapter::start(&mut weights, &prefix, dh, variance)?;
+            let dh = [d as i64, self.units as i64];
+            let adapter =
+                GluAdapter::start(&mut weights, &prefix, dh, variance, self.config.activation)?;
             let branch = finish(adapter, &mut weights, &prefix)?;
             extension.add_branch(block, placement, branch);
         }

@@ -5,22 +5,21 @@
 //!
 //! Shape suffixes: b batch, t tokens, d width of the model, h width of the adapter.
 
-use neutral_model::{Branch, BranchOutput};
-use neutral_torch::fused::swiglu_packed;
+use neutral_model::{Activation, Branch, BranchOutput};
 use tch::Tensor;
 
 use crate::AdapterError;
 use crate::start::NewWeights;
 
-/// `A(x) = W_o (SiLU(W_g x) ⊙ (W_i x))`, without biases, as the base's own GLU.
+/// `A(x) = W_o (σ(W_g x) ⊙ (W_i x))`, without biases, with the σ of the base's own GLU.
 ///
 /// `W_o = 0` at the start, so `A(x) = 0` there and only `W_o` gets a gradient in the first step.
 #[derive(Debug)]
-#[expect(clippy::struct_field_names, reason = "the paper's names of the matrices")]
 pub struct GluAdapter {
     w_i_hd: Tensor,
     w_g_hd: Tensor,
     w_o_dh: Tensor,
+    activation: Activation,
 }
 
 impl GluAdapter {
@@ -28,8 +27,8 @@ impl GluAdapter {
     ///
     /// # Shapes
     /// `w_i`, `w_g`: `[h, d]`; `w_o`: `[d, h]`.
-    pub fn new(w_i_hd: Tensor, w_g_hd: Tensor, w_o_dh: Tensor) -> Self {
-        Self { w_i_hd, w_g_hd, w_o_dh }
+    pub fn new(w_i_hd: Tensor, w_g_hd: Tensor, w_o_dh: Tensor, activation: Activation) -> Self {
+        Self { w_i_hd, w_g_hd, w_o_dh, activation }
     }
 
     /// New weights `{prefix}.w_i`, `.w_g` from `N(0, variance)` and `.w_o = 0`.
@@ -38,11 +37,13 @@ impl GluAdapter {
         prefix: &str,
         [d, h]: [i64; 2],
         variance: f64,
+        activation: Activation,
     ) -> Result<Self, AdapterError> {
         Ok(Self::new(
             weights.normal(&format!("{prefix}.w_i"), &[h, d], variance)?,
             weights.normal(&format!("{prefix}.w_g"), &[h, d], variance)?,
             weights.constant(&format!("{prefix}.w_o"), &[d, h], 0.0)?,
+            activation,
         ))
     }
 
@@ -57,7 +58,7 @@ impl GluAdapter {
         // One product for both; putting the weights together costs a copy of them.
         let both = [&self.w_g_hd, &self.w_i_hd].map(|weight| weight.to_kind(x_btd.kind()));
         let both = Tensor::cat(&both, 0);
-        linear(&swiglu_packed(&linear(x_btd, &both)), &self.w_o_dh)
+        linear(&self.activation.glu_packed(&linear(x_btd, &both)), &self.w_o_dh)
     }
 }
 

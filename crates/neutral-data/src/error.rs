@@ -47,8 +47,8 @@ pub enum DataError {
         /// What to do about it.
         advice: String,
     },
-    /// A local file or folder that a manifest names is not there.
-    #[error("{} does not exist; put the text there, or correct `path` in the manifest", path.display())]
+    /// A local file or folder that a manifest or an experiment names is not there.
+    #[error("{} does not exist; put it there, or correct `path`", path.display())]
     NoLocal {
         /// Where it was looked for.
         path: PathBuf,

@@ -111,6 +111,18 @@ impl Tokenizer {
         Ok(Self { inner, fingerprint, separator_id, vocab_size: largest as usize + 1 })
     }
 
+    /// Writes `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), DataError> {
+        let json = self.inner.to_string(true).map_err(|e| DataError::Tokenizer {
+            what: path.display().to_string(),
+            message: e.to_string(),
+        })?;
+        Ok(neutral_store::write_atomic(path, |w| std::io::Write::write_all(w, json.as_bytes()))?)
+    }
+
     /// Rows that an embedding needs: the largest id plus one.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size

@@ -26,7 +26,7 @@ fn model(precision: Precision) -> Transformer {
         rope_theta: 10_000.0,
         norm_epsilon: 1e-5,
     };
-    let config = TransformerConfig { shape, vocab_size: VOCABULARY };
+    let config = TransformerConfig::llama(&shape, VOCABULARY);
     let mut model = Transformer::new(config, 7, Device::Cpu, precision).unwrap();
     // At its start a model predicts all tokens alike, and a wrong target would go unnoticed.
     tch::no_grad(|| {

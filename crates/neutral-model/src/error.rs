@@ -1,5 +1,8 @@
-//! What can go wrong when a model is made.
+//! What can go wrong when a model is made or read.
 
+use std::path::PathBuf;
+
+use neutral_store::StoreError;
 use neutral_torch::TorchError;
 
 /// An error of this crate.
@@ -15,7 +18,38 @@ pub enum ModelError {
         /// What would be right.
         expected: String,
     },
+    /// A field of a `config.json`, or of a shard's index.
+    #[error("{}: `{field}` is {found}: {expected}", path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// What it holds.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// A folder that is no model.
+    #[error("{}: {message}", path.display())]
+    Folder {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+    /// Weights that the files lack, have too many of, or have in another shape.
+    #[error("{}: {message}", path.display())]
+    Weights {
+        /// The folder.
+        path: PathBuf,
+        /// Which weights, and what was expected.
+        message: String,
+    },
     /// A store or file of weights.
     #[error(transparent)]
     Torch(#[from] TorchError),
+    /// Another file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

@@ -52,7 +52,7 @@ pub struct Residue {
 
 /// A change of a linear layer's output.
 pub trait LinearDelta: Send {
-    /// The new output, from the layer's input, its weight in the compute kind, and `y = x Wᵀ`.
+    /// The new output, from the layer's input, its weight in the compute kind, and `y = x Wᵀ + b`.
     ///
     /// # Shapes
     /// `x`: `[b, t, in]`, `weight`: `[out, in]`, `y` and the result: `[b, t, out]`.
@@ -253,8 +253,9 @@ mod tests {
         let embeddings = model.params().get("model.embed_tokens.weight").unwrap();
         let x = Tensor::embedding(embeddings, &tokens(&[0, 5, 6, 7]), -1, false, false);
         let norm = model.params().get("model.layers.0.input_layernorm.weight").unwrap();
-        let expected =
-            neutral_torch::fused::rms_norm(&x, &[], norm, 1e-5).1.mean_dim(-1, true, Kind::Float);
+        let expected = neutral_torch::fused::rms_norm(&x, &[], norm, model.config().norm_rule())
+            .1
+            .mean_dim(-1, true, Kind::Float);
         let gate = output.residues[0].gate.as_ref().unwrap();
         assert!(gate.value.equal(&expected));
     }

@@ -1,18 +1,19 @@
-//! The feed-forward layer: SwiGLU.
+//! The feed-forward layer: a GLU.
 
 use neutral_spec::LinearSite;
-use neutral_torch::fused::{swiglu, swiglu_packed};
 use tch::Tensor;
 
+use crate::Activation;
 use crate::extension::BlockExtension;
-use crate::linear::{Joined, linear};
+use crate::linear::{Joined, Linear};
 
-/// `W_down (silu(W_gate x) ⊙ (W_up x))`.
+/// `W_down (σ(W_gate x) ⊙ (W_up x))`.
 #[derive(Debug)]
 pub(crate) struct FeedForward {
     /// `W_gate`, `W_up`.
     pub(crate) gate_up: Joined,
-    pub(crate) down_proj_df: Tensor,
+    pub(crate) down_proj: Linear,
+    pub(crate) activation: Activation,
 }
 
 impl FeedForward {
@@ -22,9 +23,9 @@ impl FeedForward {
         use LinearSite::{DownProj, GateProj, UpProj};
         let delta = |site| extension.and_then(|block| block.delta(site));
         let gated_btf = match &self.gate_up.forward(x_btd, &[delta(GateProj), delta(UpProj)])[..] {
-            [gate, up] => swiglu(gate, up),
-            both => swiglu_packed(&both[0]),
+            [gate, up] => self.activation.glu(gate, up),
+            both => self.activation.glu_packed(&both[0]),
         };
-        linear(&gated_btf, &self.down_proj_df, delta(DownProj))
+        self.down_proj.forward(&gated_btf, delta(DownProj))
     }
 }

@@ -1,4 +1,4 @@
-//! The backbone: a Llama-shaped decoder that takes its extension as an argument.
+//! The backbone: a decoder that takes its extension as an argument.
 //!
 //! ```text
 //! Transformer::forward(&Input, &Extension) -> Output { hidden, residues }
@@ -18,18 +18,24 @@
 //! `k` key-value heads, `e` head width, `f` feed-forward width, `v` vocabulary, `n` = b·t rows.
 
 mod attention;
+mod block;
 mod config;
 mod error;
 mod extension;
+mod family;
 mod feed_forward;
+mod folder;
 mod linear;
 #[cfg(test)]
 mod parity;
 mod rotary;
-mod start;
 mod transformer;
+mod weights;
 
-pub use config::TransformerConfig;
+pub use config::{Activation, Biases, BlockConfig, TransformerConfig};
 pub use error::ModelError;
 pub use extension::{Branch, BranchOutput, Extension, Gate, LinearDelta, Residue};
-pub use transformer::{Attention, Input, Loss, Output, Transformer};
+pub use folder::{ModelFolder, write_model};
+pub use rotary::{Rotary, RotaryScaling};
+pub use transformer::{Attention, Cache, Input, Loss, Output, Transformer};
+pub use weights::linear_name;

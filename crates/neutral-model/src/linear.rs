@@ -1,22 +1,44 @@
-//! Linear layers without bias, and the delta that an extension may put on one.
+//! Linear layers, and the delta that an extension may put on one.
 
 use tch::Tensor;
 
 use crate::LinearDelta;
 
-/// `y = x Wᵀ`, computed in the kind of `x`; then the delta, if there is one.
+/// `y = x Wᵀ + b`, mostly without `b`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    /// `[out, in]`.
+    pub(crate) weight: Tensor,
+    /// `[out]`.
+    pub(crate) bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// # Shapes
+    /// `x`: `[…, in]`; result: `[…, out]`.
+    pub(crate) fn forward(&self, x: &Tensor, delta: Option<&dyn LinearDelta>) -> Tensor {
+        linear(x, &self.weight, self.bias.as_ref(), delta)
+    }
+}
+
+/// `y = x Wᵀ + b`, computed in the kind of `x`; then the delta, if there is one.
 ///
 /// Weights that train are fp32 whatever the model computes in: the cast is part of the graph, so
 /// their gradients are fp32 too.
 ///
 /// # Shapes
-/// `x`: `[…, in]`, `weight`: `[out, in]`, result: `[…, out]`.
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, delta: Option<&dyn LinearDelta>) -> Tensor {
-    let cast = (weight.kind() != x.kind()).then(|| weight.to_kind(x.kind()));
-    let weight = cast.as_ref().unwrap_or(weight);
-    let y = x.linear(weight, None::<Tensor>);
+/// `x`: `[…, in]`, `weight`: `[out, in]`, `bias`: `[out]`, result: `[…, out]`.
+pub(crate) fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    delta: Option<&dyn LinearDelta>,
+) -> Tensor {
+    let weight = weight.to_kind(x.kind());
+    let bias = bias.map(|bias| bias.to_kind(x.kind()));
+    let y = x.linear(&weight, bias.as_ref());
     match delta {
-        Some(delta) => delta.apply(x, weight, y),
+        Some(delta) => delta.apply(x, &weight, y),
         None => y,
     }
 }
@@ -28,11 +50,15 @@ pub(crate) struct Joined {
     parts: Vec<Tensor>,
     /// All of them below each other; while it is there, the parts are views of it.
     whole: Option<Tensor>,
+    /// The layers' biases, `[out]`, of all or of none.
+    biases: Vec<Tensor>,
 }
 
 impl Joined {
-    pub(crate) fn new(parts: Vec<Tensor>) -> Self {
-        Self { parts, whole: None }
+    pub(crate) fn new(layers: Vec<Linear>) -> Self {
+        let (parts, biases): (Vec<_>, Vec<_>) =
+            layers.into_iter().map(|l| (l.weight, l.bias)).unzip();
+        Self { parts, whole: None, biases: biases.into_iter().flatten().collect() }
     }
 
     /// What all layers give, beside each other in one tensor; or, if there are deltas, a tensor each.
@@ -46,7 +72,9 @@ impl Joined {
         let rounded = |part: &Tensor| part.to_kind(x.kind());
         let join = || Tensor::cat(&self.parts.iter().map(rounded).collect::<Vec<_>>(), 0);
         let weight = self.whole.as_ref().map_or_else(join, Tensor::shallow_clone);
-        let y = linear(x, &weight, None);
+        let bias = || Tensor::cat(&self.biases.iter().map(rounded).collect::<Vec<_>>(), 0);
+        let bias = (!self.biases.is_empty()).then(bias);
+        let y = linear(x, &weight, bias.as_ref(), None);
         if deltas.iter().all(Option::is_none) {
             return vec![y];
         }

@@ -8,18 +8,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use neutral_spec::Precision;
-use neutral_torch::fused::{Heads, rms_norm};
+use neutral_torch::fused::{Heads, NormRule, Scores, rms_norm};
 use neutral_torch::load_tensors;
 use tch::{Device, Kind, Tensor};
 
-use crate::attention::{SelfAttention, document_starts};
+use crate::attention::{Context, SelfAttention, document_starts};
 use crate::feed_forward::FeedForward;
-use crate::linear::Joined;
-use crate::rotary::RotaryTable;
+use crate::linear::{Joined, Linear};
+use crate::rotary::{Rotary, RotaryTable};
 use crate::transformer::tests::tiny_config;
-use crate::{Attention, Extension, Input, Transformer};
+use crate::{Activation, Attention, Extension, Input, Transformer};
 
 const FP32: f64 = 1e-5;
+const RULE: NormRule = NormRule { epsilon: 1e-5, unit_offset: false };
 /// The token that begins a document in the fixtures.
 const SEPARATOR: i64 = 3;
 
@@ -69,10 +70,14 @@ fn near(ours: &Tensor, theirs: &Tensor, bound: f64, what: &str) {
     assert!(apart <= bound, "{what}: distance {apart:.2e}, at most {bound:.0e}");
 }
 
+fn plain(weight: &Tensor) -> Linear {
+    Linear { weight: weight.shallow_clone(), bias: None }
+}
+
 #[test]
 fn rms_norm_matches() {
     Fixture::read("layers")
-        .check("rms_norm", &["x", "weight"], |w| rms_norm(&w[0], &[], &w[1], 1e-5).1);
+        .check("rms_norm", &["x", "weight"], |w| rms_norm(&w[0], &[], &w[1], RULE).1);
 }
 
 #[test]
@@ -80,8 +85,9 @@ fn swiglu_matches() {
     let inputs = ["x", "gate_proj", "up_proj", "down_proj"];
     Fixture::read("layers").check("swiglu", &inputs, |w| {
         let layer = FeedForward {
-            gate_up: Joined::new(vec![w[1].shallow_clone(), w[2].shallow_clone()]),
-            down_proj_df: w[3].shallow_clone(),
+            gate_up: Joined::new(vec![plain(&w[1]), plain(&w[2])]),
+            down_proj: plain(&w[3]),
+            activation: Activation::Silu,
         };
         layer.forward(&w[0], None)
     });
@@ -96,13 +102,16 @@ fn attention_matches_causal_and_within_documents() {
     {
         fixture.check(case, &inputs, |w| {
             let layer = SelfAttention {
-                qkv: Joined::new(w[1..4].iter().map(Tensor::shallow_clone).collect()),
-                o_proj: w[4].shallow_clone(),
+                qkv: Joined::new(w[1..4].iter().map(plain).collect()),
+                o_proj: plain(&w[4]),
+                qk_norm: None,
                 heads: Heads { query: 4, key_value: 2, width: 4 },
+                scores: Scores { scale: 0.5, softcap: None },
+                window: None,
             };
             // Out of a longer table, as in a model that has seen longer sequences.
-            let table = RotaryTable::new(40, 4, 10_000.0, Device::Cpu).first(9);
-            layer.forward(&w[0], &table, starts, None)
+            let table = RotaryTable::new(40, 4, &Rotary::plain(1e4), Device::Cpu).slice(0, 9);
+            layer.forward(&w[0], &table, Context::Sequence { starts_bt: starts }, None)
         });
     }
 }

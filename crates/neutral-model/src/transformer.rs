@@ -1,18 +1,21 @@
 //! The decoder: embeddings, blocks, final norm, head.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use neutral_spec::{Placement, Precision};
-use neutral_torch::fused::{linear_cross_entropy, linear_token_losses, rms_norm};
+use neutral_torch::fused::{
+    KeyValues, NormRule, linear_cross_entropy, linear_token_losses, rms_norm,
+};
 use neutral_torch::{ParamStore, kind_of};
 use tch::{Device, Kind, Tensor};
 
-use crate::attention::{SelfAttention, document_starts};
+use crate::attention::{Context, document_starts, window_starts};
+use crate::block::Block;
 use crate::extension::BlockExtension;
-use crate::feed_forward::FeedForward;
 use crate::linear::{Joined, linear};
-use crate::rotary::RotaryTable;
-use crate::start;
+use crate::rotary::RotaryTables;
+use crate::weights;
 use crate::{BranchOutput, Extension, ModelError, Residue, TransformerConfig};
 
 /// Token ids and the attention that they are read with.
@@ -54,11 +57,11 @@ pub struct Loss {
     pub tokens_bt: Tensor,
 }
 
-/// A Llama-shaped decoder.
+/// A decoder.
 ///
-/// Weights are fp32 when made. Then either [`Transformer::freeze`] rounds them to the compute kind,
-/// or [`Transformer::make_trainable`] gives them gradients; load them before. Activations are in
-/// the compute kind either way.
+/// Weights are fp32 when made, and in the file's kind when loaded. Then either
+/// [`Transformer::freeze`] rounds them to the compute kind, or [`Transformer::make_trainable`] makes
+/// them fp32 and gives them gradients. Activations are in the compute kind either way.
 #[derive(Debug)]
 pub struct Transformer {
     config: TransformerConfig,
@@ -68,17 +71,25 @@ pub struct Transformer {
     blocks: Vec<Block>,
     norm_d: Tensor,
     head_vd: Tensor,
-    /// Made for the longest sequence so far.
-    rotary: RefCell<Option<RotaryTable>>,
+    rotary: RefCell<RotaryTables>,
 }
 
-/// One block: two pre-normed sub-layers, each added to the residual stream.
+/// Keys and values of the tokens so far, for generating.
 #[derive(Debug)]
-pub(crate) struct Block {
-    pub(crate) input_norm_d: Tensor,
-    pub(crate) attention: SelfAttention,
-    pub(crate) post_attention_norm_d: Tensor,
-    pub(crate) feed_forward: FeedForward,
+pub struct Cache {
+    blocks: Vec<KeyValues>,
+}
+
+impl Cache {
+    /// Number of positions.
+    pub fn len(&self) -> i64 {
+        self.blocks.first().map_or(0, KeyValues::len)
+    }
+
+    /// There is no position yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl Transformer {
@@ -95,16 +106,34 @@ impl Transformer {
         precision: Precision,
     ) -> Result<Self, ModelError> {
         config.validate()?;
-        let weights = start::draw(&config, seed, device)?;
+        let params = weights::draw(&config, seed, device)?;
+        Self::with_params(config, params, precision)
+    }
+
+    /// A model of given weights, as many and of such shapes as its configuration says.
+    pub(crate) fn with_params(
+        config: TransformerConfig,
+        params: ParamStore,
+        precision: Precision,
+    ) -> Result<Self, ModelError> {
+        let get = |name: &str| params.get(name).map(Tensor::shallow_clone);
+        let embed_tokens_vd = get("model.embed_tokens.weight")?;
+        let head_vd = if config.tie_embeddings {
+            embed_tokens_vd.shallow_clone()
+        } else {
+            get(weights::HEAD)?
+        };
+        let blocks: Result<_, _> =
+            (0..config.n_layers()).map(|i| Block::new(&config, i, &params)).collect();
         Ok(Self {
-            config,
             compute_kind: kind_of(precision),
-            params: weights.params,
-            embed_tokens_vd: weights.embed_tokens_vd,
-            blocks: weights.blocks,
-            norm_d: weights.norm_d,
-            head_vd: weights.head_vd,
-            rotary: RefCell::new(None),
+            embed_tokens_vd,
+            blocks: blocks?,
+            norm_d: get("model.norm.weight")?,
+            head_vd,
+            rotary: RefCell::default(),
+            config,
+            params,
         })
     }
 
@@ -163,41 +192,118 @@ impl Transformer {
     /// If tokens are not `[b, t]` ids below the vocabulary's size, or the extension was made for a
     /// deeper model.
     pub fn forward(&self, input: &Input, extension: &Extension) -> Output {
+        let tokens_bt = &input.tokens_bt;
+        let starts_bt = match input.attention {
+            Attention::Causal => None,
+            Attention::WithinDocument { separator_id } => {
+                Some(document_starts(tokens_bt, separator_id))
+            }
+        };
+        // For each width of window once, not for each block.
+        let mut windows: BTreeMap<usize, Tensor> = BTreeMap::new();
+        for window in self.config.blocks.iter().filter_map(|block| block.window) {
+            let starts = || window_starts(tokens_bt, starts_bt.as_ref(), window);
+            windows.entry(window).or_insert_with(starts);
+        }
+        self.run(tokens_bt, 0, extension, |block| Context::Sequence {
+            starts_bt: match self.config.blocks[block].window {
+                Some(window) => windows.get(&window),
+                None => starts_bt.as_ref(),
+            },
+        })
+    }
+
+    /// The hidden states of tokens that follow those of earlier calls with the same cache, which
+    /// keeps them in turn. Without gradients.
+    ///
+    /// # Shapes
+    /// `tokens_bt`: `[b, t]`, `Int64`, with the same `b` in every call; see [`Output`].
+    ///
+    /// # Panics
+    /// As [`Transformer::forward`]; or if the cache was made for another model.
+    pub fn forward_cached(
+        &self,
+        tokens_bt: &Tensor,
+        cache: &mut Cache,
+        extension: &Extension,
+    ) -> Output {
+        assert_eq!(cache.blocks.len(), self.blocks.len(), "the cache is another model's");
+        let before = cache.len();
+        tch::no_grad(|| {
+            // A slot is handed out once, as the blocks ask in order.
+            let mut slots: Vec<Option<&mut KeyValues>> =
+                cache.blocks.iter_mut().map(Some).collect();
+            self.run(tokens_bt, before, extension, |block| match slots[block].take() {
+                Some(slot) => Context::Cached(slot),
+                None => unreachable!("a block attends once"),
+            })
+        })
+    }
+
+    /// An empty cache for [`Transformer::forward_cached`].
+    pub fn cache(&self) -> Cache {
+        Cache { blocks: self.blocks.iter().map(|_| KeyValues::default()).collect() }
+    }
+
+    /// All blocks over tokens that follow `before` others.
+    fn run<'a>(
+        &self,
+        tokens_bt: &Tensor,
+        before: i64,
+        extension: &Extension,
+        mut context: impl FnMut(usize) -> Context<'a>,
+    ) -> Output {
         let depth = extension.depth();
         assert!(
             depth <= self.blocks.len(),
             "the extension has {depth} blocks, the model {}",
             self.blocks.len()
         );
-        let starts_bt = match input.attention {
-            Attention::Causal => None,
-            Attention::WithinDocument { separator_id } => {
-                Some(document_starts(&input.tokens_bt, separator_id))
-            }
-        };
-        let rotary = self.rotary_table(input.tokens_bt.size()[1]);
-        let embedded = Tensor::embedding(&self.embed_tokens_vd, &input.tokens_bt, -1, false, false);
+        let positions = [before, tokens_bt.size()[1]];
         let mut stream = Stream {
-            x_btd: embedded.to_kind(self.compute_kind),
+            x_btd: self.embed(tokens_bt),
             added: Vec::new(),
             residues: Vec::new(),
-            epsilon: self.config.shape.norm_epsilon,
+            rule: self.config.norm_rule(),
         };
         for (index, block) in self.blocks.iter().enumerate() {
             let extension = extension.block(index);
+            let rotary = self.rotary.borrow_mut().get(
+                &self.config.blocks[index].rotary,
+                self.config.head_dim,
+                positions,
+                self.device(),
+            );
             let normed = stream.normed(&block.input_norm_d);
-            stream.add(block.attention.forward(&normed, &rotary, starts_bt.as_ref(), extension));
-            stream.add_branch(&normed, extension, index, Placement::Attention);
-            let normed = stream.normed(&block.post_attention_norm_d);
-            stream.add(block.feed_forward.forward(&normed, extension));
-            stream.add_branch(&normed, extension, index, Placement::Ffn);
+            let output = block.attention.forward(&normed, &rotary, context(index), extension);
+            let branch = stream.branch(&normed, extension, index, Placement::Attention);
+            stream.add(output, branch, block.after_attention_norm_d.as_ref());
+            let normed = stream.normed(&block.feed_forward_norm_d);
+            let output = block.feed_forward.forward(&normed, extension);
+            let branch = stream.branch(&normed, extension, index, Placement::Ffn);
+            stream.add(output, branch, block.after_feed_forward_norm_d.as_ref());
         }
         Output { hidden_btd: stream.normed(&self.norm_d), residues: stream.residues }
     }
 
+    fn embed(&self, tokens_bt: &Tensor) -> Tensor {
+        let embedded = Tensor::embedding(&self.embed_tokens_vd, tokens_bt, -1, false, false);
+        let embedded = embedded.to_kind(self.compute_kind);
+        if !self.config.scale_embeddings {
+            return embedded;
+        }
+        // √d is rounded to the compute kind first: Gemma was trained so.
+        let root = Tensor::from((self.config.d_model as f64).sqrt()).to_kind(self.compute_kind);
+        embedded * root.to_device(self.device())
+    }
+
     /// Logits in the compute kind: `[…, d]` to `[…, v]`. For few rows; see the losses for many.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        linear(hidden, &self.head_vd, None)
+        let logits = linear(hidden, &self.head_vd, None, None);
+        match self.config.logit_softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
     }
 
     /// Cross-entropy of every position in nats, without gradients; a target of −100 counts as 0.
@@ -208,7 +314,7 @@ impl Transformer {
     /// # Panics
     /// If a target is neither −100 nor below the vocabulary's size.
     pub fn token_losses(&self, hidden_btd: &Tensor, targets_bt: &Tensor) -> Tensor {
-        linear_token_losses(hidden_btd, &self.head_vd, targets_bt)
+        linear_token_losses(hidden_btd, &self.head_vd, targets_bt, self.config.logit_softcap)
     }
 
     /// Cross-entropy of all positions in nats; a target of −100 counts as 0.
@@ -221,18 +327,9 @@ impl Transformer {
     /// # Panics
     /// As [`Transformer::token_losses`].
     pub fn loss(&self, hidden_btd: &Tensor, targets_bt: &Tensor) -> Loss {
-        let (sum, tokens_bt) = linear_cross_entropy(hidden_btd, &self.head_vd, targets_bt);
+        let cap = self.config.logit_softcap;
+        let (sum, tokens_bt) = linear_cross_entropy(hidden_btd, &self.head_vd, targets_bt, cap);
         Loss { sum, tokens_bt }
-    }
-
-    fn rotary_table(&self, len: i64) -> RotaryTable {
-        let mut cached = self.rotary.borrow_mut();
-        let table = cached.take().filter(|table| table.len() >= len);
-        let table = table.unwrap_or_else(|| {
-            let head_dim = self.config.head_dim() as i64;
-            RotaryTable::new(len, head_dim, self.config.shape.rope_theta, self.device())
-        });
-        cached.insert(table).first(len)
     }
 }
 
@@ -242,33 +339,39 @@ struct Stream {
     x_btd: Tensor,
     added: Vec<Tensor>,
     residues: Vec<Residue>,
-    epsilon: f64,
+    rule: NormRule,
 }
 
 impl Stream {
-    fn add(&mut self, output_btd: Tensor) {
-        self.added.push(output_btd);
+    /// Adds a sub-layer's output and its branch's: normalised together, if there is a norm for it.
+    fn add(&mut self, output_btd: Tensor, branch_btd: Option<Tensor>, norm_d: Option<&Tensor>) {
+        match norm_d {
+            None => self.added.extend([Some(output_btd), branch_btd].into_iter().flatten()),
+            Some(weight_d) => {
+                let branch: Vec<&Tensor> = branch_btd.iter().collect();
+                self.added.push(rms_norm(&output_btd, &branch, weight_d, self.rule).1);
+            }
+        }
     }
 
-    /// Adds what the block's branch at a placement gives, if there is one, and keeps it as a residue.
-    fn add_branch(
+    /// What the block's branch at a placement gives, if there is one; kept as a residue.
+    fn branch(
         &mut self,
         normed_btd: &Tensor,
         extension: Option<&BlockExtension>,
         block: usize,
         placement: Placement,
-    ) {
-        let Some(branch) = extension.and_then(|extension| extension.branch(placement)) else {
-            return;
-        };
+    ) -> Option<Tensor> {
+        let branch = extension.and_then(|extension| extension.branch(placement))?;
         let BranchOutput { output_btd, gate } = branch.forward(normed_btd);
-        self.added.push(output_btd.shallow_clone());
+        let added = output_btd.shallow_clone();
         self.residues.push(Residue { block, placement, output_btd, gate });
+        Some(added)
     }
 
     fn normed(&mut self, weight_d: &Tensor) -> Tensor {
         let added: Vec<&Tensor> = self.added.iter().collect();
-        let (x_btd, normed_btd) = rms_norm(&self.x_btd, &added, weight_d, self.epsilon);
+        let (x_btd, normed_btd) = rms_norm(&self.x_btd, &added, weight_d, self.rule);
         self.x_btd = x_btd;
         self.added.clear();
         normed_btd

@@ -1,17 +1,17 @@
-//! The model that is extended: pretrained once, then taken from the cache, as are its scores.
+//! The model that is extended: loaded, or pretrained once and then taken from the cache, as are
+//! its scores.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use anyhow::Context;
 use indicatif::MultiProgress;
 use neutral_data::{MixConfig, MixedStream};
-use neutral_model::{Extension, Transformer, TransformerConfig};
-use neutral_spec::{
-    BaseSpec, DocumentPolicy, LocalLossSpec, Plan, Precision, TrainingSpec, base_parameters,
-};
+use neutral_model::{Extension, ModelFolder, Transformer, TransformerConfig, write_model};
+use neutral_spec::{BaseSpec, DocumentPolicy, LocalLossSpec, Plan, Precision, TrainingSpec};
 use neutral_store::{Cache, Fingerprint, read_json, write_json};
 use neutral_train::{TrainJob, TrainOutcome, Trained, train};
-use tch::Device;
+use tch::{Device, Kind};
 
 use crate::exit::Interrupted;
 use crate::inputs::Inputs;
@@ -23,44 +23,65 @@ use crate::scores::{Scores, score_all};
 pub(crate) struct Base {
     /// What it was made from.
     pub fingerprint: Fingerprint,
-    config: TransformerConfig,
+    /// The model; the baseline of forgetting.
+    pub folder: ModelFolder,
     precision: Precision,
     device: Device,
-    weights: PathBuf,
 }
 
 impl Base {
     /// A fresh, frozen copy, equal to the pristine base.
     pub(crate) fn load(&self) -> anyhow::Result<Transformer> {
-        let mut model = Transformer::new(self.config, 0, self.device, self.precision)?;
-        model.make_trainable();
-        model.params_mut().load(&self.weights)?;
+        let mut model = self.folder.load(self.device, self.precision)?;
         model.freeze();
         Ok(model)
     }
 
     /// Number of weights.
     pub(crate) fn parameters(&self) -> u64 {
-        base_parameters(&self.config.shape, self.config.vocab_size)
+        self.config().size().parameters
     }
 
-    /// The size of the model.
+    /// What the model is.
     pub(crate) fn config(&self) -> &TransformerConfig {
-        &self.config
+        self.folder.config()
     }
 }
 
-/// Takes the base from the cache, or pretrains it.
+/// The base that the plan asks for: loaded, from the cache, or pretrained now.
 pub(crate) fn prepare(
+    plan: &Plan,
+    inputs: &Inputs,
+    loaded: Option<ModelFolder>,
+    cache: &Cache,
+    device: Device,
+    stop: &AtomicBool,
+    bars: &MultiProgress,
+) -> anyhow::Result<Base> {
+    let (fingerprint, folder) = match (&plan.base, loaded) {
+        (BaseSpec::Pretrain { .. }, _) => pretrained(plan, inputs, cache, device, stop, bars)?,
+        (BaseSpec::Load { .. }, Some(folder)) => {
+            let files = folder.digest()?;
+            let made_from = (NUMERICS_VERSION, files, plan.precision, device.is_cuda());
+            (Fingerprint::of(&made_from), folder)
+        }
+        (BaseSpec::Load { .. }, None) => anyhow::bail!("the base has not been loaded"),
+    };
+    Ok(Base { fingerprint, folder, precision: plan.precision, device })
+}
+
+fn pretrained(
     plan: &Plan,
     inputs: &Inputs,
     cache: &Cache,
     device: Device,
     stop: &AtomicBool,
     bars: &MultiProgress,
-) -> anyhow::Result<Base> {
-    let BaseSpec::Pretrain { shape, corpora, training, seed } = &plan.base;
-    let config = TransformerConfig { shape: *shape, vocab_size: inputs.tokenizer.vocab_size() };
+) -> anyhow::Result<(Fingerprint, ModelFolder)> {
+    let BaseSpec::Pretrain { shape, corpora, training, seed } = &plan.base else {
+        anyhow::bail!("the base is not one to pretrain");
+    };
+    let config = TransformerConfig::llama(shape, inputs.tokenizer.vocab_size());
     let fingerprint = Fingerprint::of(&(
         NUMERICS_VERSION,
         &plan.base,
@@ -69,15 +90,13 @@ pub(crate) fn prepare(
         inputs.fingerprint(corpora),
     ));
     let place = cache.path("bases", &fingerprint);
-    let weights = place.join("model.safetensors");
-    let base = Base { fingerprint, config, precision: plan.precision, device, weights };
     if place.is_dir() {
-        tracing::info!("base {}: taken from {}", base.fingerprint, place.display());
-        return Ok(base);
+        tracing::info!("base {fingerprint}: taken from {}", place.display());
+        return Ok((fingerprint, ModelFolder::open(&place)?));
     }
     let mut model = Transformer::new(config, *seed, device, plan.precision)?;
     let stream = pretraining_stream(inputs, corpora, training, *seed)?;
-    let (folder, lock) = cache.workspace("bases", &base.fingerprint)?;
+    let (work, lock) = cache.workspace("bases", &fingerprint)?;
     let bar = progress::bar(bars, "base: pretraining");
     let outcome = train(TrainJob {
         model: &mut model,
@@ -88,8 +107,8 @@ pub(crate) fn prepare(
         documents: DocumentPolicy::AttendAcross,
         separator_id: inputs.tokenizer.separator_id(),
         local_loss: LocalLossSpec::None {},
-        fingerprint: base.fingerprint.clone(),
-        folder: &folder,
+        fingerprint: fingerprint.clone(),
+        folder: &work,
         checkpoint_every_steps: Some(plan.checkpoint_every_steps),
         device,
         stop,
@@ -98,22 +117,21 @@ pub(crate) fn prepare(
     bar.finish_and_clear();
     let TrainOutcome::Finished(summary) = outcome else { return Err(Interrupted.into()) };
     tracing::info!(
-        "base {}: pretrained on {} tokens in {:.0} s",
-        base.fingerprint,
+        "base {fingerprint}: pretrained on {} tokens in {:.0} s",
         summary.tokens,
         summary.elapsed_seconds
     );
-    cache.get_or_make("bases", &base.fingerprint, |folder: &Path| -> anyhow::Result<()> {
-        model
-            .params()
-            .save(&folder.join("model.safetensors"), &std::collections::BTreeMap::new())?;
-        write_json(&folder.join("summary.json"), &summary)?;
-        Ok(())
+    cache.get_or_make("bases", &fingerprint, |folder: &Path| -> anyhow::Result<()> {
+        // A model folder like any other, so that other tools can read it too.
+        let json = model.config().to_hugging_face().context("a base that is no Llama")?;
+        write_model(folder, &json, &model, Kind::Float)?;
+        inputs.tokenizer.save(&folder.join("tokenizer.json"))?;
+        Ok(write_json(&folder.join("summary.json"), &summary)?)
     })?;
     drop(lock);
     // The checkpoints have served; a failure to remove them costs disk space, not correctness.
-    let _ = std::fs::remove_dir_all(&folder);
-    Ok(base)
+    let _ = std::fs::remove_dir_all(&work);
+    Ok((fingerprint, ModelFolder::open(&place)?))
 }
 
 fn pretraining_stream(

@@ -57,7 +57,7 @@ impl FromStr for BenchShape {
             rope_theta: 10_000.0,
             norm_epsilon: 1e-5,
         };
-        let config = TransformerConfig { shape, vocab_size };
+        let config = TransformerConfig::llama(&shape, vocab_size);
         config.validate().map_err(|e| e.to_string())?;
         Ok(Self { name: text.to_owned(), config })
     }
@@ -124,8 +124,8 @@ fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
     };
     let spec: Method = named("--method", options)?;
     let BenchShape { name, config } = &args.shape;
-    let size = extension_size(&spec, &config.shape, config.vocab_size)?;
-    let mut model = Transformer::new(*config, 0, device, precision)?;
+    let size = extension_size(&spec, &config.size())?;
+    let mut model = Transformer::new(config.clone(), 0, device, precision)?;
     let mut extension = neutral_adapters::build(&spec, &size, config, 0, device)?;
     let folder = tempfile::tempdir()?;
     let training = training(args);

@@ -69,7 +69,7 @@ pub(crate) struct DataArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Time the training step that `run` uses, on random tokens.
-    Step(BenchStepArgs),
+    Step(Box<BenchStepArgs>),
 }
 
 /// Arguments of `neutral bench step`.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use neutral_spec::{
-    BaseSpec, CostEstimate, Method, Plan, Precision, TokenizerSpec, TrainingSpec, base_parameters,
+    BaseSpec, CostEstimate, Method, ModelSize, Plan, Precision, TokenizerSpec, TrainingSpec,
     extension_size, training_cost,
 };
 use neutral_torch::kind_of;
@@ -17,10 +17,9 @@ use crate::speed::matmul_flops_per_second;
 const TYPICAL_EFFICIENCY: f64 = 0.8;
 
 /// Prints the plan: trials, weights, tokens, and estimates of FLOPs, memory and time.
-pub(crate) fn print(plan: &Plan, vocab_size: usize, device: Device) -> anyhow::Result<()> {
+pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let rate = matmul_flops_per_second(kind_of(plan.precision), device) * TYPICAL_EFFICIENCY;
-    let BaseSpec::Pretrain { shape, training, .. } = &plan.base;
     writeln!(out, "{}: {}", plan.experiment, plan.question)?;
     writeln!(
         out,
@@ -41,20 +40,18 @@ pub(crate) fn print(plan: &Plan, vocab_size: usize, device: Device) -> anyhow::R
         "{:widest$} {:>11} {:>11} {:>6} {:>11} {:>8} {:>9} {:>8}",
         "trial", "extension", "trainable", "units", "tokens", "PFLOP", "memory", "time"
     )?;
-    let parameters = base_parameters(shape, vocab_size);
-    let whole = extension_size(&Method::Finetune {}, shape, vocab_size)?;
-    let cost = training_cost(shape, vocab_size, None, whole, training, plan.precision);
-    let mut total = cost.flops;
-    line(&mut out, widest, "(base, unless cached)", [0, parameters], 0, training, &cost, rate)?;
+    let parameters = model.parameters;
+    let mut total = 0.0;
+    if let BaseSpec::Pretrain { training, .. } = &plan.base {
+        let whole = extension_size(&Method::Finetune {}, model)?;
+        let cost = training_cost(model, None, whole, training, plan.precision);
+        total = cost.flops;
+        let weights = [0, parameters];
+        line(&mut out, widest, "(base, unless cached)", weights, 0, training, &cost, rate)?;
+    }
     for trial in &plan.trials {
-        let cost = training_cost(
-            shape,
-            vocab_size,
-            Some(&trial.method),
-            trial.size,
-            &trial.training,
-            plan.precision,
-        );
+        let cost =
+            training_cost(model, Some(&trial.method), trial.size, &trial.training, plan.precision);
         total += cost.flops;
         let weights = [trial.size.extension_parameters, trial.size.trainable_parameters];
         line(&mut out, widest, &trial.id, weights, trial.size.units, &trial.training, &cost, rate)?;

@@ -8,6 +8,7 @@ use neutral_data::{
     CleanCorpus, Control, EvalDocument, Manifests, Split, TokenShards, Tokenizer,
     evaluation_documents, prepare,
 };
+use neutral_model::ModelFolder;
 use neutral_spec::{CorpusRef, EvaluationSplit, Plan, TokenizerSpec};
 use neutral_store::{Cache, Fingerprint};
 
@@ -27,6 +28,7 @@ impl Inputs {
     pub(crate) fn prepare(
         plan: &Plan,
         experiment_folder: &Path,
+        loaded: Option<&ModelFolder>,
         manifests: &Manifests,
         cache: &Cache,
         control: &Control,
@@ -51,6 +53,10 @@ impl Inputs {
                 Tokenizer::train(&text, *vocab_size, cache, control)?
             }
             TokenizerSpec::Load { path } => Tokenizer::load(&experiment_folder.join(path))?,
+            TokenizerSpec::Base {} => {
+                let folder = loaded.ok_or_else(|| BadInput("the base is not loaded".to_owned()))?;
+                base_tokenizer(folder)?
+            }
         };
         Ok(Self { corpora, tokenizer, cache: cache.clone(), control: control.clone() })
     }
@@ -98,6 +104,21 @@ impl Inputs {
         let text: BTreeMap<_, _> = text.collect();
         Fingerprint::of(&(self.tokenizer.fingerprint(), text))
     }
+}
+
+/// The tokenizer in a model's folder; the model has an embedding for each of its tokens.
+fn base_tokenizer(folder: &ModelFolder) -> anyhow::Result<Tokenizer> {
+    let Some(path) = folder.tokenizer() else {
+        let message = format!("{} has no tokenizer.json", folder.path().display());
+        return Err(BadInput(message).into());
+    };
+    let tokenizer = Tokenizer::load(&path)?;
+    let (tokens, rows) = (tokenizer.vocab_size(), folder.config().vocab_size);
+    if tokens > rows {
+        let message = format!("{} has {tokens} tokens, but the model knows {rows}", path.display());
+        return Err(BadInput(message).into());
+    }
+    Ok(tokenizer)
 }
 
 /// The manifests' folder: the one given, else `data-manifests` in `start` or the nearest folder above.

@@ -14,6 +14,7 @@ mod dry_run;
 mod environment;
 mod exit;
 mod inputs;
+mod model_source;
 mod numerics;
 mod progress;
 mod results;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use indicatif::MultiProgress;
 use neutral_data::{Control, Tokenizer};
-use neutral_spec::{Experiment, Plan, SpecError, TokenizerSpec, resolve};
+use neutral_model::ModelFolder;
+use neutral_spec::{
+    BaseSpec, Experiment, Loaded, ModelSize, Plan, SpecError, TokenizerSpec, model_size, resolve,
+};
 use neutral_store::{Cache, Lock, StoreError};
 
 use crate::cli::RunArgs;
@@ -14,31 +17,31 @@ use crate::exit::Interrupted;
 use crate::inputs::{self, Inputs};
 use crate::results::ResultsBuilder;
 use crate::trial::Shared;
-use crate::{base, dry_run, exit, signals};
+use crate::{base, dry_run, exit, model_source, signals};
 
 /// `neutral run`.
 pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let here = args.experiment.parent().unwrap_or(Path::new("."));
-    let (plan, vocab_size) = plan(&args.experiment, here)?;
     let device = neutral_torch::device(args.device)?;
     if let Some(threads) = args.threads {
         neutral_torch::set_threads(threads);
     }
+    let stop = signals::stop_flag()?;
+    let control = Control::new(bars.clone(), Arc::clone(&stop));
+    let cache = Cache::from_env();
+    let Resolved { plan, model, folder } = resolved(&args.experiment, here, &cache, &control)?;
     let manifests = inputs::manifests(args.manifests.as_deref(), here)?;
     for corpus in plan.corpora() {
         manifests.check(&corpus)?;
     }
     if args.dry_run {
-        return dry_run::print(&plan, vocab_size, device);
+        return dry_run::print(&plan, &model, device);
     }
 
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&plan.experiment));
     let _lock = Lock::acquire(&out)?;
-    let stop = signals::stop_flag()?;
-    let control = Control::new(bars.clone(), Arc::clone(&stop));
-    let cache = Cache::from_env();
-    let inputs = Inputs::prepare(&plan, here, &manifests, &cache, &control)?;
-    let base = base::prepare(&plan, &inputs, &cache, device, &stop, bars)?;
+    let inputs = Inputs::prepare(&plan, here, folder.as_ref(), &manifests, &cache, &control)?;
+    let base = base::prepare(&plan, &inputs, folder, &cache, device, &stop, bars)?;
     let base_scores = base::scores(&base, &plan, &inputs, &cache, &stop, bars)?;
 
     let shared =
@@ -92,18 +95,36 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     }
 }
 
-/// The plan of an experiment file, and the size of its vocabulary.
-fn plan(file: &Path, folder: &Path) -> anyhow::Result<(Plan, usize)> {
+/// An experiment file, and what it says must be loaded before it means anything.
+struct Resolved {
+    plan: Plan,
+    model: ModelSize,
+    /// The base's, if it is loaded and not pretrained.
+    folder: Option<ModelFolder>,
+}
+
+fn resolved(
+    file: &Path,
+    here: &Path,
+    cache: &Cache,
+    control: &Control,
+) -> anyhow::Result<Resolved> {
     let text = std::fs::read_to_string(file)
         .map_err(|e| SpecError::from(StoreError::io("read", file, e)))?;
     let experiment = Experiment::from_yaml(&text, file)?;
-    let (loaded, vocab_size) = match &experiment.tokenizer {
-        TokenizerSpec::Train { vocab_size, .. } => (None, *vocab_size),
-        TokenizerSpec::Load { path } => {
-            let size = Tokenizer::load(&folder.join(path))?.vocab_size();
-            (Some(size), size)
-        }
+    let folder = match &experiment.base {
+        BaseSpec::Pretrain { .. } => None,
+        BaseSpec::Load { source } => Some(model_source::open(source, here, cache, control)?),
     };
-    let plan = resolve(&experiment, loaded);
-    Ok((plan.map_err(|e| e.located(file, &text))?, vocab_size))
+    let vocab_size = match &experiment.tokenizer {
+        TokenizerSpec::Train { vocab_size, .. } => Some(*vocab_size),
+        TokenizerSpec::Load { path } => Some(Tokenizer::load(&here.join(path))?.vocab_size()),
+        TokenizerSpec::Base {} => None,
+    };
+    let base = folder.as_ref().map(|folder| folder.config().size());
+    let loaded = Loaded { vocab_size, base };
+    let plan = resolve(&experiment, loaded).map_err(|e| e.located(file, &text))?;
+    let model =
+        model_size(&experiment, loaded).ok_or_else(|| anyhow::anyhow!("a plan without a model"))?;
+    Ok(Resolved { plan, model, folder })
 }

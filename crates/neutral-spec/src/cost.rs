@@ -3,10 +3,10 @@
 //! An estimate: norms, activations and the optimizer's own arithmetic are left out of the
 //! operations, and the memory of activations is a count of what autograd keeps, not a measurement.
 
-use crate::experiment::{Precision, Shape, TrainingSpec};
+use crate::experiment::{Precision, TrainingSpec};
 use crate::method::Method;
 use crate::plan::ExtensionSize;
-use crate::size::{base_parameters, linear_parameters};
+use crate::size::ModelSize;
 
 /// Logits that exist at a time, as neutral-torch makes them: over a frozen head, and over one that
 /// trains.
@@ -26,14 +26,14 @@ pub struct CostEstimate {
 /// The cost of training an extension of some size, or of the base itself (`None`, whose `size` is
 /// that of fine-tuning).
 ///
-/// With `T` tokens in sequences of `S`, `N` weights of the base that are multiplied with (linear
+/// With `T` tokens in sequences of `S`, `q` the width of all query heads, `N` weights of the base that are multiplied with (linear
 /// layers and head; looking a token up costs nothing), `E` weights of the extension:
 ///
 /// | | base trains | base is frozen |
 /// |---|---|---|
 /// | the base's products | `6·N·T` | `4·N·T`: no gradients of its weights |
 /// | the extension's | – | `6·E·T` |
-/// | attention, `QKᵀ` and `AV` over all S positions | `12·L·d·S·T` | `12·L·d·S·T` |
+/// | attention, `QKᵀ` and `AV` over all S positions | `12·L·q·S·T` | `12·L·q·S·T` |
 ///
 /// It is an upper bound: causal kernels skip up to half of attention, and what is before the first
 /// extended layer needs no gradients.
@@ -42,20 +42,21 @@ pub struct CostEstimate {
 /// more for its copy in bf16; a frozen one 2 in bf16, 4 in fp32; activations of one micro batch; and
 /// a chunk of logits, over which their gradients are written.
 pub fn training_cost(
-    shape: &Shape,
-    vocab_size: usize,
+    model: &ModelSize,
     method: Option<&Method>,
     size: ExtensionSize,
     training: &TrainingSpec,
     precision: Precision,
 ) -> CostEstimate {
-    let (d, layers) = (shape.d_model as u64, shape.n_layers as u64);
+    let (d, layers) = (model.d_model as u64, model.n_layers as u64);
     let tokens = training.steps() * training.tokens_per_step();
     let trains_base = matches!(method, None | Some(Method::Finetune {}));
-    let head = vocab_size as u64 * d;
-    let multiplied = layers * linear_parameters(shape) + head;
+    let head = model.vocab_size as u64 * d;
+    let multiplied = layers * model.linear_parameters() + head;
     let each = if trains_base { 6 } else { 4 } * multiplied + 6 * size.extension_parameters;
-    let attention = 12.0 * (layers * d) as f64 * training.sequence_length as f64;
+    let attention = 12.0
+        * (layers as usize * model.n_heads * model.head_dim) as f64
+        * training.sequence_length as f64;
     let flops = (each as f64 + attention) * tokens as f64;
 
     let number = match precision {
@@ -63,7 +64,7 @@ pub fn training_cost(
         Precision::Fp32 => 4,
     };
     let copy = if precision == Precision::Bf16 { 2 } else { 0 };
-    let base = base_parameters(shape, vocab_size);
+    let base = model.parameters;
     let weights = if trains_base {
         base * (16 + copy)
     } else {
@@ -71,24 +72,25 @@ pub fn training_cost(
     };
     let sequences = training.micro_batch_size.unwrap_or(training.batch_size) as u64;
     let rows = sequences * training.sequence_length as u64;
-    let activations = rows * layers * activation_bytes(shape, method, size, number);
-    let logits = (rows * vocab_size as u64).min(LOGITS[usize::from(trains_base)]) * number;
+    let activations = rows * layers * activation_bytes(model, method, size, number);
+    let logits = (rows * model.vocab_size as u64).min(LOGITS[usize::from(trains_base)]) * number;
     CostEstimate { flops, memory_bytes: weights + activations + logits, tokens }
 }
 
 /// Bytes a token and block that the backward pass reads again.
 fn activation_bytes(
-    shape: &Shape,
+    model: &ModelSize,
     method: Option<&Method>,
     size: ExtensionSize,
     number: u64,
 ) -> u64 {
-    let d = shape.d_model as u64;
-    let kv = (shape.n_kv_heads * shape.head_dim()) as u64;
+    let d = model.d_model as u64;
+    let (q, kv) = (model.n_heads, model.n_kv_heads);
+    let (q, kv) = ((q * model.head_dim) as u64, (kv * model.head_dim) as u64);
     let units = size.units as u64;
     // Residual stream and normalised input twice each; queries, keys and values, attention's output;
     // the feed-forward layer's two halves and their product.
-    let block = 4 * d + (d + 2 * kv) + d + 3 * shape.d_ff as u64;
+    let block = 4 * d + (q + 2 * kv) + q + 3 * model.d_ff as u64;
     let extension = match method {
         None | Some(Method::Finetune {}) => 0,
         Some(Method::Lora { targets, .. }) => targets.len() as u64 * units,
@@ -101,6 +103,7 @@ fn activation_bytes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Shape;
     use crate::budget::Budget;
     use crate::experiment::Schedule;
     use crate::method::{Placement, Start};
@@ -134,8 +137,8 @@ mod tests {
     }
 
     fn cost(method: &Method, precision: Precision) -> CostEstimate {
-        let size = extension_size(method, &SHAPE, 300).unwrap();
-        training_cost(&SHAPE, 300, Some(method), size, &training(64), precision)
+        let size = extension_size(method, &SHAPE.size(300)).unwrap();
+        training_cost(&SHAPE.size(300), Some(method), size, &training(64), precision)
     }
 
     fn adapter() -> Method {
@@ -146,7 +149,7 @@ mod tests {
     #[test]
     fn fine_tuning_is_six_operations_a_weight_and_token_and_attention() {
         // Tied: every weight but the 5 norms of 8 is multiplied with.
-        let n = base_parameters(&SHAPE, 300) - 5 * 8;
+        let n = SHAPE.size(300).parameters - 5 * 8;
         let attention = 12 * 2 * 8 * 16 * 64;
         let cost = cost(&Method::Finetune {}, Precision::Fp32);
         assert_eq!(cost.flops as u64, 6 * n * 64 + attention);
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_frozen_base_costs_two_thirds_and_the_extension_all_of_its_own() {
-        let n = base_parameters(&SHAPE, 300) - 5 * 8;
+        let n = SHAPE.size(300).parameters - 5 * 8;
         let attention = 12 * 2 * 8 * 16 * 64;
         let expected = (4 * n + 6 * 16 * 48) * 64 + attention;
         assert_eq!(cost(&adapter(), Precision::Fp32).flops as u64, expected);
@@ -163,9 +166,10 @@ mod tests {
 
     #[test]
     fn tokens_are_those_of_whole_steps() {
-        let size = extension_size(&Method::Finetune {}, &SHAPE, 300).unwrap();
-        let of =
-            |tokens| training_cost(&SHAPE, 300, None, size, &training(tokens), Precision::Fp32);
+        let size = extension_size(&Method::Finetune {}, &SHAPE.size(300)).unwrap();
+        let of = |tokens| {
+            training_cost(&SHAPE.size(300), None, size, &training(tokens), Precision::Fp32)
+        };
         assert_eq!(of(65).tokens, 128);
         assert_eq!(of(65).flops as u64, 2 * of(64).flops as u64);
     }
@@ -174,15 +178,15 @@ mod tests {
     fn freezing_bf16_and_small_micro_batches_save_memory() {
         let memory = |method: &Method, p| cost(method, p).memory_bytes;
         let all = memory(&Method::Finetune {}, Precision::Fp32);
-        let base = base_parameters(&SHAPE, 300);
+        let base = SHAPE.size(300).parameters;
         let frozen = memory(&adapter(), Precision::Fp32);
         // What is frozen gives up 12 bytes a weight; the adapter's 768 take 16, its activations more.
         let activations = 64 * 2 * (3 * 16 + 2 * 8) * 4;
         assert_eq!(all - 12 * base + 768 * 16 + activations, frozen);
         assert!(memory(&adapter(), Precision::Bf16) < frozen);
-        let size = extension_size(&Method::Finetune {}, &SHAPE, 300).unwrap();
+        let size = extension_size(&Method::Finetune {}, &SHAPE.size(300)).unwrap();
         let micro = TrainingSpec { micro_batch_size: Some(1), ..training(64) };
-        let micro = training_cost(&SHAPE, 300, None, size, &micro, Precision::Fp32);
+        let micro = training_cost(&SHAPE.size(300), None, size, &micro, Precision::Fp32);
         assert!(micro.memory_bytes < all);
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::BaseSpec;
 use crate::corpus_ref::CorpusRef;
 use crate::method::Method;
 
@@ -86,67 +87,8 @@ pub enum TokenizerSpec {
         #[schemars(length(min = 1))]
         path: String,
     },
-}
-
-/// Where the base model comes from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum BaseSpec {
-    /// A small Llama-shaped model, pretrained here.
-    Pretrain {
-        /// Its size.
-        shape: Shape,
-        /// The text it learns from: training splits only.
-        #[schemars(length(min = 1), extend("uniqueItems" = true))]
-        corpora: Vec<CorpusRef>,
-        /// How it is trained.
-        training: TrainingSpec,
-        /// Seed of its start and of its data's order.
-        #[serde(default)]
-        seed: u64,
-    },
-}
-
-/// The size of a Llama-shaped decoder.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Shape {
-    /// Width of the residual stream.
-    #[schemars(range(min = 2, max = 65_536))]
-    pub d_model: usize,
-    /// Number of blocks.
-    #[schemars(range(min = 1, max = 1_024))]
-    pub n_layers: usize,
-    /// Query heads; `head_dim = d_model / n_heads`, an even number.
-    #[schemars(range(min = 1, max = 65_536))]
-    pub n_heads: usize,
-    /// Key and value heads, a divisor of `n_heads`.
-    #[schemars(range(min = 1, max = 65_536))]
-    pub n_kv_heads: usize,
-    /// Inner width of the SwiGLU feed-forward layer.
-    #[schemars(range(min = 1, max = 1_048_576))]
-    pub d_ff: usize,
-    /// The head is the transposed token embedding.
-    #[serde(default = "yes")]
-    pub tie_embeddings: bool,
-    /// Base of the rotary frequencies.
-    #[serde(default = "default_rope_theta")]
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub rope_theta: f64,
-    /// Added to the mean square in RMSNorm.
-    #[serde(default = "default_norm_epsilon")]
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub norm_epsilon: f64,
-}
-
-fn yes() -> bool {
-    true
-}
-fn default_rope_theta() -> f64 {
-    10_000.0
-}
-fn default_norm_epsilon() -> f64 {
-    1e-5
+    /// The one that comes with the base, which must be loaded.
+    Base {},
 }
 
 /// The text of both domains and how it is mixed.

@@ -13,6 +13,7 @@
 //!
 //! This crate computes no tensors, reads no corpora and loads no tokenizer.
 
+mod base;
 mod budget;
 mod corpus_ref;
 mod cost;
@@ -31,19 +32,20 @@ mod sweep;
 mod validate;
 mod yaml;
 
+pub use base::{BaseSpec, ModelSource, Shape};
 pub use budget::Budget;
 pub use corpus_ref::CorpusRef;
 pub use cost::{CostEstimate, training_cost};
 pub use error::{Problem, SpecError};
 pub use experiment::{
-    BaseSpec, DataSpec, DocumentPolicy, EvaluationSpec, EvaluationSplit, Experiment, MethodEntry,
-    Precision, Schedule, Shape, Sweep, TokenizerSpec, TrainingOverrides, TrainingSpec,
+    DataSpec, DocumentPolicy, EvaluationSpec, EvaluationSplit, Experiment, MethodEntry, Precision,
+    Schedule, Sweep, TokenizerSpec, TrainingOverrides, TrainingSpec,
 };
 pub use field_path::FieldPath;
 pub use method::{
     GateActivation, GatePer, GateSpec, LinearSite, LocalLossSpec, Method, Placement, Start,
 };
 pub use plan::{Evaluation, ExtensionSize, Plan, Trial};
-pub use resolve::resolve;
+pub use resolve::{Loaded, model_size, resolve};
 pub use schema::json_schema;
-pub use size::{base_parameters, extension_size};
+pub use size::{ModelSize, extension_size};

@@ -4,10 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use neutral_store::Fingerprint;
 
+use crate::base::BaseSpec;
 use crate::corpus_ref::CorpusRef;
-use crate::experiment::{
-    BaseSpec, DataSpec, EvaluationSplit, Precision, TokenizerSpec, TrainingSpec,
-};
+use crate::experiment::{DataSpec, EvaluationSplit, Precision, TokenizerSpec, TrainingSpec};
 use crate::method::Method;
 
 /// Everything a run will do, resolved.
@@ -49,8 +48,9 @@ impl Plan {
         if let TokenizerSpec::Train { corpora, .. } = &self.tokenizer {
             all.extend_from_slice(corpora);
         }
-        let BaseSpec::Pretrain { corpora, .. } = &self.base;
-        all.extend_from_slice(corpora);
+        if let BaseSpec::Pretrain { corpora, .. } = &self.base {
+            all.extend_from_slice(corpora);
+        }
         for trial in &self.trials {
             all.extend_from_slice(&trial.data.original);
             all.extend_from_slice(&trial.data.new);

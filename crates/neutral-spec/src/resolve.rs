@@ -6,41 +6,45 @@ use serde_json::Value;
 
 use neutral_store::Fingerprint;
 
+use crate::base::BaseSpec;
 use crate::draft::{Draft, origin, to_value};
 use crate::error::{Problem, SpecError};
-use crate::experiment::{BaseSpec, Experiment, TokenizerSpec};
+use crate::experiment::{Experiment, TokenizerSpec};
 use crate::field_path::FieldPath;
 use crate::plan::{Evaluation, Plan, Trial};
 use crate::schema::Schema;
-use crate::size::solve;
+use crate::size::{ModelSize, solve};
 use crate::sweep::{Setting, points};
 use crate::validate::{self, label, slug};
 
+/// What is known of the files that an experiment names, once they have been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Of the tokenizer to load.
+    pub vocab_size: Option<usize>,
+    /// Of the base to load.
+    pub base: Option<ModelSize>,
+}
+
 /// The plan that an experiment means.
 ///
-/// The vocabulary's size decides the base's, and with it what a budget is a share of. It is that of
-/// the tokenizer to train; for one to load, it is passed in.
+/// The base's size decides what a budget is a share of. That of a base to pretrain follows from its
+/// shape and from the vocabulary; what has to be loaded is passed in.
 ///
 /// # Errors
 /// Everything that is wrong with the experiment, budgets too small for one unit included; without a
 /// file's lines, see [`SpecError::located`].
-pub fn resolve(
-    experiment: &Experiment,
-    vocab_size_of_loaded_tokenizer: Option<usize>,
-) -> Result<Plan, SpecError> {
-    let vocab_size = match &experiment.tokenizer {
-        TokenizerSpec::Train { vocab_size, .. } => Some(*vocab_size),
-        TokenizerSpec::Load { .. } => vocab_size_of_loaded_tokenizer,
-    };
+pub fn resolve(experiment: &Experiment, loaded: Loaded) -> Result<Plan, SpecError> {
     let invalid = |problems| SpecError::Invalid { problems };
-    let Some(vocab_size) = vocab_size else {
+    let Some(model) = model_size(experiment, loaded) else {
+        let path = if loaded.base.is_none() { "base.source" } else { "tokenizer.path" };
         return Err(invalid(vec![Problem::new(
-            FieldPath::dotted("tokenizer.path"),
-            "the budgets depend on the vocabulary's size; load the tokenizer first",
+            FieldPath::dotted(path),
+            "the budgets depend on the size of what is loaded; load it first",
         )]));
     };
     let drafts = drafts(experiment).map_err(invalid)?;
-    let trials = size_all(experiment, drafts, vocab_size).map_err(invalid)?;
+    let trials = size_all(experiment, drafts, &model).map_err(invalid)?;
     let evaluation = &experiment.evaluation;
     Ok(Plan {
         experiment: experiment.experiment.clone(),
@@ -61,13 +65,24 @@ pub fn resolve(
     })
 }
 
-/// All that can be found wrong without loading a tokenizer.
+/// All that can be found wrong without loading anything.
 pub(crate) fn problems(experiment: &Experiment) -> Vec<Problem> {
-    let found = drafts(experiment).and_then(|drafts| match &experiment.tokenizer {
-        TokenizerSpec::Train { vocab_size, .. } => size_all(experiment, drafts, *vocab_size),
-        TokenizerSpec::Load { .. } => Ok(Vec::new()),
-    });
+    let found =
+        drafts(experiment).and_then(|drafts| match model_size(experiment, Loaded::default()) {
+            Some(model) => size_all(experiment, drafts, &model),
+            None => Ok(Vec::new()),
+        });
     found.err().unwrap_or_default()
+}
+
+/// The base's size, if what it depends on is known.
+pub fn model_size(experiment: &Experiment, loaded: Loaded) -> Option<ModelSize> {
+    let BaseSpec::Pretrain { shape, .. } = &experiment.base else { return loaded.base };
+    let vocab_size = match &experiment.tokenizer {
+        TokenizerSpec::Train { vocab_size, .. } => Some(*vocab_size),
+        TokenizerSpec::Load { .. } | TokenizerSpec::Base {} => loaded.vocab_size,
+    };
+    vocab_size.map(|vocab_size| shape.size(vocab_size))
 }
 
 /// A trial of one entry, for every seed, before its size is known.
@@ -136,13 +151,12 @@ fn drafts_of(
 fn size_all(
     experiment: &Experiment,
     points: Vec<Point>,
-    vocab_size: usize,
+    model: &ModelSize,
 ) -> Result<Vec<Trial>, Vec<Problem>> {
-    let BaseSpec::Pretrain { shape, .. } = &experiment.base;
     let mut found: Vec<Problem> = Vec::new();
     let mut trials = Vec::new();
     for Point { entry, settings, draft } in points {
-        let size = match solve(&draft.method, shape, vocab_size) {
+        let size = match solve(&draft.method, model) {
             Ok(size) => size,
             Err(message) => {
                 let path = FieldPath::dotted("method.budget");

@@ -1,10 +1,55 @@
 //! How many weights a base has and an extension adds, and the rank or width that a budget buys.
 
+use crate::base::Shape;
 use crate::error::{Problem, SpecError};
-use crate::experiment::Shape;
 use crate::field_path::FieldPath;
 use crate::method::{GateActivation, GatePer, GateSpec, LinearSite, Method};
 use crate::plan::ExtensionSize;
+
+/// The sizes of a base that budgets and costs depend on, wherever the base comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelSize {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Number of blocks.
+    pub n_layers: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Inner width of the feed-forward layer.
+    pub d_ff: usize,
+    /// Number of tokens.
+    pub vocab_size: usize,
+    /// Number of weights.
+    pub parameters: u64,
+}
+
+impl ModelSize {
+    /// Inputs and outputs of a linear layer of a block, as `(in, out)`; its weight is `[out, in]`.
+    pub fn linear_shape(&self, site: LinearSite) -> (usize, usize) {
+        let (d, ff) = (self.d_model, self.d_ff);
+        let (q, kv) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
+        match site {
+            LinearSite::QProj => (d, q),
+            LinearSite::OProj => (q, d),
+            LinearSite::KProj | LinearSite::VProj => (d, kv),
+            LinearSite::GateProj | LinearSite::UpProj => (d, ff),
+            LinearSite::DownProj => (ff, d),
+        }
+    }
+
+    /// Weights of a block's linear layers.
+    pub fn linear_parameters(&self) -> u64 {
+        let of = |site| {
+            let (inputs, outputs) = self.linear_shape(site);
+            inputs as u64 * outputs as u64
+        };
+        LinearSite::ALL.into_iter().map(of).sum()
+    }
+}
 
 impl Shape {
     /// Width of a head: `d_model / n_heads`.
@@ -12,34 +57,27 @@ impl Shape {
         self.d_model / self.n_heads
     }
 
-    /// Inputs and outputs of a linear layer of a block.
-    pub fn linear_shape(&self, site: LinearSite) -> (usize, usize) {
-        let (d, kv) = (self.d_model, self.n_kv_heads * self.head_dim());
-        match site {
-            LinearSite::QProj | LinearSite::OProj => (d, d),
-            LinearSite::KProj | LinearSite::VProj => (d, kv),
-            LinearSite::GateProj | LinearSite::UpProj => (d, self.d_ff),
-            LinearSite::DownProj => (self.d_ff, d),
-        }
+    /// The sizes of such a model with a vocabulary.
+    ///
+    /// Its weights: `V·d + L·(linear layers + 2·d) + d`, and `V·d` once more with a free head. The
+    /// `d`s are the weights of RMSNorm, two a block and the last.
+    pub fn size(&self, vocab_size: usize) -> ModelSize {
+        let mut size = ModelSize {
+            d_model: self.d_model,
+            n_layers: self.n_layers,
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim(),
+            d_ff: self.d_ff,
+            vocab_size,
+            parameters: 0,
+        };
+        let (d, layers) = (self.d_model as u64, self.n_layers as u64);
+        let embeddings = if self.tie_embeddings { 1 } else { 2 };
+        let blocks = layers * (size.linear_parameters() + 2 * d);
+        size.parameters = embeddings * vocab_size as u64 * d + blocks + d;
+        size
     }
-}
-
-/// Weights of a block's linear layers.
-pub(crate) fn linear_parameters(shape: &Shape) -> u64 {
-    let of = |site| {
-        let (inputs, outputs) = shape.linear_shape(site);
-        inputs as u64 * outputs as u64
-    };
-    LinearSite::ALL.into_iter().map(of).sum()
-}
-
-/// Weights of the base: `V·d + L·(linear layers + 2·d) + d`, and `V·d` once more with a free head.
-///
-/// The `d`s are the weights of RMSNorm, two a block and the last.
-pub fn base_parameters(shape: &Shape, vocab_size: usize) -> u64 {
-    let (d, layers) = (shape.d_model as u64, shape.n_layers as u64);
-    let embeddings = if shape.tie_embeddings { 1 } else { 2 };
-    embeddings * vocab_size as u64 * d + layers * (linear_parameters(shape) + 2 * d) + d
 }
 
 /// The rank or width whose weights come nearest to the budget, the lower one on a tie.
@@ -50,23 +88,15 @@ pub fn base_parameters(shape: &Shape, vocab_size: usize) -> u64 {
 ///
 /// # Errors
 /// If the budget is too small for one unit; the message says which would do.
-pub fn extension_size(
-    method: &Method,
-    shape: &Shape,
-    vocab_size: usize,
-) -> Result<ExtensionSize, SpecError> {
-    solve(method, shape, vocab_size).map_err(|message| SpecError::Invalid {
+pub fn extension_size(method: &Method, model: &ModelSize) -> Result<ExtensionSize, SpecError> {
+    solve(method, model).map_err(|message| SpecError::Invalid {
         problems: vec![Problem::new(FieldPath::dotted("method.budget"), message)],
     })
 }
 
-pub(crate) fn solve(
-    method: &Method,
-    shape: &Shape,
-    vocab_size: usize,
-) -> Result<ExtensionSize, String> {
-    let (d, layers) = (shape.d_model as u64, shape.n_layers as u64);
-    let base = base_parameters(shape, vocab_size);
+pub(crate) fn solve(method: &Method, model: &ModelSize) -> Result<ExtensionSize, String> {
+    let (d, layers) = (model.d_model as u64, model.n_layers as u64);
+    let base = model.parameters;
     let (budget, unit, fixed, what) = match method {
         Method::Finetune {} => {
             return Ok(ExtensionSize {
@@ -77,7 +107,7 @@ pub(crate) fn solve(
         }
         Method::Lora { budget, targets, .. } => {
             let of = |&site: &LinearSite| {
-                let (inputs, outputs) = shape.linear_shape(site);
+                let (inputs, outputs) = model.linear_shape(site);
                 (inputs + outputs) as u64
             };
             (budget, layers * targets.iter().map(of).sum::<u64>(), 0, "a rank of 1")
@@ -159,15 +189,15 @@ mod tests {
         // A block: q, o 8·8; k, v 8·4; gate, up, down 8·20; two norms of 8. Then the last norm.
         let block = 2 * 64 + 2 * 32 + 3 * 160 + 2 * 8;
         assert_eq!(block, 688);
-        assert_eq!(base_parameters(&SHAPE, 300), 300 * 8 + 2 * 688 + 8);
+        assert_eq!(SHAPE.size(300).parameters, 300 * 8 + 2 * 688 + 8);
         let free = Shape { tie_embeddings: false, ..SHAPE };
-        assert_eq!(base_parameters(&free, 300), 2 * 300 * 8 + 2 * 688 + 8);
+        assert_eq!(free.size(300).parameters, 2 * 300 * 8 + 2 * 688 + 8);
     }
 
     #[test]
     fn each_method_pays_what_its_tensors_hold() {
-        let size = |method| extension_size(&method, &SHAPE, 300).unwrap();
-        let base = base_parameters(&SHAPE, 300);
+        let size = |method| extension_size(&method, &SHAPE.size(300)).unwrap();
+        let base = SHAPE.size(300).parameters;
         assert_eq!(base, 3784);
         assert_eq!(
             size(Method::Finetune {}),
@@ -198,11 +228,11 @@ mod tests {
         let shape = Shape { d_model: 2, n_heads: 1, n_kv_heads: 1, n_layers: 1, d_ff: 1, ..SHAPE };
         // A unit of 6 weights, a base of 1000 and 1.5, 1.6 units.
         let vocab_size = (1000 - 2 - (4 * 4 + 3 * 2 + 4)) / 2;
-        assert_eq!(base_parameters(&shape, vocab_size), 1000);
+        assert_eq!(shape.size(vocab_size).parameters, 1000);
         let units = |p| {
             let budget = percent(p);
             let method = Method::Adapter { budget, placement: Placement::Ffn, start: Start::He };
-            extension_size(&method, &shape, vocab_size).unwrap().units
+            extension_size(&method, &shape.size(vocab_size)).unwrap().units
         };
         assert_eq!((units(0.9), units(1.0), units(1.5), units(1.6)), (1, 2, 2, 3));
     }
@@ -213,15 +243,21 @@ mod tests {
             (residues(percent(0.1), GatePer::Channel, None), "a gate and a width of 1"),
             (residues(percent(0.001), GatePer::Token, Some(0.0)), "a gate and a width of 1"),
         ] {
-            let error = extension_size(&method, &SHAPE, 300).unwrap_err().to_string();
+            let error = extension_size(&method, &SHAPE.size(300)).unwrap_err().to_string();
             assert!(error.starts_with("method.budget: ") && error.contains(stem), "{error}");
             let named: Budget = error.rsplit("would do is ").next().unwrap().parse().unwrap();
             let Method::NeutralResidues { gate: GateSpec { per, bias, .. }, .. } = method else {
                 unreachable!()
             };
-            assert_eq!(extension_size(&residues(named, per, bias), &SHAPE, 300).unwrap().units, 1);
+            assert_eq!(
+                extension_size(&residues(named, per, bias), &SHAPE.size(300)).unwrap().units,
+                1
+            );
             let less = percent(named.fraction() * 100.0 * 0.9);
-            assert!(extension_size(&residues(less, per, bias), &SHAPE, 300).is_err(), "{named}");
+            assert!(
+                extension_size(&residues(less, per, bias), &SHAPE.size(300)).is_err(),
+                "{named}"
+            );
         }
     }
 }

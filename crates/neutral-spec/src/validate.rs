@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::{BaseSpec, Shape};
 use crate::corpus_ref::CorpusRef;
 use crate::draft::Draft;
 use crate::error::Problem;
-use crate::experiment::{BaseSpec, DataSpec, Experiment, Schedule, Shape, TrainingSpec};
+use crate::experiment::{DataSpec, Experiment, Schedule, TokenizerSpec, TrainingSpec};
 use crate::field_path::FieldPath;
 use crate::method::{GateActivation, GatePer, GateSpec, LocalLossSpec, Method};
 
@@ -50,9 +51,22 @@ pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
             found.push(Problem::new(methods.index(i), message));
         }
     }
-    let BaseSpec::Pretrain { shape, training, .. } = &experiment.base;
-    check_shape(shape, &FieldPath::dotted("base.shape"), &mut found);
-    check_training(training, &FieldPath::dotted("base.training"), &mut found);
+    match (&experiment.base, &experiment.tokenizer) {
+        (BaseSpec::Pretrain { shape, training, .. }, tokenizer) => {
+            check_shape(shape, &FieldPath::dotted("base.shape"), &mut found);
+            check_training(training, &FieldPath::dotted("base.training"), &mut found);
+            if matches!(tokenizer, TokenizerSpec::Base {}) {
+                let message =
+                    "a base that is pretrained here brings no tokenizer; train or load one";
+                found.push(Problem::new(FieldPath::dotted("tokenizer.kind"), message));
+            }
+        }
+        (BaseSpec::Load { .. }, TokenizerSpec::Train { .. }) => {
+            let message = "a base that is loaded knows its own tokens only; write `tokenizer: { kind: base }`, or load the tokenizer that it was trained with";
+            found.push(Problem::new(FieldPath::dotted("tokenizer.kind"), message));
+        }
+        (BaseSpec::Load { .. }, _) => {}
+    }
     let evaluation = &experiment.evaluation;
     let path = FieldPath::dotted("evaluation.new");
     disjoint(&evaluation.original, &evaluation.new, &path, &mut found);

@@ -4,15 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-use neutral_spec::{
-    BaseSpec, Experiment, Plan, base_parameters, extension_size, resolve, training_cost,
-};
+use neutral_spec::{BaseSpec, Experiment, Loaded, Plan, extension_size, resolve, training_cost};
 
 const QUICK: &str = include_str!("quick.yaml");
 
 fn plan(text: &str) -> Plan {
     let experiment = Experiment::from_yaml(text, Path::new("quick.yaml")).expect("valid");
-    resolve(&experiment, None).expect("solvable")
+    resolve(&experiment, Loaded::default()).expect("solvable")
 }
 
 /// `quick.yaml` with other lines at the end of its methods.
@@ -26,13 +24,18 @@ fn ids(plan: &Plan) -> Vec<&str> {
     plan.trials.iter().map(|t| t.id.as_str()).collect()
 }
 
+fn vocabulary(size: usize) -> Loaded {
+    Loaded { vocab_size: Some(size), ..Loaded::default() }
+}
+
 #[test]
 fn the_plan_of_quick() {
     let plan = plan(QUICK);
-    let BaseSpec::Pretrain { shape, .. } = &plan.base;
-    let mut text = format!("base: {} weights\n\n", base_parameters(shape, 4096));
+    let BaseSpec::Pretrain { shape, .. } = &plan.base else { panic!("a base to pretrain") };
+    let mut text = format!("base: {} weights\n\n", shape.size(4096).parameters);
     for t in &plan.trials {
-        let cost = training_cost(shape, 4096, Some(&t.method), t.size, &t.training, plan.precision);
+        let cost =
+            training_cost(&shape.size(4096), Some(&t.method), t.size, &t.training, plan.precision);
         writeln!(
             text,
             "{}: units {}, extension {}, trainable {}, {:.2e} operations, {} MB",
@@ -121,16 +124,16 @@ fn a_tokenizer_to_load_brings_its_vocabulary() {
         "  kind: load\n  path: tokenizer.json",
     );
     let experiment = Experiment::from_yaml(&text, Path::new("quick.yaml")).unwrap();
-    assert!(resolve(&experiment, None).is_err());
-    let plan = resolve(&experiment, Some(1000)).unwrap();
-    let BaseSpec::Pretrain { shape, .. } = &plan.base;
+    assert!(resolve(&experiment, Loaded::default()).is_err());
+    let plan = resolve(&experiment, vocabulary(1000)).unwrap();
+    let BaseSpec::Pretrain { shape, .. } = &plan.base else { panic!("a base to pretrain") };
     let lora = &plan.trials[2];
-    assert_eq!(lora.size, extension_size(&lora.method, shape, 1000).unwrap());
+    assert_eq!(lora.size, extension_size(&lora.method, &shape.size(1000)).unwrap());
 
     // A budget that the vocabulary makes too small gets its line afterwards.
     let text = text.replace("kind: adapter, budget: 20%", "kind: adapter, budget: 0.01%");
     let experiment = Experiment::from_yaml(&text, Path::new("quick.yaml")).unwrap();
-    let error = resolve(&experiment, Some(1000)).unwrap_err();
+    let error = resolve(&experiment, vocabulary(1000)).unwrap_err();
     assert!(error.to_string().starts_with("methods[2].method.budget: 0.01% of"), "{error}");
     let error = error.located(Path::new("quick.yaml"), &text).to_string();
     assert!(error.starts_with("quick.yaml:38: methods[2].method.budget: 0.01% of"), "{error}");

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use neutral_torch::fused::{
-    AdamWStep, Heads, adamw, attention, linear_cross_entropy, rms_norm, scale_rows, swiglu_packed,
+    AdamWStep, Heads, NormRule, Scores, adamw, attention, linear_cross_entropy, rms_norm,
+    scale_rows, swiglu_packed,
 };
 use neutral_torch::{RandomStream, attach};
 use tch::{Device, Kind, Reduction, Tensor};
@@ -19,7 +20,9 @@ const WIDTH: i64 = 256;
 const FFN: i64 = 704;
 const VOCAB: i64 = 8192;
 const HEADS: Heads = Heads { query: 4, key_value: 4, width: 64 };
+const SCORES: Scores = Scores { scale: 0.125, softcap: None };
 const EPSILON: f64 = 1e-5;
+const RULE: NormRule = NormRule { epsilon: EPSILON, unit_offset: false };
 
 fn main() {
     // Short: a stable figure of each pair in about a minute is worth more than digits.
@@ -80,7 +83,7 @@ fn norm(criterion: &mut Criterion, kind: Kind) {
         criterion,
         "rms_norm",
         kind,
-        || backward(&rms_norm(&x, &[&added], &weight, EPSILON).1, &seed, &[&x, &added]),
+        || backward(&rms_norm(&x, &[&added], &weight, RULE).1, &seed, &[&x, &added]),
         || {
             let sum = (&x + &added).to_kind(Kind::Float);
             let normalised = sum.rms_norm([WIDTH], None::<Tensor>, EPSILON);
@@ -125,7 +128,7 @@ fn heads(criterion: &mut Criterion, kind: Kind) {
         (Tensor::arange(half, (Kind::Float, Device::Cpu)) * (-10_000_f64.ln() / half as f64)).exp();
     let angles = Tensor::arange(LENGTH, (Kind::Float, Device::Cpu)).outer(&frequencies);
     let (cos, sin) = (angles.cos(), angles.sin());
-    let fused = || attention(&[&qkv], HEADS, [&cos, &sin], None);
+    let fused = || attention(&[&qkv], HEADS, SCORES, [&cos, &sin], None);
     let libtorch = || rotated_attention(&qkv, [&cos, &sin]);
     pair(criterion, "attention forward", kind, || vec![fused()], || vec![libtorch()]);
     pair(
@@ -164,7 +167,7 @@ fn loss(criterion: &mut Criterion, kind: Kind) {
         kind,
         || {
             Tensor::run_backward(
-                &[linear_cross_entropy(&hidden, &head, &targets).0],
+                &[linear_cross_entropy(&hidden, &head, &targets, None).0],
                 &[&hidden],
                 false,
                 false,

@@ -89,6 +89,24 @@ pub(crate) fn numbers_mut<T: Element>(tensor: &mut Tensor) -> &mut [T] {
     }
 }
 
+/// The memory of a contiguous CPU tensor that has just been made, to fill.
+///
+/// # Panics
+/// If it lives elsewhere or is not contiguous.
+pub(crate) fn bytes_mut(tensor: &mut Tensor) -> &mut [u8] {
+    assert_eq!(tensor.device(), tch::Device::Cpu);
+    assert!(tensor.is_contiguous());
+    let len = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    if len == 0 {
+        return &mut [];
+    }
+    #[expect(unsafe_code, reason = "libtorch's memory as a slice")]
+    // SAFETY: checked; the caller has the only handle in use, and any byte is a valid number.
+    unsafe {
+        std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), len)
+    }
+}
+
 fn check<T: Element>(tensor: &Tensor) {
     assert_eq!(tensor.kind(), T::KIND);
     assert_eq!(tensor.device(), tch::Device::Cpu);

@@ -3,7 +3,8 @@
 //! - [`ParamStore`]: named weights whose tensors keep their identity. Layers hold shallow clones;
 //!   loading, training and changing the kind all happen in place, so nobody holds a stale copy.
 //!   Unlike `tch::nn::VarStore`, a name that is taken is an error, and order is by name.
-//! - [`save_tensors`] and [`load_tensors`]: safetensors files, whole or not at all, exact to the bit.
+//! - [`save_tensors`], [`load_tensors`], [`TensorFile`]: safetensors files, whole or not at all, exact
+//!   to the bit; read a tensor at a time where memory matters.
 //! - [`RandomStream`]: numbers named by a seed and a purpose, independent of libtorch's process-wide
 //!   generator and of the device.
 //! - [`device`]: the one place where a device is chosen.
@@ -44,4 +45,4 @@ pub use system::{
     CpuFeatures, LIBTORCH_VERSION, bf16_works, cpu_features, cuda_available, cuda_linked,
     keep_freed_memory, peak_rss_bytes, set_threads, threads,
 };
-pub use tensors::{load_tensors, save_tensors};
+pub use tensors::{TensorFile, load_tensors, save_tensors};

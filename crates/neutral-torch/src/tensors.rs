@@ -4,14 +4,21 @@
 //! give the same bytes (names sorted, metadata sorted) and nothing is held twice in memory.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use neutral_store::{StoreError, write_atomic};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 use tch::{Device, Kind, Tensor};
 
 use crate::TorchError;
+use crate::element::bytes_mut;
+
+/// No header of a real model comes near; a larger one is not read.
+const LARGEST_HEADER: u64 = 100 << 20;
 
 /// Writes tensors and some text about them to a safetensors file, atomically and deterministically.
 ///
@@ -63,37 +70,132 @@ pub(crate) fn save<'a>(
     Ok(())
 }
 
+/// A safetensors file whose header has been read; tensors are read one at a time.
+///
+/// The numbers go from the file straight into the tensor's memory: a model takes its own size and
+/// nothing more. The file is not mapped, so that one that is cut short while it is read is an error
+/// and no crash.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    file: File,
+    header: Metadata,
+    data_start: u64,
+}
+
+impl TensorFile {
+    /// Opens a file and checks its header.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is cut short, or its header lies in any way; the file is named.
+    pub fn open(path: &Path) -> Result<Self, TorchError> {
+        let read = |e| TorchError::from(StoreError::io("read", path, e));
+        let file = File::open(path).map_err(read)?;
+        let file_len = file.metadata().map_err(read)?.len();
+        let mut announced = [0; 8];
+        if file_len < 8 {
+            return Err(TorchError::corrupt(path, format!("{file_len} bytes are no safetensors")));
+        }
+        file.read_exact_at(&mut announced, 0).map_err(read)?;
+        let header_len = u64::from_le_bytes(announced);
+        if header_len > LARGEST_HEADER.min(file_len - 8) {
+            let message =
+                format!("the header is said to have {header_len} bytes, the file has {file_len}");
+            return Err(TorchError::corrupt(path, message));
+        }
+        let mut bytes = vec![0; header_len as usize];
+        file.read_exact_at(&mut bytes, 8).map_err(read)?;
+        // The crate checks every offset and every overflow, and that no byte is left over.
+        let header: Metadata =
+            serde_json::from_slice(&bytes).map_err(|e| TorchError::corrupt(path, e))?;
+        let data_start = 8 + header_len;
+        let end = data_start + header.data_len() as u64;
+        if end != file_len {
+            let message = format!("its tensors end at byte {end}, the file at byte {file_len}");
+            return Err(TorchError::corrupt(path, message));
+        }
+        Ok(Self { path: path.to_path_buf(), file, header, data_start })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensors' names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = self.header.offset_keys();
+        names.sort();
+        names
+    }
+
+    /// There is such a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.header.info(name).is_some()
+    }
+
+    /// The text about the tensors.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        let metadata = self.header.metadata().iter().flatten();
+        metadata.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// A tensor's kind of number and shape.
+    ///
+    /// # Errors
+    /// If there is no such tensor, or libtorch has no such kind.
+    pub fn describe(&self, name: &str) -> Result<(Kind, Vec<i64>), TorchError> {
+        let info = self.info(name)?;
+        let kind = kind_of_dtype(info.dtype).ok_or_else(|| TorchError::UnsupportedKind {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            kind: format!("{:?}", info.dtype),
+        })?;
+        let overflows = |_| TorchError::corrupt(&self.path, format!("shape of `{name}` overflows"));
+        let shape: Result<Vec<i64>, _> = info.shape.iter().map(|&n| i64::try_from(n)).collect();
+        Ok((kind, shape.map_err(overflows)?))
+    }
+
+    /// Reads a tensor.
+    ///
+    /// # Errors
+    /// As [`TensorFile::describe`]; or if the file cannot be read.
+    pub fn read(&self, name: &str, device: Device) -> Result<Tensor, TorchError> {
+        let (kind, shape) = self.describe(name)?;
+        let (start, end) = self.info(name)?.data_offsets;
+        let fail = |e: tch::TchError| TorchError::corrupt(&self.path, format!("`{name}`: {e}"));
+        let mut tensor = Tensor::f_empty(&shape, (kind, Device::Cpu)).map_err(fail)?;
+        let memory = bytes_mut(&mut tensor);
+        if memory.len() != end - start {
+            let message = format!("`{name}` has {} bytes, not {}", end - start, memory.len());
+            return Err(TorchError::corrupt(&self.path, message));
+        }
+        self.file
+            .read_exact_at(memory, self.data_start + start as u64)
+            .map_err(|e| StoreError::io("read", &self.path, e))?;
+        tensor.f_to_device(device).map_err(fail)
+    }
+
+    fn info(&self, name: &str) -> Result<&safetensors::tensor::TensorInfo, TorchError> {
+        let missing = || TorchError::corrupt(&self.path, format!("there is no tensor `{name}`"));
+        self.header.info(name).ok_or_else(missing)
+    }
+}
+
 /// Reads every tensor of a safetensors file, and the text about them.
 ///
 /// # Errors
-/// If the file cannot be read, is cut short, or its header lies in any way; the file is named.
+/// As [`TensorFile::open`] and [`TensorFile::read`].
 pub fn load_tensors(
     path: &Path,
     device: Device,
 ) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>), TorchError> {
-    let bytes = std::fs::read(path).map_err(|e| StoreError::io("read", path, e))?;
-    // The crate checks the header's length, every offset, every overflow and the file's length.
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| TorchError::corrupt(path, e))?;
-    let (_, header) =
-        SafeTensors::read_metadata(&bytes).map_err(|e| TorchError::corrupt(path, e))?;
-    let metadata = header.metadata().iter().flatten();
-    let metadata = metadata.map(|(key, value)| (key.clone(), value.clone())).collect();
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
-        let kind = kind_of_dtype(view.dtype()).ok_or_else(|| TorchError::UnsupportedKind {
-            path: path.to_path_buf(),
-            name: name.clone(),
-            kind: format!("{:?}", view.dtype()),
-        })?;
-        let shape: Result<Vec<i64>, _> = view.shape().iter().map(|&n| i64::try_from(n)).collect();
-        let shape =
-            shape.map_err(|_| TorchError::corrupt(path, format!("shape of `{name}` overflows")))?;
-        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
-            .and_then(|tensor| tensor.f_to_device(device))
-            .map_err(|e| TorchError::corrupt(path, format!("`{name}`: {e}")))?;
-        tensors.insert(name, tensor);
-    }
-    Ok((tensors, metadata))
+    let file = TensorFile::open(path)?;
+    let tensors = file.names().into_iter().map(|name| {
+        let tensor = file.read(&name, device)?;
+        Ok((name, tensor))
+    });
+    Ok((tensors.collect::<Result<_, TorchError>>()?, file.metadata()))
 }
 
 fn bytes_of(tensor: &Tensor) -> usize {

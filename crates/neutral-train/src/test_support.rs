@@ -73,7 +73,7 @@ pub(crate) fn model_in(precision: Precision) -> Transformer {
         rope_theta: 10_000.0,
         norm_epsilon: 1e-5,
     };
-    let config = TransformerConfig { shape, vocab_size: VOCAB as usize };
+    let config = TransformerConfig::llama(&shape, VOCAB as usize);
     Transformer::new(config, 7, Device::Cpu, precision).unwrap()
 }
 

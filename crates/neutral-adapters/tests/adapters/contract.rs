@@ -24,7 +24,9 @@ const SHAPE: Shape = Shape {
     rope_theta: 10_000.0,
     norm_epsilon: 1e-5,
 };
-const CONFIG: TransformerConfig = TransformerConfig { shape: SHAPE, vocab_size: VOCAB_SIZE };
+fn config() -> TransformerConfig {
+    TransformerConfig::llama(&SHAPE, VOCAB_SIZE)
+}
 const PLACEMENTS: [Placement; 2] = [Placement::Ffn, Placement::Attention];
 const STARTS: [Start; 2] = [Start::LowVariance, Start::He];
 
@@ -71,17 +73,17 @@ fn extending() -> Vec<(String, Method)> {
 }
 
 fn size(method: &Method) -> ExtensionSize {
-    extension_size(method, &SHAPE, VOCAB_SIZE).unwrap()
+    extension_size(method, &SHAPE.size(VOCAB_SIZE)).unwrap()
 }
 
 fn extend(method: &Method, seed: u64) -> Extension {
-    build(method, &size(method), &CONFIG, seed, Device::Cpu).unwrap()
+    build(method, &size(method), &config(), seed, Device::Cpu).unwrap()
 }
 
 fn frozen_base(precision: Precision) -> Transformer {
     // Tensors this small are slower with more.
     neutral_torch::set_threads(1);
-    let mut base = Transformer::new(CONFIG, 7, Device::Cpu, precision).unwrap();
+    let mut base = Transformer::new(config(), 7, Device::Cpu, precision).unwrap();
     base.freeze();
     base
 }
@@ -224,7 +226,7 @@ fn predicted_parameter_counts_are_the_real_ones() {
 fn a_size_that_does_not_fit_is_an_error() {
     let method = adapter(Placement::Ffn, Start::He);
     let right = size(&method);
-    let built = |method: &Method, size| build(method, &size, &CONFIG, 0, Device::Cpu);
+    let built = |method: &Method, size| build(method, &size, &config(), 0, Device::Cpu);
     let wider = ExtensionSize { units: right.units + 1, ..right };
     let empty = ExtensionSize { units: 0, ..right };
     assert!(matches!(built(&method, wider), Err(AdapterError::ParameterCount { .. })));

@@ -1,7 +1,7 @@
 //! Gradients of every layer against central differences, in float64.
 
 use neutral_adapters::{BlockGate, GluAdapter, LoraDelta, NeutralResidue};
-use neutral_model::{Branch, LinearDelta};
+use neutral_model::{Activation, Branch, LinearDelta};
 use neutral_spec::{GatePer, GateSpec};
 use neutral_torch::RandomStream;
 use tch::{Device, Kind, Tensor};
@@ -52,7 +52,7 @@ fn check(name: &str, leaves: &[Tensor], loss: impl Fn(&[Tensor]) -> Tensor) {
 
 fn adapter(leaves: &[Tensor]) -> GluAdapter {
     let [w_i, w_g, w_o] = [1, 2, 3].map(|i: usize| leaves[i].shallow_clone());
-    GluAdapter::new(w_i, w_g, w_o)
+    GluAdapter::new(w_i, w_g, w_o, Activation::Silu)
 }
 
 fn adapter_leaves() -> Vec<Tensor> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use neutral_adapters::{BlockGate, GluAdapter, LoraDelta, NeutralResidue};
-use neutral_model::{Branch, LinearDelta};
+use neutral_model::{Activation, Branch, LinearDelta};
 use neutral_spec::GatePer;
 use neutral_torch::load_tensors;
 use tch::{Device, Kind, Tensor};
@@ -61,7 +61,12 @@ impl Fixture {
 fn vanilla_adapters_agree_with_pytorch() {
     for fixture in Fixture::each_kind() {
         let [x, w_i, w_g, w_o] = ["x", "w_i", "w_g", "w_o"].map(|name| fixture.leaf(name));
-        let layer = GluAdapter::new(w_i.shallow_clone(), w_g.shallow_clone(), w_o.shallow_clone());
+        let layer = GluAdapter::new(
+            w_i.shallow_clone(),
+            w_g.shallow_clone(),
+            w_o.shallow_clone(),
+            Activation::Silu,
+        );
         let output = layer.forward(&x);
         assert!(output.gate.is_none());
         fixture.check("glu.output", &output.output_btd);
@@ -81,7 +86,12 @@ fn neutral_residues_agree_with_pytorch_for_every_gate() {
             let bias = spec.bias.map(|_| fixture.leaf(&format!("gate.{per}.bias")));
             let bias_handle = bias.as_ref().map(Tensor::shallow_clone);
             let layer = NeutralResidue::new(
-                GluAdapter::new(w_i.shallow_clone(), w_g.shallow_clone(), w_o.shallow_clone()),
+                GluAdapter::new(
+                    w_i.shallow_clone(),
+                    w_g.shallow_clone(),
+                    w_o.shallow_clone(),
+                    Activation::Silu,
+                ),
                 BlockGate::new(spec.activation, weight.shallow_clone(), bias_handle),
             );
             let output = layer.forward(&x);

@@ -38,12 +38,7 @@ impl Repository<'_> {
     ) -> Result<String, DataError> {
         let work = folder.join("work");
         let api = Self::api(&work, endpoint).map_err(|e| self.failed("", &e))?;
-        let repo_type = match self.repo_type {
-            HubRepoType::Dataset => RepoType::Dataset,
-            HubRepoType::Model => RepoType::Model,
-        };
-        let repo = Repo::with_revision(self.repo.to_owned(), repo_type, self.revision.to_owned());
-        let repo = Arc::new(api.repo(repo));
+        let repo = Arc::new(api.repo(self.repo()));
         for file in files {
             let plain = Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
             if !plain {
@@ -68,6 +63,28 @@ impl Repository<'_> {
         Ok(format!("{} {}", self.repo, self.revision))
     }
 
+    /// The paths of all files.
+    pub(super) fn list(
+        &self,
+        endpoint: Option<&str>,
+        control: &Control,
+    ) -> Result<Vec<String>, DataError> {
+        let work = std::env::temp_dir();
+        let api = Self::api(&work, endpoint).map_err(|e| self.failed("", &e))?;
+        let repo = api.repo(self.repo());
+        let info = control.abandonable(move || repo.info())?;
+        let info = info.map_err(|e| self.failed("", &e))?;
+        Ok(info.siblings.into_iter().map(|file| file.rfilename).collect())
+    }
+
+    fn repo(&self) -> Repo {
+        let repo_type = match self.repo_type {
+            HubRepoType::Dataset => RepoType::Dataset,
+            HubRepoType::Model => RepoType::Model,
+        };
+        Repo::with_revision(self.repo.to_owned(), repo_type, self.revision.to_owned())
+    }
+
     fn api(work: &Path, endpoint: Option<&str>) -> Result<Api, ApiError> {
         let mut builder = ApiBuilder::from_env()
             .with_progress(false)
@@ -87,7 +104,7 @@ impl Repository<'_> {
         let advice = if message.contains("401") || message.contains("403") {
             "its owner restricts it: accept the terms there, and set HF_TOKEN"
         } else if message.contains("404") {
-            "correct repo, revision or files in the manifest; a private one needs HF_TOKEN"
+            "correct repo, revision or files; a private one needs HF_TOKEN"
         } else {
             "check the network connection and HF_ENDPOINT, then run the same command again"
         };

@@ -8,6 +8,7 @@ mod apt;
 mod archive;
 mod command;
 mod hub;
+mod model;
 mod npm;
 mod pip;
 
@@ -17,6 +18,7 @@ use neutral_store::{Cache, Fingerprint, StoreError, read_json, sha256_file, writ
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use self::model::{ModelFiles, fetch_model};
 use crate::extract::files::{self, Found};
 use crate::manifest::{Source, Variant};
 use crate::{Control, DataError};
@@ -114,6 +116,17 @@ impl Fetched {
         cache: &Cache,
         control: &Control,
     ) -> Result<Root, DataError> {
+        let wanted = files::Matcher::new(variant)?;
+        self.unpack_matching(&|path| wanted.accepts(path), cache, control)
+    }
+
+    /// The same of the files whose path in the package is wanted.
+    fn unpack_matching(
+        &self,
+        wanted: &dyn Fn(&str) -> bool,
+        cache: &Cache,
+        control: &Control,
+    ) -> Result<Root, DataError> {
         let folder = match &self.place {
             Place::Ready(path) => return Ok(Root::Permanent(path.clone())),
             Place::Packed(folder) => folder,
@@ -123,9 +136,8 @@ impl Fetched {
             .prefix(".unpacked-")
             .tempdir_in(&parent)
             .map_err(|e| StoreError::io("create a folder in", &parent, e))?;
-        let wanted = files::Matcher::new(variant)?;
         for archive in files::archives(folder)? {
-            archive::unpack(&archive, target.path(), &|path| wanted.accepts(path), control)?;
+            archive::unpack(&archive, target.path(), wanted, control)?;
         }
         Ok(Root::Temporary(target))
     }

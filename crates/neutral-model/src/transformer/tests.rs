@@ -15,7 +15,7 @@ pub(crate) fn tiny_config(tie_embeddings: bool) -> TransformerConfig {
         rope_theta: 10_000.0,
         norm_epsilon: 1e-5,
     };
-    TransformerConfig { shape, vocab_size: 29 }
+    TransformerConfig::llama(&shape, 29)
 }
 
 /// A small model whose weights are ten times a real start's, so that every token has a say.

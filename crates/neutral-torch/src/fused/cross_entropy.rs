@@ -22,7 +22,8 @@ const LOGITS_FROZEN: usize = 12 << 20;
 const LOGITS_TRAINED: usize = 32 << 20;
 
 /// The sum of all rows' cross-entropies in nats, which carries the gradient, and each row's by
-/// itself, which carries none. A target of −100 counts as 0.
+/// itself, which carries none. A target of −100 counts as 0. With a cap `c`, logits `z` become
+/// `c · tanh(z / c)`.
 ///
 /// # Shapes
 /// `hidden`: `[…, d]`, `head_vd`: `[v, d]`, `targets`: `[…]`, `Int64`; results: fp32 scalar, and fp32
@@ -34,11 +35,12 @@ pub fn linear_cross_entropy(
     hidden: &Tensor,
     head_vd: &Tensor,
     targets: &Tensor,
+    softcap: Option<f64>,
 ) -> (Tensor, Tensor) {
     let wants = Wants { hidden: hidden.requires_grad(), head: head_vd.requires_grad() };
     let vocab = head_vd.size()[0] as usize;
     let at_once = if wants.head { LOGITS_TRAINED } else { LOGITS_FROZEN };
-    in_chunks(hidden, head_vd, targets, wants, (at_once / vocab).max(1))
+    in_chunks(hidden, head_vd, targets, softcap, wants, (at_once / vocab).max(1))
 }
 
 /// Each row's cross-entropy in nats, without gradients.
@@ -48,9 +50,14 @@ pub fn linear_cross_entropy(
 ///
 /// # Panics
 /// As [`linear_cross_entropy`].
-pub fn linear_token_losses(hidden: &Tensor, head_vd: &Tensor, targets: &Tensor) -> Tensor {
+pub fn linear_token_losses(
+    hidden: &Tensor,
+    head_vd: &Tensor,
+    targets: &Tensor,
+    softcap: Option<f64>,
+) -> Tensor {
     let rows = (LOGITS_FROZEN / head_vd.size()[0] as usize).max(1);
-    in_chunks(hidden, head_vd, targets, Wants { hidden: false, head: false }, rows).1
+    in_chunks(hidden, head_vd, targets, softcap, Wants { hidden: false, head: false }, rows).1
 }
 
 /// Which gradients are computed on the way.
@@ -64,6 +71,7 @@ fn in_chunks(
     hidden: &Tensor,
     head_vd: &Tensor,
     targets: &Tensor,
+    softcap: Option<f64>,
     wants: Wants,
     rows: usize,
 ) -> (Tensor, Tensor) {
@@ -77,7 +85,11 @@ fn in_chunks(
         let chunks = hidden_nd.split(rows as i64, 0).into_iter();
         for (hidden, targets) in chunks.zip(targets_n.split(rows as i64, 0)) {
             let mut logits = hidden.linear(&head, None::<&Tensor>);
+            let slope = softcap.map(|cap| cap_in_place(&mut logits, cap));
             losses.push(losses_and_gradient(&mut logits, &targets, wants.hidden || wants.head));
+            if let Some(slope) = slope {
+                logits = logits * slope;
+            }
             if wants.hidden {
                 of_hidden.push(logits.matmul(&head));
             }
@@ -110,6 +122,13 @@ fn in_chunks(
 
 fn sum_kind(x: &Tensor) -> Kind {
     if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
+}
+
+/// Caps logits; the slope `1 − tanh²(z / c)` of what was done to each.
+fn cap_in_place(logits: &mut Tensor, cap: f64) -> Tensor {
+    let bent = (&*logits / cap).tanh();
+    logits.copy_(&(&bent * cap));
+    1.0 - bent.square()
 }
 
 /// The rows' losses; turns logits into `softmax − onehot(target)` in place, if wanted.
@@ -197,7 +216,12 @@ mod tests {
     use tch::{Device, Reduction};
 
     fn formula(t: &[Tensor]) -> Vec<Tensor> {
+        capped_formula(t, None)
+    }
+
+    fn capped_formula(t: &[Tensor], softcap: Option<f64>) -> Vec<Tensor> {
         let logits = t[0].linear(&t[1].to_kind(t[0].kind()), None::<&Tensor>);
+        let logits = softcap.map_or(logits.shallow_clone(), |cap| (&logits / cap).tanh() * cap);
         let logits = logits.to_kind(sum_kind(&t[0]));
         let sum = logits.view([-1, t[1].size()[0]]).cross_entropy_loss(
             &t[2].view(-1),
@@ -227,8 +251,14 @@ mod tests {
                     let [h, w, t] = inputs(vocab);
                     let inputs = [h.set_requires_grad(hidden), w.set_requires_grad(head), t];
                     let wants = Wants { hidden, head };
-                    let kernel = |t: &[Tensor]| vec![in_chunks(&t[0], &t[1], &t[2], wants, rows).0];
-                    agrees(&format!("{vocab} by {rows}"), &inputs, kernel, formula);
+                    for cap in [None, Some(1.5)] {
+                        agrees(
+                            &format!("{vocab} by {rows}, {cap:?}"),
+                            &inputs,
+                            |t| vec![in_chunks(&t[0], &t[1], &t[2], cap, wants, rows).0],
+                            |t| capped_formula(t, cap),
+                        );
+                    }
                 }
             }
         }
@@ -237,7 +267,7 @@ mod tests {
     #[test]
     fn where_there_is_no_kernel_the_gradient_is_libtorchs() {
         let inputs = inputs(13);
-        let ours = run(&inputs, |t| vec![linear_cross_entropy(&t[0], &t[1], &t[2]).0]);
+        let ours = run(&inputs, |t| vec![linear_cross_entropy(&t[0], &t[1], &t[2], None).0]);
         for (ours, theirs) in ours.iter().zip(run(&inputs, formula)) {
             assert!(ours.allclose(&theirs, 1e-12, 1e-12, false));
         }
@@ -246,11 +276,11 @@ mod tests {
     #[test]
     fn losses_of_rows_add_up_and_ignored_ones_are_zero() {
         let inputs = in_kind(&inputs(13), Kind::Float);
-        let losses = linear_token_losses(&inputs[0], &inputs[1], &inputs[2]);
+        let losses = linear_token_losses(&inputs[0], &inputs[1], &inputs[2], None);
         assert_eq!(losses.size(), [2, 5]);
         assert_eq!(losses.double_value(&[0, 3]), 0.0);
         assert!(losses.double_value(&[0, 2]) > 0.0 && !losses.requires_grad());
-        let (sum, same) = linear_cross_entropy(&inputs[0], &inputs[1], &inputs[2]);
+        let (sum, same) = linear_cross_entropy(&inputs[0], &inputs[1], &inputs[2], None);
         assert!(same.equal(&losses) && sum.requires_grad());
         assert!(losses.sum(Kind::Float).allclose(&sum, 1e-6, 1e-6, false));
     }
@@ -269,7 +299,11 @@ mod tests {
     #[should_panic(expected = "target Some(13)")]
     fn a_target_beyond_the_vocabulary_is_refused() {
         let zeros = |shape: [i64; 2]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-        let _ =
-            linear_token_losses(&zeros([1, 2]), &zeros([13, 2]), &Tensor::from_slice(&[13_i64]));
+        let _ = linear_token_losses(
+            &zeros([1, 2]),
+            &zeros([13, 2]),
+            &Tensor::from_slice(&[13_i64]),
+            None,
+        );
     }
 }

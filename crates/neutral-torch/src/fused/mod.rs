@@ -15,10 +15,10 @@ mod row_dot;
 mod scale_rows;
 mod swiglu;
 
-pub use attention::{Heads, attention};
+pub use attention::{Heads, KeyValues, Scores, attention, cached_attention};
 pub use cross_entropy::{linear_cross_entropy, linear_token_losses};
 pub use optimizer::{AdamWStep, adamw};
-pub use rms_norm::rms_norm;
+pub use rms_norm::{NormRule, rms_norm};
 pub use row_dot::row_dot;
 pub use scale_rows::scale_rows;
 pub use swiglu::{swiglu, swiglu_packed};

@@ -1,4 +1,4 @@
-//! RMSNorm of a sum, as Llama has it.
+//! RMSNorm of a sum, as Llama has it and as Gemma has it.
 
 use tch::{Kind, Tensor, no_grad};
 
@@ -8,35 +8,62 @@ use crate::element::{Element, Parts, numbers, numbers_mut};
 use crate::parallel::parallel_for;
 use crate::simd::{self, vectorised};
 
-/// `s = x + Σ added` and `y = s / √(mean(s²) + ε) ⊙ w` over the last dimension: normalised in fp32,
-/// rounded to the kind of `x`, then scaled. Without anything added, `s` is `x` itself.
+/// The constants of an RMSNorm.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormRule {
+    /// ε, added to the mean square.
+    pub epsilon: f64,
+    /// What is normalised in fp32 is multiplied with `1 + w` and then rounded, as in Gemma; if not,
+    /// it is rounded first and then multiplied with `w`, as in Llama.
+    pub unit_offset: bool,
+}
+
+/// `s = x + Σ added` and `y = s / √(mean(s²) + ε) ⊙ w` over the last dimension, `w` or `1 + w` as the
+/// rule says. Without anything added, `s` is `x` itself.
 ///
 /// # Shapes
 /// `x` and each added: `[…, d]` of one kind, `weight`: `[d]`, results `(s, y)`: as `x`.
 ///
-/// Source: `LlamaRMSNorm` of Hugging Face transformers.
-pub fn rms_norm(x: &Tensor, added: &[&Tensor], weight: &Tensor, epsilon: f64) -> (Tensor, Tensor) {
+/// Source: `LlamaRMSNorm` and `GemmaRMSNorm` of Hugging Face transformers.
+pub fn rms_norm(
+    x: &Tensor,
+    added: &[&Tensor],
+    weight: &Tensor,
+    rule: NormRule,
+) -> (Tensor, Tensor) {
     if has_kernel(x) {
-        by_kind!(x, kernel(x, added, weight, epsilon))
+        by_kind!(x, kernel(x, added, weight, rule))
     } else {
-        formula(x, added, weight, epsilon)
+        formula(x, added, weight, rule)
     }
 }
 
-fn formula(x: &Tensor, added: &[&Tensor], weight: &Tensor, epsilon: f64) -> (Tensor, Tensor) {
+fn formula(x: &Tensor, added: &[&Tensor], weight: &Tensor, rule: NormRule) -> (Tensor, Tensor) {
     let s = added.iter().fold(x.shallow_clone(), |sum, next| sum + *next);
     let (kind, exact) = (s.kind(), s.kind() == Kind::Double);
     let wide = if exact { s.shallow_clone() } else { s.to_kind(Kind::Float) };
-    let normalised = wide.rms_norm(weight.size(), None::<Tensor>, epsilon);
-    let y = normalised.to_kind(kind) * weight.to_kind(kind);
+    let normalised = wide.rms_norm(weight.size(), None::<Tensor>, rule.epsilon);
+    let rounded = weight.to_kind(kind);
+    let y = if rule.unit_offset {
+        (&normalised * (rounded.to_kind(normalised.kind()) + 1.0)).to_kind(kind)
+    } else {
+        normalised.to_kind(kind) * rounded
+    };
     (s, y)
+}
+
+/// What rows are multiplied with, in fp32.
+fn factors<T: Element>(weight: &Tensor, rule: NormRule) -> Vec<f32> {
+    let rounded = weight.to_kind(T::KIND);
+    let offset = if rule.unit_offset { 1.0 } else { 0.0 };
+    numbers::<T>(&rounded).iter().map(|w| w.to_f32() + offset).collect()
 }
 
 fn kernel<T: Element>(
     x: &Tensor,
     added: &[&Tensor],
     weight: &Tensor,
-    epsilon: f64,
+    rule: NormRule,
 ) -> (Tensor, Tensor) {
     let (s, y, inverse_n) = no_grad(|| {
         let x = x.contiguous();
@@ -45,8 +72,7 @@ fn kernel<T: Element>(
         let mut y = x.empty_like();
         let (rows, _) = rows_and_width(&x);
         let mut inverse_n = Tensor::empty([rows as i64], (Kind::Float, x.device()));
-        let rounded = weight.to_kind(T::KIND);
-        forward::<T>(&x, &added, &rounded, epsilon, [&mut s, &mut y], &mut inverse_n);
+        forward::<T>(&x, &added, weight, rule, [&mut s, &mut y], &mut inverse_n);
         (s, y, inverse_n)
     });
     let saved = (s.detach(), weight.shallow_clone(), inverse_n);
@@ -67,7 +93,7 @@ fn kernel<T: Element>(
         };
         let weight_wanted = gradients.wanted[terms];
         let (of_x, of_weight) =
-            backward::<T>(&s, &weight, &inverse_n, of_s, &of_y.contiguous(), weight_wanted);
+            backward::<T>(&s, (&weight, rule), &inverse_n, of_s, &of_y.contiguous(), weight_wanted);
         let mut all: Vec<_> = (0..terms).map(|_| Some(of_x.shallow_clone())).collect();
         all.push(of_weight);
         all
@@ -85,12 +111,12 @@ fn forward<T: Element>(
     x: &Tensor,
     added: &[Tensor],
     weight: &Tensor,
-    epsilon: f64,
+    rule: NormRule,
     [s, y]: [&mut Tensor; 2],
     inverse_n: &mut Tensor,
 ) {
     let (rows, d) = rows_and_width(x);
-    let (x, weight) = (numbers::<T>(x), numbers::<T>(weight));
+    let (x, weight) = (numbers::<T>(x), factors::<T>(weight, rule));
     let added: Vec<&[T]> = added.iter().map(numbers::<T>).collect();
     let (s, y) = (Parts::new(numbers_mut::<T>(s)), Parts::new(numbers_mut::<T>(y)));
     let inverse_n = Parts::new(numbers_mut::<f32>(inverse_n));
@@ -109,8 +135,12 @@ fn forward<T: Element>(
             if !added.is_empty() {
                 narrow(&row, s);
             }
-            inverse[0] = 1.0 / (dot(&row, &row) / d as f32 + epsilon as f32).sqrt();
-            scale(&row, inverse[0], weight, y);
+            inverse[0] = 1.0 / (dot(&row, &row) / d as f32 + rule.epsilon as f32).sqrt();
+            if rule.unit_offset {
+                scale_and_round(&row, inverse[0], &weight, y);
+            } else {
+                round_and_scale(&row, inverse[0], &weight, y);
+            }
         }
     });
 }
@@ -118,21 +148,20 @@ fn forward<T: Element>(
 /// With `x̂ = s · r` and `h = w ⊙ ∂y`: `∂s + r (h − x̂ mean(h ⊙ x̂))`, and `Σₙ ∂y ⊙ x̂` for `w`.
 fn backward<T: Element>(
     s: &Tensor,
-    weight: &Tensor,
+    (weight, rule): (&Tensor, NormRule),
     inverse_n: &Tensor,
     of_s: Option<&Tensor>,
     of_y: &Tensor,
     weight_wanted: bool,
 ) -> (Tensor, Option<Tensor>) {
     let (rows, d) = rows_and_width(s);
-    let rounded = weight.to_kind(T::KIND);
     let of_s = of_s.map(Tensor::contiguous);
     let mut of_x = s.empty_like();
     let blocks = rows.div_ceil(ROWS_A_PARTIAL_SUM);
     let partial_rows = if weight_wanted { blocks } else { 0 };
     let mut partial = Tensor::zeros([partial_rows as i64, d as i64], (Kind::Float, s.device()));
     {
-        let (s, weight) = (numbers::<T>(s), numbers::<T>(&rounded));
+        let (s, factors) = (numbers::<T>(s), factors::<T>(weight, rule));
         let (inverse_n, of_y) = (numbers::<f32>(inverse_n), numbers::<T>(of_y));
         let of_s = of_s.as_ref().map(numbers::<T>);
         let of_x = Parts::new(numbers_mut::<T>(&mut of_x));
@@ -151,7 +180,7 @@ fn backward<T: Element>(
                 for n in first..last {
                     let here = n * d..(n + 1) * d;
                     let (s, of_y, inverse) = (&s[here.clone()], &of_y[here.clone()], inverse_n[n]);
-                    unit_and_scaled(s, inverse, weight, of_y, &mut unit, &mut scaled);
+                    unit_and_scaled(s, inverse, &factors, of_y, &mut unit, &mut scaled);
                     if weight_wanted {
                         add_products(of_y, &unit, of_weight);
                     }
@@ -196,16 +225,22 @@ vectorised! {
         simd::dot(a, b)
     }
 
-    fn scale<T>(row: &[f32], inverse: f32, weight: &[T], y: &mut [T]) {
-        for ((y, row), w) in y.iter_mut().zip(row).zip(weight) {
-            *y = T::from_f32(T::from_f32(row * inverse).to_f32() * w.to_f32());
+    fn round_and_scale<T>(row: &[f32], inverse: f32, factors: &[f32], y: &mut [T]) {
+        for ((y, row), w) in y.iter_mut().zip(row).zip(factors) {
+            *y = T::from_f32(T::from_f32(row * inverse).to_f32() * w);
+        }
+    }
+
+    fn scale_and_round<T>(row: &[f32], inverse: f32, factors: &[f32], y: &mut [T]) {
+        for ((y, row), w) in y.iter_mut().zip(row).zip(factors) {
+            *y = T::from_f32(row * inverse * w);
         }
     }
 
     fn unit_and_scaled<T>(
         s: &[T],
         inverse: f32,
-        weight: &[T],
+        factors: &[f32],
         of_y: &[T],
         unit: &mut [f32],
         scaled: &mut [f32],
@@ -213,8 +248,8 @@ vectorised! {
         for (unit, s) in unit.iter_mut().zip(s) {
             *unit = s.to_f32() * inverse;
         }
-        for ((scaled, w), g) in scaled.iter_mut().zip(weight).zip(of_y) {
-            *scaled = w.to_f32() * g.to_f32();
+        for ((scaled, w), g) in scaled.iter_mut().zip(factors).zip(of_y) {
+            *scaled = w * g.to_f32();
         }
     }
 
@@ -242,10 +277,17 @@ mod tests {
             let tensor = |name| normal(name, &shape, Kind::Double);
             let inputs =
                 [tensor("x"), tensor("a"), tensor("b"), normal("w", &shape[2..], Kind::Double)];
-            for added in 0..=2 {
-                let split = |t: &[Tensor], run: fn(&Tensor, &[&Tensor], &Tensor, f64) -> (Tensor, Tensor)| {
+            for (added, unit_offset) in [(0, false), (1, true), (2, false), (2, true)] {
+                let rule = NormRule { epsilon: 1e-5, unit_offset };
+                let split = |t: &[Tensor],
+                             run: fn(
+                    &Tensor,
+                    &[&Tensor],
+                    &Tensor,
+                    NormRule,
+                ) -> (Tensor, Tensor)| {
                     let terms: Vec<&Tensor> = t[1..=added].iter().collect();
-                    let (s, y) = run(&t[0], &terms, &t[t.len() - 1], 1e-5);
+                    let (s, y) = run(&t[0], &terms, &t[t.len() - 1], rule);
                     vec![s, y]
                 };
                 let used: Vec<Tensor> = inputs[..=added]
@@ -254,7 +296,7 @@ mod tests {
                     .map(Tensor::shallow_clone)
                     .collect();
                 agrees(
-                    &format!("{shape:?} + {added}"),
+                    &format!("{shape:?} + {added}, {rule:?}"),
                     &used,
                     |t| split(t, rms_norm),
                     |t| split(t, formula),

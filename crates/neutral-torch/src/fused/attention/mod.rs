@@ -7,6 +7,7 @@
 //! a query.
 
 mod backward;
+mod cached;
 mod forward;
 mod head;
 mod pack;
@@ -14,6 +15,7 @@ mod product;
 
 use tch::{Kind, Tensor, no_grad};
 
+pub use self::cached::{KeyValues, cached_attention};
 use self::head::{Geometry, Place, Rotation};
 use super::{by_kind, has_kernel};
 use crate::autograd::{Gradients, attach};
@@ -31,8 +33,17 @@ pub struct Heads {
     pub width: usize,
 }
 
-/// `softmax(rot(q) rot(k)ᵀ / √e) v`, query head `h` reading key-value head `⌊h · k / h⌋`; position `i`
-/// attends to `starts[i] ..= i`, from 0 on without `starts`.
+/// What becomes of `q · k` before the softmax.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scores {
+    /// What it is multiplied with, mostly `1 / √e`.
+    pub scale: f64,
+    /// Then `s ↦ c · tanh(s / c)`, if there is a `c`.
+    pub softcap: Option<f64>,
+}
+
+/// `softmax(scores(rot(q) rot(k)ᵀ)) v`, query head `h` reading key-value head `⌊h · k / h⌋`; position
+/// `i` attends to `starts[i] ..= i`, from 0 on without `starts`. Scores with a cap have no kernel.
 ///
 /// The rotation is on the halves of a head, `x ⊙ cos + cat(−x₂, x₁) ⊙ sin`, in fp32, rounded to the
 /// kind of the input. Products of bf16 are summed in fp32, and probabilities are rounded to bf16
@@ -48,21 +59,38 @@ pub struct Heads {
 pub fn attention(
     qkv: &[&Tensor],
     heads: Heads,
+    scores: Scores,
     [cos_te, sin_te]: [&Tensor; 2],
     starts_bt: Option<&Tensor>,
 ) -> Tensor {
-    if has_kernel(qkv[0]) {
-        return by_kind!(qkv[0], kernel(qkv, heads, [cos_te, sin_te], starts_bt));
+    if has_kernel(qkv[0]) && scores.softcap.is_none() {
+        return by_kind!(qkv[0], kernel(qkv, heads, scores, [cos_te, sin_te], starts_bt));
     }
-    formula(qkv, heads, [cos_te, sin_te], starts_bt)
+    formula(qkv, heads, scores, [cos_te, sin_te], starts_bt)
 }
 
 fn formula(
     qkv: &[&Tensor],
     heads: Heads,
+    scores: Scores,
     rotation: [&Tensor; 2],
     starts_bt: Option<&Tensor>,
 ) -> Tensor {
+    let t = qkv[0].size()[1];
+    let [q, k, v] = rotated(qkv, heads, rotation);
+    let mask = match (starts_bt, scores.softcap) {
+        (Some(starts), _) => {
+            let key = Tensor::arange(t, (Kind::Int64, starts.device()));
+            Some(key.ge_tensor(&starts.unsqueeze(-1)).tril(0).unsqueeze(1))
+        }
+        (None, Some(_)) => Some(Tensor::ones([t, t], (Kind::Bool, q.device())).tril(0)),
+        (None, None) => None,
+    };
+    attend([&q, &k, &v], heads, scores, mask.as_ref())
+}
+
+/// Queries and keys, rotated, and values: `[b, heads, t, e]` each.
+fn rotated(qkv: &[&Tensor], heads: Heads, rotation: [&Tensor; 2]) -> [Tensor; 3] {
     let (size, e) = (qkv[0].size(), heads.width as i64);
     let (b, t) = (size[0], size[1]);
     let widths = [heads.query, heads.key_value, heads.key_value].map(|n| n as i64 * e);
@@ -71,24 +99,41 @@ fn formula(
         separate => separate.iter().map(|t| t.shallow_clone()).collect(),
     };
     let head = |x: &Tensor| x.reshape([b, t, -1, e]);
-    let (q, k, v) =
-        (rotate(&head(&parts[0]), rotation), rotate(&head(&parts[1]), rotation), head(&parts[2]));
-    let mask = starts_bt.map(|starts| {
-        let key = Tensor::arange(t, (Kind::Int64, starts.device()));
-        key.ge_tensor(&starts.unsqueeze(-1)).tril(0).unsqueeze(1)
-    });
-    Tensor::scaled_dot_product_attention(
-        &q.transpose(1, 2),
-        &k.transpose(1, 2),
-        &v.transpose(1, 2),
-        mask.as_ref(),
-        0.0,
-        mask.is_none(),
-        None,
-        heads.query != heads.key_value,
-    )
-    .transpose(1, 2)
-    .reshape([b, t, -1])
+    [rotate(&head(&parts[0]), rotation), rotate(&head(&parts[1]), rotation), head(&parts[2])]
+        .map(|x| x.transpose(1, 2))
+}
+
+/// Attention of rotated queries to rotated keys: where the mask is true, or, without one, to their
+/// own position and those before.
+///
+/// # Shapes
+/// `q`: `[b, query, t, e]`, `k`, `v`: `[b, key_value, s, e]`, mask: `[…, t, s]`; result:
+/// `[b, t, query · e]`.
+fn attend([q, k, v]: [&Tensor; 3], heads: Heads, scores: Scores, mask: Option<&Tensor>) -> Tensor {
+    let size = q.size();
+    let mixed = match scores.softcap {
+        None => {
+            let shared = heads.query != heads.key_value;
+            let causal = mask.is_none();
+            Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scores.scale, shared)
+        }
+        // Source: `eager_attention_forward` of Gemma 2 in Hugging Face transformers.
+        Some(cap) => {
+            let each = (heads.query / heads.key_value) as i64;
+            let (k, v) = (
+                k.repeat_interleave_self_int(each, 1, None),
+                v.repeat_interleave_self_int(each, 1, None),
+            );
+            let capped = (q.matmul(&k.transpose(2, 3)) * scores.scale / cap).tanh() * cap;
+            let hidden = mask.map(Tensor::logical_not);
+            let capped = hidden.map_or(capped.shallow_clone(), |hidden| {
+                capped.masked_fill(&hidden, f64::NEG_INFINITY)
+            });
+            let wide = if q.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+            capped.softmax(-1, wide).to_kind(q.kind()).matmul(&v)
+        }
+    };
+    mixed.transpose(1, 2).reshape([size[0], size[2], -1])
 }
 
 /// Source: `apply_rotary_pos_emb` of Hugging Face transformers.
@@ -123,11 +168,12 @@ struct Saved {
 fn kernel<T: Element>(
     qkv: &[&Tensor],
     heads: Heads,
+    scores: Scores,
     rotation: [&Tensor; 2],
     starts_bt: Option<&Tensor>,
 ) -> Tensor {
     let inputs: Vec<Tensor> = qkv.iter().map(|x| x.contiguous()).collect();
-    let geometry = geometry(&inputs, heads, rotation);
+    let geometry = geometry(&inputs, heads, scores, rotation);
     let g = geometry;
     let starts: Option<Vec<i32>> = starts_bt.map(|starts| {
         let starts: Vec<i64> =
@@ -170,7 +216,12 @@ fn kernel<T: Element>(
     out
 }
 
-fn geometry(qkv: &[Tensor], heads: Heads, [cos_te, sin_te]: [&Tensor; 2]) -> Geometry {
+fn geometry(
+    qkv: &[Tensor],
+    heads: Heads,
+    scores: Scores,
+    [cos_te, sin_te]: [&Tensor; 2],
+) -> Geometry {
     let Heads { query, key_value, width: e } = heads;
     assert!(e.is_multiple_of(2) && query.is_multiple_of(key_value), "{heads:?}");
     let size = qkv[0].size();
@@ -194,7 +245,7 @@ fn geometry(qkv: &[Tensor], heads: Heads, [cos_te, sin_te]: [&Tensor; 2]) -> Geo
         key_value_heads: key_value,
         e,
         padded_e: e.next_multiple_of(LANES),
-        scale: 1.0 / (e as f32).sqrt(),
+        scale: scores.scale as f32,
     }
 }
 
@@ -239,8 +290,14 @@ mod tests {
     }
 
     /// Two documents, the second from the middle on, in every other sequence.
-    fn starts(b: i64, t: i64) -> Tensor {
+    fn documents(b: i64, t: i64) -> Tensor {
         let start = |i: i64| if i / t % 2 == 0 && i % t >= t / 2 { t / 2 } else { 0 };
+        Tensor::from_slice(&(0..b * t).map(start).collect::<Vec<_>>()).view([b, t])
+    }
+
+    /// Every token sees so many, itself included.
+    fn window(b: i64, t: i64, width: i64) -> Tensor {
+        let start = |i: i64| (i % t - width + 1).max(0);
         Tensor::from_slice(&(0..b * t).map(start).collect::<Vec<_>>()).view([b, t])
     }
 
@@ -261,17 +318,34 @@ mod tests {
             };
             let separate = [numbers("q", query), numbers("k", key_value), numbers("v", key_value)];
             let packed = [numbers("qkv", query + 2 * key_value)];
-            for inputs in [&separate[..], &packed[..]] {
-                for starts in [None, Some(starts(b, t))] {
-                    let name = format!("{heads:?} {b}×{t} {} {}", inputs.len(), starts.is_some());
-                    let with =
-                        |run: fn(&[&Tensor], Heads, [&Tensor; 2], Option<&Tensor>) -> Tensor| {
-                            let (cos, sin, starts) = (&cos, &sin, starts.as_ref());
-                            move |t: &[Tensor]| {
-                                let t: Vec<&Tensor> = t.iter().collect();
-                                vec![run(&t, heads, [cos, sin], starts)]
-                            }
-                        };
+            let scale = 1.0 / (width as f64).sqrt();
+            let plain = Scores { scale, softcap: None };
+            let all =
+                [plain, Scores { scale: 0.3, ..plain }, Scores { softcap: Some(0.5), ..plain }];
+            for (inputs, scores) in [&separate[..], &packed[..]]
+                .into_iter()
+                .zip(all.into_iter().cycle())
+                .chain([(&packed[..], all[2])])
+            {
+                for starts in [None, Some(documents(b, t)), Some(window(b, t, 7))] {
+                    let name = format!(
+                        "{heads:?} {b}×{t} {} {scores:?} {}",
+                        inputs.len(),
+                        starts.is_some()
+                    );
+                    let with = |run: fn(
+                        &[&Tensor],
+                        Heads,
+                        Scores,
+                        [&Tensor; 2],
+                        Option<&Tensor>,
+                    ) -> Tensor| {
+                        let (cos, sin, starts) = (&cos, &sin, starts.as_ref());
+                        move |t: &[Tensor]| {
+                            let t: Vec<&Tensor> = t.iter().collect();
+                            vec![run(&t, heads, scores, [cos, sin], starts)]
+                        }
+                    };
                     agrees(&name, inputs, with(attention), with(formula));
                 }
             }

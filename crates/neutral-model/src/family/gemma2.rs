@@ -1,0 +1,27 @@
+//! Gemma 2: also norms after the sub-layers, caps on scores and logits, every other block slides.
+
+use super::{Fields, gemma, plain_gemma, rope};
+use crate::ModelError;
+use crate::config::TransformerConfig;
+
+pub(super) fn read(fields: &Fields) -> Result<TransformerConfig, ModelError> {
+    let mut config = plain_gemma(fields, rope::read(fields, 1e4)?)?;
+    gemma::set_head_dim(fields, &mut config)?;
+    config.post_norms = true;
+    config.attention_scale = 1.0 / fields.number_or("query_pre_attn_scalar", 256.0)?.sqrt();
+    config.attention_softcap = cap(fields, "attn_logit_softcapping", 50.0)?;
+    config.logit_softcap = cap(fields, "final_logit_softcapping", 30.0)?;
+    let layers = config.n_layers();
+    let kinds = fields.sliding(layers)?;
+    let kinds = kinds.unwrap_or_else(|| (0..layers).map(|i| i % 2 == 0).collect());
+    let window = fields.size_or("sliding_window", 4096)?;
+    for (block, slides) in config.blocks.iter_mut().zip(kinds) {
+        block.window = slides.then_some(window);
+    }
+    Ok(config)
+}
+
+/// A cap; `null` is none, and no field at all is the family's own.
+fn cap(fields: &Fields, name: &str, default: f64) -> Result<Option<f64>, ModelError> {
+    if fields.has(name) { fields.number_if_any(name) } else { Ok(Some(default)) }
+}

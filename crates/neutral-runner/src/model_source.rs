@@ -1,0 +1,35 @@
+//! Pretrained models: fetched, turned into a model folder if they are something else, and opened.
+
+use std::path::{Path, PathBuf};
+
+use neutral_data::{Control, fetch_model};
+use neutral_model::ModelFolder;
+use neutral_spec::ModelSource;
+use neutral_store::{Cache, Fingerprint, sha256_file};
+
+/// Raised when the same file would be turned into another folder.
+const CONVERSION_VERSION: u32 = 1;
+
+/// Opens a model; paths are relative to `here`.
+pub(crate) fn open(
+    source: &ModelSource,
+    here: &Path,
+    cache: &Cache,
+    control: &Control,
+) -> anyhow::Result<ModelFolder> {
+    let files = fetch_model(source, here, cache, control)?;
+    let folder = if files.path().is_dir() {
+        files.path().to_path_buf()
+    } else {
+        converted(files.path(), cache)?
+    };
+    Ok(ModelFolder::open(&folder)?)
+}
+
+/// The model folder of a GGUF file, made once.
+fn converted(gguf: &Path, cache: &Cache) -> anyhow::Result<PathBuf> {
+    let key = Fingerprint::of(&(sha256_file(gguf)?, CONVERSION_VERSION));
+    cache.get_or_make("models", &key, |folder| -> anyhow::Result<()> {
+        anyhow::bail!("{} is no folder of a model ({})", gguf.display(), folder.display())
+    })
+}
