@@ -30,6 +30,15 @@ pub(crate) fn open(
 fn converted(gguf: &Path, cache: &Cache) -> anyhow::Result<PathBuf> {
     let key = Fingerprint::of(&(sha256_file(gguf)?, CONVERSION_VERSION));
     cache.get_or_make("models", &key, |folder| -> anyhow::Result<()> {
-        anyhow::bail!("{} is no folder of a model ({})", gguf.display(), folder.display())
+        let summary = neutral_gguf::convert(gguf, folder)?;
+        let types: Vec<_> =
+            summary.types.iter().map(|(name, tensors)| format!("{tensors} of {name}")).collect();
+        tracing::info!(
+            "{}: {} weights, tensors: {}",
+            gguf.display(),
+            summary.parameters,
+            types.join(", ")
+        );
+        Ok(())
     })
 }
