@@ -38,4 +38,4 @@ pub use mix::{MixConfig, MixedStream};
 pub use prepare::prepare;
 pub use shards::TokenShards;
 pub use synthetic::{SyntheticLanguage, SyntheticSpec, generate};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{TextStream, Tokenizer};

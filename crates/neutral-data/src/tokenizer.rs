@@ -14,7 +14,11 @@ use neutral_store::{Cache, Fingerprint, sha256_bytes};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer as HuggingFace};
+use tokenizers::tokenizer::DecodeStream;
+use tokenizers::{
+    AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper,
+    PreTokenizerWrapper, Tokenizer as HuggingFace,
+};
 
 use crate::progress::bytes_bar;
 use crate::{CleanCorpus, Control, DataError, Document, Split};
@@ -153,12 +157,57 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The tokens of a prompt: with the special tokens that the tokenizer's template puts around a
+    /// text, and those that the text itself names.
+    ///
+    /// # Errors
+    /// If the tokenizer has no token for a part of the text.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let mut inner = self.inner.clone();
+        inner.set_encode_special_tokens(false);
+        let encoding = inner.encode_fast(text, true).map_err(|e| DataError::Tokenizer {
+            what: "encoding a prompt".to_owned(),
+            message: e.to_string(),
+        })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Text that comes a token at a time.
+    pub fn text_stream(&self) -> TextStream<'_> {
+        TextStream(self.inner.decode_stream(false))
+    }
+
     /// The text of some tokens, separators written out; bytes that are no UTF-8 become `�`.
     ///
     /// # Errors
     /// If the decoder of a loaded tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, DataError> {
         self.inner.decode(ids, false).map_err(|e| DataError::Tokenizer {
+            what: "decoding".to_owned(),
+            message: e.to_string(),
+        })
+    }
+}
+
+/// Tokens to text, as soon as the bytes so far are whole characters.
+pub struct TextStream<'a>(
+    DecodeStream<
+        'a,
+        ModelWrapper,
+        NormalizerWrapper,
+        PreTokenizerWrapper,
+        PostProcessorWrapper,
+        DecoderWrapper,
+    >,
+);
+
+impl TextStream<'_> {
+    /// The text that one more token completes, if it does.
+    ///
+    /// # Errors
+    /// If the decoder of a loaded tokenizer fails.
+    pub fn next(&mut self, id: u32) -> Result<Option<String>, DataError> {
+        self.0.step(id).map_err(|e| DataError::Tokenizer {
             what: "decoding".to_owned(),
             message: e.to_string(),
         })

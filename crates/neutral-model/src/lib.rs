@@ -25,6 +25,7 @@ mod extension;
 mod family;
 mod feed_forward;
 mod folder;
+mod generate;
 mod linear;
 #[cfg(test)]
 mod parity;
@@ -36,6 +37,7 @@ pub use config::{Activation, Biases, BlockConfig, TransformerConfig};
 pub use error::ModelError;
 pub use extension::{Branch, BranchOutput, Extension, Gate, LinearDelta, Residue};
 pub use folder::{ModelFolder, write_model};
+pub use generate::{Generation, ReadToken, Sampling};
 pub use rotary::{Rotary, RotaryScaling};
 pub use transformer::{Attention, Cache, Input, Loss, Output, Transformer};
 pub use weights::linear_name;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use neutral_spec::Budget;
+use neutral_spec::{Budget, Precision};
 use neutral_torch::DeviceChoice;
 
 use crate::bench::BenchShape;
@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// List the corpora of the manifests, or fetch and clean some of them and show what came out.
     Data(DataArgs),
+    /// Write text with a model, a token at a time.
+    Generate(GenerateArgs),
     /// Time the parts that decide how long a run takes.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -63,6 +65,59 @@ pub(crate) struct DataArgs {
     /// The folder of corpus manifests [default: data-manifests here or above].
     #[arg(long)]
     pub manifests: Option<PathBuf>,
+}
+
+/// Arguments of `neutral generate`.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// A model folder as Hugging Face has it, or a GGUF file.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Where the text begins [default: what standard input holds].
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// Tokens at most.
+    #[arg(long, default_value_t = 128)]
+    pub max_tokens: usize,
+    /// Logits are divided by it; 0 takes the likeliest token.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Choose among the likeliest tokens that have this probability together.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Of the chance that tokens are chosen by.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Colour each token, the prompt's too, by the share of blocks whose gate is open.
+    #[arg(long)]
+    pub show_gates: bool,
+    /// The numbers that matrix products are computed in.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
+    pub precision: PrecisionArg,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Threads of the tensor library [default: all cores].
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// [`Precision`] on the command line.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// bfloat16 products with fp32 sums.
+    Bf16,
+    /// Single precision throughout.
+    Fp32,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(argument: PrecisionArg) -> Self {
+        match argument {
+            PrecisionArg::Bf16 => Self::Bf16,
+            PrecisionArg::Fp32 => Self::Fp32,
+        }
+    }
 }
 
 /// What `neutral bench` can time.

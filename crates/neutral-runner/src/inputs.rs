@@ -13,6 +13,7 @@ use neutral_spec::{CorpusRef, EvaluationSplit, Plan, TokenizerSpec};
 use neutral_store::{Cache, Fingerprint};
 
 use crate::exit::BadInput;
+use crate::model_source;
 
 /// Everything that is read, prepared once a run and shared by its trials.
 pub(crate) struct Inputs {
@@ -55,7 +56,7 @@ impl Inputs {
             TokenizerSpec::Load { path } => Tokenizer::load(&experiment_folder.join(path))?,
             TokenizerSpec::Base {} => {
                 let folder = loaded.ok_or_else(|| BadInput("the base is not loaded".to_owned()))?;
-                base_tokenizer(folder)?
+                model_source::tokenizer(folder)?
             }
         };
         Ok(Self { corpora, tokenizer, cache: cache.clone(), control: control.clone() })
@@ -104,21 +105,6 @@ impl Inputs {
         let text: BTreeMap<_, _> = text.collect();
         Fingerprint::of(&(self.tokenizer.fingerprint(), text))
     }
-}
-
-/// The tokenizer in a model's folder; the model has an embedding for each of its tokens.
-fn base_tokenizer(folder: &ModelFolder) -> anyhow::Result<Tokenizer> {
-    let Some(path) = folder.tokenizer() else {
-        let message = format!("{} has no tokenizer.json", folder.path().display());
-        return Err(BadInput(message).into());
-    };
-    let tokenizer = Tokenizer::load(&path)?;
-    let (tokens, rows) = (tokenizer.vocab_size(), folder.config().vocab_size);
-    if tokens > rows {
-        let message = format!("{} has {tokens} tokens, but the model knows {rows}", path.display());
-        return Err(BadInput(message).into());
-    }
-    Ok(tokenizer)
 }
 
 /// The manifests' folder: the one given, else `data-manifests` in `start` or the nearest folder above.

@@ -13,6 +13,7 @@ mod doctor;
 mod dry_run;
 mod environment;
 mod exit;
+mod generate;
 mod inputs;
 mod model_source;
 mod numerics;
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, &bars),
         Command::Data(args) => data_command::run(&args, &bars),
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::Schema => exit::print(&neutral_spec::json_schema()),
         Command::Doctor => doctor::run(),
     };

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use neutral_data::{Control, fetch_model};
+use neutral_data::{Control, Tokenizer, fetch_model};
 use neutral_model::ModelFolder;
 use neutral_spec::ModelSource;
 use neutral_store::{Cache, Fingerprint, sha256_file};
+
+use crate::exit::BadInput;
 
 /// Raised when the same file would be turned into another folder.
 const CONVERSION_VERSION: u32 = 1;
@@ -41,4 +43,19 @@ fn converted(gguf: &Path, cache: &Cache) -> anyhow::Result<PathBuf> {
         );
         Ok(())
     })
+}
+
+/// The tokenizer in a model's folder; the model has an embedding for each of its tokens.
+pub(crate) fn tokenizer(folder: &ModelFolder) -> anyhow::Result<Tokenizer> {
+    let Some(path) = folder.tokenizer() else {
+        let message = format!("{} has no tokenizer.json", folder.path().display());
+        return Err(BadInput(message).into());
+    };
+    let tokenizer = Tokenizer::load(&path)?;
+    let (tokens, rows) = (tokenizer.vocab_size(), folder.config().vocab_size);
+    if tokens > rows {
+        let message = format!("{} has {tokens} tokens, but the model knows {rows}", path.display());
+        return Err(BadInput(message).into());
+    }
+    Ok(tokenizer)
 }
