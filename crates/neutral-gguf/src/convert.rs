@@ -40,11 +40,11 @@ pub fn convert(gguf: &Path, folder: &Path) -> Result<Summary, GgufError> {
     let conversion = Conversion::of(&gguf)?;
     let mut unread = None;
     let written = write_atomic(&folder.join("model.safetensors"), |out| {
-        conversion.write_weights(out).or_else(|failure| match failure {
-            Failure::Write(cause) => Err(cause),
+        conversion.write_weights(out).map_err(|failure| match failure {
+            Failure::Write(cause) => cause,
             Failure::Read(error) => {
                 unread = Some(error);
-                Err(io::Error::other("its source cannot be read"))
+                io::Error::other("its source cannot be read")
             }
         })
     });

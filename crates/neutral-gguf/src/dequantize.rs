@@ -162,3 +162,65 @@ fn q6_k(block: &[u8; 210], out: &mut Vec<f32>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use safetensors::SafeTensors;
+
+    use super::*;
+
+    fn fixture() -> Vec<u8> {
+        let path =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/gguf/blocks.safetensors");
+        std::fs::read(path).unwrap()
+    }
+
+    fn floats(bytes: &[u8]) -> Vec<f32> {
+        bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+
+    #[test]
+    fn random_blocks_of_every_type_are_the_reference_s_to_the_bit() {
+        let file = fixture();
+        let file = SafeTensors::deserialize(&file).unwrap();
+        for number in [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30] {
+            let tensor_type = TensorType::from_number(number);
+            let tensor = |part| file.tensor(&format!("{tensor_type}.{part}")).unwrap();
+            let mut ours = Vec::new();
+            dequantize(tensor_type, tensor("bytes").data(), &mut ours);
+            let theirs = floats(tensor("f32").data());
+            assert_eq!(ours.len(), theirs.len());
+            for (i, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+                assert_eq!(ours.to_bits(), theirs.to_bits(), "{tensor_type} {i}: {ours} {theirs}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_16_bit_floats_are_what_their_fields_say() {
+        for bits in 0..=u16::MAX {
+            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+            let size = match exponent {
+                0 => fraction / 1024.0 * 2.0_f64.powi(-14),
+                31 if fraction == 0.0 => f64::INFINITY,
+                31 => f64::NAN,
+                _ => (1.0 + fraction / 1024.0) * 2.0_f64.powi(exponent - 15),
+            };
+            let expected = if bits >> 15 == 0 { size } else { -size };
+            let found = f64::from(f16(bits.to_le_bytes()));
+            assert!(found == expected || found.is_nan() && expected.is_nan(), "{bits:#x}");
+            assert!(found.is_nan() || found.is_sign_negative() == (bits >> 15 == 1));
+        }
+    }
+
+    #[test]
+    fn floats_are_rounded_to_bf16_as_the_reference_rounds() {
+        let file = fixture();
+        let file = SafeTensors::deserialize(&file).unwrap();
+        let theirs = file.tensor("bf16.u16").unwrap();
+        let theirs = theirs.data().as_chunks().0.iter().map(|b| u16::from_le_bytes(*b));
+        for (x, theirs) in floats(file.tensor("bf16.f32").unwrap().data()).iter().zip(theirs) {
+            assert_eq!(bf16(*x), theirs, "{x}, {:#x}", x.to_bits());
+        }
+    }
+}

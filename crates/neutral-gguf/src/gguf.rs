@@ -181,7 +181,7 @@ fn parse<S: Source>(header: &mut Header<S>, length: u64) -> Result<Parsed, Failu
 
     let mut metadata = BTreeMap::new();
     for i in 0..n_keys {
-        let key = header.string().map_err(at(format!("key {i}")))?;
+        let key = name(header, &format!("key {i}"))?;
         let value = header.value().map_err(at(&key))?;
         if metadata.insert(key.clone(), value).is_some() {
             return Err(found(key, "is there twice"));
@@ -219,9 +219,18 @@ fn count<S: Source>(header: &mut Header<S>, size: usize, what: &str) -> Result<u
     Ok(n)
 }
 
+/// Reads a key or a tensor's name. They are shown to people, so they may not steer a terminal.
+fn name<S: Source>(header: &mut Header<S>, field: &str) -> Result<String, Failure> {
+    let name = header.string().map_err(at(field))?;
+    if name.is_empty() || name.contains(char::is_control) {
+        return Err(found(field, format!("is {name:?}; it would be printable")));
+    }
+    Ok(name)
+}
+
 /// Reads a tensor's entry. Its offset still counts from the start of the data.
 fn tensor_info<S: Source>(header: &mut Header<S>, i: usize) -> Result<TensorInfo, Failure> {
-    let name = header.string().map_err(at(format!("the name of tensor {i}")))?;
+    let name = name(header, &format!("the name of tensor {i}"))?;
     let n_dims = header.u32().map_err(at(&name))?;
     if !(1..=MAX_DIMENSIONS).contains(&n_dims) {
         return Err(found(name, format!("has {n_dims} dimensions; it would have 1 to 4")));
@@ -234,7 +243,7 @@ fn tensor_info<S: Source>(header: &mut Header<S>, i: usize) -> Result<TensorInfo
         shape.insert(0, dimension);
     }
     match elements {
-        Some(n) if n > 0 && n <= i64::MAX as u64 => {}
+        Some(n) if n > 0 && i64::try_from(n).is_ok() => {}
         _ => {
             let what = format!("has the shape {shape:?}; it would hold 1 to 2^63 - 1 weights");
             return Err(found(name, what));

@@ -21,10 +21,11 @@ const DEFAULT: [&str; 4] = [
     r"[0-9][0-9][0-9]",
 ];
 
+/// The tokenizer, and whether llama.cpp puts a `bos` token before texts where the file does not say.
 pub(super) fn read<'a, S: Source>(
     gguf: &'a Gguf<S>,
     vocab: Vocabulary<'a>,
-) -> Result<TokenizerJson<'a>, GgufError> {
+) -> Result<(TokenizerJson<'a>, bool), GgufError> {
     let key = "tokenizer.ggml.pre";
     let pre = gguf.get_string(key)?.unwrap_or("default");
     let is_llama_3 = matches!(pre, "llama-bpe" | "llama3" | "llama-v3");
@@ -63,7 +64,8 @@ pub(super) fn read<'a, S: Source>(
     let decoder = json!({
         "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true
     });
-    Ok(TokenizerJson::new(model, Stages { normalizer: Json::Null, pre_tokenizer, decoder }))
+    let stages = Stages { normalizer: Json::Null, pre_tokenizer, decoder };
+    Ok((TokenizerJson::new(model, stages), is_llama_3))
 }
 
 fn byte_level(use_regex: bool) -> Json {

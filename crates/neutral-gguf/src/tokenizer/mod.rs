@@ -66,7 +66,7 @@ pub(crate) fn read<'a, S: Source>(
         chat_template: gguf.get_string("tokenizer.chat_template")?,
     };
     let key = "tokenizer.ggml.model";
-    let mut json = match gguf.get_string(key)? {
+    let (mut json, bos_by_default) = match gguf.get_string(key)? {
         Some("gpt2") => byte_level::read(gguf, vocabulary)?,
         Some("llama") => sentencepiece::read(gguf, vocabulary)?,
         Some(other) => {
@@ -74,11 +74,6 @@ pub(crate) fn read<'a, S: Source>(
             return Err(gguf.unsupported(key, found));
         }
         None => return Err(gguf.unsupported(key, "is missing; it would be a string")),
-    };
-    // What llama.cpp does where the file does not say.
-    let bos_by_default = match json.model.byte_fallback {
-        true => true,
-        false => json.model.ignore_merges,
     };
     let add_bos = gguf.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_by_default);
     let add_eos = gguf.get_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);

@@ -14,10 +14,11 @@ use crate::source::Source;
 const MAX_PIECE: usize = 256;
 const MAX_MERGES: usize = 1 << 22;
 
+/// The tokenizer, and whether llama.cpp puts a `bos` token before texts where the file does not say.
 pub(super) fn read<'a, S: Source>(
     gguf: &'a Gguf<S>,
     vocab: Vocabulary<'a>,
-) -> Result<TokenizerJson<'a>, GgufError> {
+) -> Result<(TokenizerJson<'a>, bool), GgufError> {
     let prefix = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     let merges = merges(gguf, &vocab)?;
     let unknown = vocab.types.iter().position(|t| *t == TokenType::Unknown);
@@ -51,7 +52,7 @@ pub(super) fn read<'a, S: Source>(
         pre_tokenizer: Json::Null,
         decoder: json!({"type": "Sequence", "decoders": decoders}),
     };
-    Ok(TokenizerJson::new(model, stages))
+    Ok((TokenizerJson::new(model, stages), true))
 }
 
 /// All ways to make a normal piece of two others, those of the highest score first.
