@@ -47,6 +47,13 @@ def peer_python():
     return python
 
 
+def enter_peers():
+    """Goes on in the peers' Python: starts the running script again there, unless it is there already."""
+    python = peer_python()
+    if Path(sys.prefix).resolve() != python.parents[1].resolve():
+        os.execv(python, [python, *sys.argv])
+
+
 def machine():
     """What figures depend on beside the code: processor, threads, memory and the code's own version."""
     cpu = Path("/proc/cpuinfo").read_text()
