@@ -22,10 +22,15 @@ def build_neutral():
     return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/neutral"
 
 
+def cache_folder():
+    """Where `neutral` keeps what can be made again."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("NEUTRAL_CACHE") or caches / "neutral")
+
+
 def peer_python():
     """The Python of the peers' environment in the cache, which is installed first if it is not whole."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("NEUTRAL_CACHE") or caches / "neutral") / "peer"
+    folder = cache_folder() / "peer"
     python, marker = folder / "bin/python", folder / "complete"
     wanted = "\n".join(REQUIREMENTS) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
