@@ -30,6 +30,7 @@ fn write_zeros(folder: &Path, shape: &Shape, vocab_size: usize) -> u64 {
 }
 
 /// Loads the model and freezes it; how much larger the process became at its largest, in bytes.
+#[expect(clippy::print_stdout, reason = "the figures are the point of a run by hand")]
 fn growth_while_loading(folder: &Path) -> u64 {
     // Forgets how large the process has been before.
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
