@@ -1,8 +1,6 @@
 //! Our tokens beside those that Hugging Face's Python package gave, line by line. Called by
 //! `scripts/verify-tokenizer`, which writes the lines.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use neutral_data::Tokenizer;
 use serde::Deserialize;
 
