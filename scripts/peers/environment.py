@@ -22,10 +22,15 @@ def build_neutral():
     return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/neutral"
 
 
+def cache_folder():
+    """Where `neutral` keeps what can be made again."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("NEUTRAL_CACHE") or caches / "neutral")
+
+
 def peer_python():
     """The Python of the peers' environment in the cache, which is installed first if it is not whole."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("NEUTRAL_CACHE") or caches / "neutral") / "peer"
+    folder = cache_folder() / "peer"
     python, marker = folder / "bin/python", folder / "complete"
     wanted = "\n".join(REQUIREMENTS) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +50,13 @@ def peer_python():
             partial.write_text(wanted)
             partial.replace(marker)
     return python
+
+
+def enter_peers():
+    """Goes on in the peers' Python: starts the running script again there, unless it is there already."""
+    python = peer_python()
+    if Path(sys.prefix).resolve() != python.parents[1].resolve():
+        os.execv(python, [python, *sys.argv])
 
 
 def machine():

@@ -25,6 +25,7 @@ mod progress;
 mod shards;
 mod split;
 mod synthetic;
+mod text_stream;
 mod tokenizer;
 
 pub use batch::{Batch, Domain};
@@ -38,4 +39,5 @@ pub use mix::{MixConfig, MixedStream};
 pub use prepare::prepare;
 pub use shards::TokenShards;
 pub use synthetic::{SyntheticLanguage, SyntheticSpec, generate};
-pub use tokenizer::{TextStream, Tokenizer};
+pub use text_stream::TextStream;
+pub use tokenizer::Tokenizer;

@@ -14,13 +14,10 @@ use neutral_store::{Cache, Fingerprint, sha256_bytes};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::tokenizer::DecodeStream;
-use tokenizers::{
-    AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper,
-    PreTokenizerWrapper, Tokenizer as HuggingFace,
-};
+use tokenizers::{AddedToken, Tokenizer as HuggingFace};
 
 use crate::progress::bytes_bar;
+use crate::text_stream::TextStream;
 use crate::{CleanCorpus, Control, DataError, Document, Split};
 
 /// Raised when the same text and options would give another tokenizer or other tokens.
@@ -174,7 +171,7 @@ impl Tokenizer {
 
     /// Text that comes a token at a time.
     pub fn text_stream(&self) -> TextStream<'_> {
-        TextStream(self.inner.decode_stream(false))
+        TextStream::new(&self.inner)
     }
 
     /// The text of some tokens, separators written out; bytes that are no UTF-8 become `�`.
@@ -183,31 +180,6 @@ impl Tokenizer {
     /// If the decoder of a loaded tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, DataError> {
         self.inner.decode(ids, false).map_err(|e| DataError::Tokenizer {
-            what: "decoding".to_owned(),
-            message: e.to_string(),
-        })
-    }
-}
-
-/// Tokens to text, as soon as the bytes so far are whole characters.
-pub struct TextStream<'a>(
-    DecodeStream<
-        'a,
-        ModelWrapper,
-        NormalizerWrapper,
-        PreTokenizerWrapper,
-        PostProcessorWrapper,
-        DecoderWrapper,
-    >,
-);
-
-impl TextStream<'_> {
-    /// The text that one more token completes, if it does.
-    ///
-    /// # Errors
-    /// If the decoder of a loaded tokenizer fails.
-    pub fn next(&mut self, id: u32) -> Result<Option<String>, DataError> {
-        self.0.step(id).map_err(|e| DataError::Tokenizer {
             what: "decoding".to_owned(),
             message: e.to_string(),
         })

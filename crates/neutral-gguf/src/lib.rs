@@ -8,8 +8,9 @@
 //! Files are not trusted: no length is believed that the file is too short for, and what is not
 //! understood is refused by name, never left out.
 //!
-//! The parser is our own: those on crates.io reserve memory for declared lengths before reading, or
-//! bring a machine-learning framework along, and none of them refuses overlapping tensors.
+//! The parser is our own, some 700 lines. Of those on crates.io, candle-core's and gguf-rs' reserve
+//! memory for declared lengths before reading; gguf-rs-lib is as careful as this one, but keeps a
+//! value for every element, decodes no quantised weights, and is 13,000 lines.
 
 mod config;
 mod convert;

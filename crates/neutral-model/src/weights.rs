@@ -47,6 +47,11 @@ impl TransformerConfig {
         all
     }
 
+    /// Names and shapes of every weight of such a model, as Hugging Face has them.
+    pub fn weight_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        self.weights().into_iter().map(|weight| (weight.name, weight.shape)).collect()
+    }
+
     fn block_weights(&self, index: usize) -> Vec<Weight> {
         let prefix = format!("model.layers.{index}");
         let residual_std = STD / (2.0 * self.n_layers() as f64).sqrt();

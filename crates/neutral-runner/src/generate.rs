@@ -93,7 +93,7 @@ fn end_tokens(folder: &ModelFolder, tokenizer: &Tokenizer) -> Vec<i64> {
     for json in [Some(folder.config_json()), generation.as_ref()].into_iter().flatten() {
         match json.get("eos_token_id") {
             Some(serde_json::Value::Array(ids)) => {
-                ends.extend(ids.iter().filter_map(|id| id.as_i64()))
+                ends.extend(ids.iter().filter_map(serde_json::Value::as_i64));
             }
             Some(id) => ends.extend(id.as_i64()),
             None => {}

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use indicatif::MultiProgress;
 use neutral_data::{MixConfig, MixedStream};
 use neutral_model::Extension;
-use neutral_spec::{LocalLossSpec, Method, Plan, Trial};
+use neutral_spec::{CorpusRef, DataSpec, LocalLossSpec, Method, Plan, Trial};
 use neutral_store::{Fingerprint, read_json, write_json};
 use neutral_train::{TrainJob, TrainOutcome, TrainSummary, Trained, train};
 use serde::{Deserialize, Serialize};
@@ -114,11 +114,16 @@ impl Shared<'_> {
         model: &mut neutral_model::Transformer,
         extension: &mut Extension,
     ) -> anyhow::Result<TrainSummary> {
+        let DataSpec { original, new, original_fraction, .. } = &trial.data;
+        // A domain without a share of the mix is not tokenised.
+        let read = |corpora: &[CorpusRef], share: f64| {
+            if share > 0.0 { self.inputs.shards(corpora) } else { Ok(Vec::new()) }
+        };
         let stream = MixedStream::new(
-            self.inputs.shards(&trial.data.original)?,
-            self.inputs.shards(&trial.data.new)?,
+            read(original, *original_fraction)?,
+            read(new, 1.0 - original_fraction)?,
             MixConfig {
-                original_fraction: trial.data.original_fraction,
+                original_fraction: *original_fraction,
                 sequence_length: trial.training.sequence_length,
                 seed: trial.seed,
             },

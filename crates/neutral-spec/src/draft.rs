@@ -22,7 +22,7 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// An entry's trial without any sweep: the method's own training values applied.
+    /// An entry's trial without any sweep: the method's own training and data values applied.
     pub(crate) fn of(experiment: &Experiment, entry: usize) -> Self {
         let entry = &experiment.methods[entry];
         let mut training = experiment.training.clone();
@@ -32,7 +32,11 @@ impl Draft {
             training.weight_decay = own.weight_decay.unwrap_or(training.weight_decay);
             training.schedule = own.schedule.unwrap_or(training.schedule);
         }
-        Self { method: entry.method.clone(), training, data: experiment.data.clone() }
+        let mut data = experiment.data.clone();
+        if let Some(own) = &entry.data {
+            data.original_fraction = own.original_fraction.unwrap_or(data.original_fraction);
+        }
+        Self { method: entry.method.clone(), training, data }
     }
 
     /// The same with a sweep's values in place, read back and checked. Paths are the trial's.
@@ -76,11 +80,18 @@ pub(crate) fn origin(
     }
 }
 
-/// The training values that an entry sets for itself: `training.learning_rate`.
+/// The values that an entry sets for itself: `training.learning_rate`, `data.original_fraction`.
 pub(crate) fn overrides(experiment: &Experiment, entry: usize) -> Vec<String> {
-    let own = experiment.methods[entry].training.as_ref().map(to_value);
-    let keys = own.as_ref().and_then(Value::as_object).into_iter().flat_map(|map| map.keys());
-    keys.map(|key| format!("training.{key}")).collect()
+    let entry = &experiment.methods[entry];
+    let own = [
+        ("training", entry.training.as_ref().map(to_value)),
+        ("data", entry.data.as_ref().map(to_value)),
+    ];
+    let keys = |(room, own): &(&str, Option<Value>)| {
+        let keys = own.as_ref().and_then(Value::as_object).into_iter().flat_map(|map| map.keys());
+        keys.map(|key| format!("{room}.{key}")).collect::<Vec<_>>()
+    };
+    own.iter().flat_map(keys).collect()
 }
 
 /// A type of this crate as a value.

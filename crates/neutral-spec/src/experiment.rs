@@ -43,6 +43,12 @@ pub struct Experiment {
     /// The methods to compare.
     #[schemars(length(min = 1))]
     pub methods: Vec<MethodEntry>,
+    /// The label of the method that the others are held against besides the pristine base, such as
+    /// the base trained on original text alone: then forgetting is told from domain adaptation. It
+    /// is one trial a seed, so no sweep may reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub control: Option<String>,
     /// Varied for every method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Sweep>,
@@ -102,7 +108,7 @@ pub struct DataSpec {
     #[schemars(extend("uniqueItems" = true))]
     pub new: Vec<CorpusRef>,
     /// The paper's p: share of sequences from the original domain, 0 to 1. At 0 no original text is
-    /// read, so that a sweep may pass through it; at 1 `new` must be empty.
+    /// read and at 1 no new text, so that a sweep may pass through them.
     #[schemars(range(min = 0, max = 1))]
     pub original_fraction: f64,
     /// What happens where one document ends and the next begins within a sequence.
@@ -221,7 +227,7 @@ pub enum Schedule {
     },
 }
 
-/// One method of the comparison, with its own training values and its own sweep.
+/// One method of the comparison, with its own training values, data values and sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MethodEntry {
@@ -234,12 +240,15 @@ pub struct MethodEntry {
     /// Values that replace those of the experiment's `training`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingOverrides>,
+    /// Values that replace those of the experiment's `data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataOverrides>,
     /// Varied for this method alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Sweep>,
 }
 
-/// What a method may set for itself; every other value is common to all, so that they compare.
+/// How a method may train of its own; every other value is common to all, so that they compare.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingOverrides {
@@ -258,6 +267,16 @@ pub struct TrainingOverrides {
     /// See [`TrainingSpec::schedule`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+}
+
+/// What a method may read of its own; every other value is common to all, so that they compare.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataOverrides {
+    /// See [`DataSpec::original_fraction`]; 1 makes a control that trains on original text alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
+    pub original_fraction: Option<f64>,
 }
 
 /// Values to try. A key is a path within a trial: `training.learning_rate`,

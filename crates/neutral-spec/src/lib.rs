@@ -38,8 +38,8 @@ pub use corpus_ref::CorpusRef;
 pub use cost::{CostEstimate, training_cost};
 pub use error::{Problem, SpecError};
 pub use experiment::{
-    DataSpec, DocumentPolicy, EvaluationSpec, EvaluationSplit, Experiment, MethodEntry, Precision,
-    Schedule, Sweep, TokenizerSpec, TrainingOverrides, TrainingSpec,
+    DataOverrides, DataSpec, DocumentPolicy, EvaluationSpec, EvaluationSplit, Experiment,
+    MethodEntry, Precision, Schedule, Sweep, TokenizerSpec, TrainingOverrides, TrainingSpec,
 };
 pub use field_path::FieldPath;
 pub use method::{

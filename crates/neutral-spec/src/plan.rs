@@ -24,6 +24,9 @@ pub struct Plan {
     pub base: BaseSpec,
     /// The numbers that matrix products are computed in.
     pub precision: Precision,
+    /// The label of the trials that the others are held against besides the base: one a seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
     /// The trials, in the order of the file: by method, then sweep, then seed.
     pub trials: Vec<Trial>,
     /// What is measured.
@@ -33,7 +36,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Fingerprint of everything in the file that determines results.
+    /// Fingerprint of everything in the file that determines what is trained and measured. Which
+    /// trials are the control is, like their labels, a way to read the measurements.
     ///
     /// The data's, tokenizer's and base's own fingerprints are not known before they are made; the
     /// runner adds them.

@@ -53,6 +53,7 @@ pub fn resolve(experiment: &Experiment, loaded: Loaded) -> Result<Plan, SpecErro
         tokenizer: experiment.tokenizer.clone(),
         base: experiment.base.clone(),
         precision: experiment.precision,
+        control: experiment.control.clone(),
         trials,
         evaluation: Evaluation {
             split: evaluation.split,

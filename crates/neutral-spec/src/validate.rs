@@ -12,6 +12,7 @@ use crate::error::Problem;
 use crate::experiment::{DataSpec, Experiment, Schedule, TokenizerSpec, TrainingSpec};
 use crate::field_path::FieldPath;
 use crate::method::{GateActivation, GatePer, GateSpec, LocalLossSpec, Method};
+use crate::say::{nearest, quoted};
 
 /// The name of the entry in tables, and the form of it that folders are named by.
 pub(crate) fn label(experiment: &Experiment, entry: usize) -> (String, String) {
@@ -51,6 +52,9 @@ pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
             found.push(Problem::new(methods.index(i), message));
         }
     }
+    if let Some(control) = &experiment.control {
+        check_control(control, experiment, &mut found);
+    }
     match (&experiment.base, &experiment.tokenizer) {
         (BaseSpec::Pretrain { shape, training, .. }, tokenizer) => {
             check_shape(shape, &FieldPath::dotted("base.shape"), &mut found);
@@ -88,6 +92,31 @@ pub(crate) fn trial(draft: &Draft) -> Vec<Problem> {
         }
     }
     found
+}
+
+/// The control is one of the methods, and each of its seeds is one trial.
+fn check_control(control: &str, experiment: &Experiment, found: &mut Vec<Problem>) {
+    let labels: Vec<_> = (0..experiment.methods.len()).map(|i| label(experiment, i).0).collect();
+    let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+    let mut problem = |message| found.push(Problem::new(FieldPath::dotted("control"), message));
+    let Some(entry) = labels.iter().position(|label| *label == control) else {
+        let hint = nearest(control, labels.iter().copied());
+        let hint = hint.map_or(String::new(), |label| format!("; did you mean `{label}`?"));
+        return problem(format!(
+            "no method has the label `{control}`{hint} (the labels: {})",
+            quoted(&labels)
+        ));
+    };
+    let remedies = [
+        (experiment.methods[entry].sweep.is_some(), format!("remove methods[{entry}].sweep")),
+        (
+            experiment.sweep.is_some(),
+            "put `sweep` into each of the other methods instead".to_owned(),
+        ),
+    ];
+    for (_, remedy) in remedies.into_iter().filter(|(swept, _)| *swept) {
+        problem(format!("`{control}` is swept, expected one trial a seed; {remedy}"));
+    }
 }
 
 fn check_shape(shape: &Shape, path: &FieldPath, found: &mut Vec<Problem>) {
@@ -148,10 +177,6 @@ fn check_data(data: &DataSpec, found: &mut Vec<Problem>) {
             ),
         );
     }
-    if p >= 1.0 && !data.new.is_empty() {
-        let message = "would be ignored with original_fraction: 1; write `new: []`, or lower it";
-        problem("new", message.to_owned());
-    }
     disjoint(&data.original, &data.new, &FieldPath::dotted("data.new"), found);
 }
 
@@ -211,14 +236,15 @@ mod tests {
     }
 
     #[test]
-    fn each_domain_that_is_read_has_text_and_none_is_ignored() {
+    fn each_domain_that_is_read_has_text() {
         let none: [&str; 0] = [];
         assert_eq!(data(0.0, &[], &["a/fr"]), none);
         assert_eq!(data(0.0, &["a/en"], &["a/fr"]), none);
         assert_eq!(data(1.0, &["a/en"], &[]), none);
+        assert_eq!(data(1.0, &["a/en"], &["a/fr"]), none);
+        assert_eq!(data(1.0, &[], &["a/fr"]), ["data.original"]);
         assert_eq!(data(0.1, &[], &["a/fr"]), ["data.original"]);
         assert_eq!(data(0.1, &["a/en"], &[]), ["data.new"]);
-        assert_eq!(data(1.0, &["a/en"], &["a/fr"]), ["data.new"]);
         assert_eq!(data(0.1, &["a/en"], &["a/fr", "a/en"]), ["data.new[1]"]);
     }
 

@@ -48,7 +48,15 @@ const EDITS: &[(&str, &str)] = &[
     ("n_heads: 4,", "n_heads: 5,"),
     ("n_kv_heads: 2", "n_kv_heads: 3"),
     ("batch_size: 16\n  learning_rate", "batch_size: 16\n  micro_batch_size: 3\n  learning_rate"),
-    ("original_fraction: 0.1", "original_fraction: 1"),
+    ("original: [libreoffice-help/en]\n  new", "original: []\n  new"),
+    ("{ learning_rate: 5.0e-4 }", "{ learning_rate: 5.0e-4 }\n    data: { original_fraction: 2 }"),
+    ("{ learning_rate: 5.0e-4 }", "{ learning_rate: 5.0e-4 }\n    data: { new: [] }"),
+    ("{ kind: l1, weight: 1 }", "{ kind: l1, weight: 1 }\n    data: { original_fraction: 0 }"),
+    // The control.
+    ("methods:", "control: fine-tune\nmethods:"),
+    ("methods:", "control: the base\nmethods:"),
+    ("methods:", "control: neutral_residues\nmethods:"),
+    ("methods:", "control: lora\nsweep: { grid: { training.beta1: [0.8] } }\nmethods:"),
     ("original_fraction: 0.1", "original_fraction: 0"),
     (
         "new: [libreoffice-help/fr]\n  original_fraction",
@@ -75,11 +83,15 @@ const EDITS: &[(&str, &str)] = &[
         "        method.gate.per: [token]\n        method.gate.activation: [relu, none]\n        method.gate.bias: [1]",
     ),
     (OWN_GRID, "        method.budget: [20%, 0.01%]"),
-    (OWN_GRID, "        data.original_fraction: [0.1, 1]"),
+    (OWN_GRID, "        data.original_fraction: [0.1, 0]"),
     (OWN_GRID, "      zip:\n        training.tokens: [1, 2]\n        training.weight_decay: [0]"),
     (OWN_GRID, "      zip:\n        method.local_loss.weight: [3]"),
     ("evaluation:", "sweep: { grid: { method.gate.bias: [1] } }\nevaluation:"),
     ("evaluation:", "sweep: { grid: { training.learning_rate: [1.0e-3] } }\nevaluation:"),
+    (
+        "{ learning_rate: 5.0e-4 }",
+        "{ learning_rate: 5.0e-4 }\n    data: { original_fraction: 1 }\n    sweep: { grid: { data.original_fraction: [0.1] } }",
+    ),
     ("evaluation:", "sweep: { grid: { training.dropout: [0.1] } }\nevaluation:"),
     ("evaluation:", "sweep: {}\nevaluation:"),
     // YAML itself.

@@ -118,6 +118,37 @@ fn what_is_absent_by_default_and_what_is_a_whole_can_be_swept() {
 }
 
 #[test]
+fn a_control_reads_original_text_alone_and_changes_no_other_trial() {
+    let control = "methods:
+  - label: English alone
+    method: { kind: finetune }
+    training: { learning_rate: 5.0e-4 }
+    data: { original_fraction: 1 }
+";
+    let with = plan(&QUICK.replace("methods:\n", &format!("control: English alone\n{control}")));
+    let [trials @ .., _] = &with.trials[..3] else { panic!("two seeds and more") };
+    assert_eq!(with.control.as_deref(), Some("English alone"));
+    assert!(trials.iter().all(|t| t.label == "English alone" && t.id.starts_with("english-alone")));
+    assert!(trials.iter().all(|t| t.data.original_fraction >= 1.0 && !t.data.new.is_empty()));
+    assert_eq!(with.trials[2..], plan(QUICK).trials);
+
+    let without = plan(&QUICK.replace("methods:\n", control));
+    assert_eq!((with.trials.clone(), without.control.clone()), (without.trials.clone(), None));
+    assert_eq!(with.fingerprint(), without.fingerprint());
+}
+
+#[test]
+fn a_sweep_may_pass_through_all_original_text() {
+    let plan = with_methods(
+        "  - method: { kind: adapter, budget: 20% }
+    sweep: { grid: { data.original_fraction: [0, 0.5, 1] } }
+",
+    );
+    let mut ids = ids(&plan).into_iter().step_by(2);
+    assert_eq!(ids.next_back(), Some("adapter-original-fraction-1-s0"));
+}
+
+#[test]
 fn a_tokenizer_to_load_brings_its_vocabulary() {
     let text = QUICK.replace(
         "  kind: train\n  vocab_size: 4096\n  corpora: [libreoffice-help/en]",

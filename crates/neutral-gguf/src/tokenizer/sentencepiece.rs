@@ -95,9 +95,9 @@ fn merges<'a, S: Source>(
             return Err(gguf.unsupported(key, format!("give more than {MAX_MERGES} merges")));
         }
     }
-    let characters = |id: usize| vocab.tokens[id].chars().count();
+    let characters: Vec<_> = vocab.tokens.iter().map(|token| token.chars().count()).collect();
     found.sort_by(|(a, a_left, a_right), (b, b_left, b_right)| {
-        let sizes = |left: usize, right: usize| (characters(left), characters(right));
+        let sizes = |left: usize, right: usize| (characters[left], characters[right]);
         b.total_cmp(a).then_with(|| sizes(*b_left, *b_right).cmp(&sizes(*a_left, *a_right)))
     });
     let text = |id: usize| vocab.tokens[id];

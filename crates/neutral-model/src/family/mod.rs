@@ -12,6 +12,8 @@ mod mistral;
 mod qwen2;
 mod qwen3;
 mod rope;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

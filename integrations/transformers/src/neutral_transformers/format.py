@@ -1,0 +1,145 @@
+"""The folder that `neutral export --format neutral` writes, version 1, read and checked.
+
+`extension_config.json` says what was trained on which base, `extension.safetensors` holds its weights
+in fp32. With h units beside a sub-layer of width d, each layer i has, under `layers.{i}.mlp.adapter.`
+(`self_attn` if placed there): `w_i` [h, d], `w_g` [h, d], `w_o` [d, h], and if there is a gate
+`gate.weight` ([d] for one gate a token, [d, d] for one a channel) and maybe `gate.bias` ([1] or [d]).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+FORMAT, VERSION = "neutral-extension", 1
+SUB_LAYERS = {"ffn": "mlp", "attention": "self_attn"}
+ACTIVATIONS = ("silu", "gelu_tanh")
+GATE_ACTIVATIONS = ("relu", "elu", "sigmoid", "none")
+ELSEWHERE = {
+    "lora": "LoRA is exported as a PEFT adapter: load it with peft.PeftModel.from_pretrained",
+    "finetune": "a fine-tuned model is exported whole: load it with AutoModelForCausalLM.from_pretrained",
+}
+
+
+class ExtensionError(ValueError):
+    """A folder that is no extension of this version, or an extension that does not fit the model."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What multiplies the adapter's output: `relu`, `elu` or `sigmoid` of one logit a token or channel."""
+
+    activation: str
+    per_channel: bool
+    has_bias: bool
+
+
+@dataclass(frozen=True)
+class ExtensionConfig:
+    """What of `extension_config.json` determines the computation and the base that it fits."""
+
+    sub_layer: str
+    units: int
+    activation: str
+    gate: Gate | None
+    model_type: str
+    d_model: int
+    n_layers: int
+    vocab_size: int
+
+    def prefix(self, layer: int) -> str:
+        return f"layers.{layer}.{self.sub_layer}.adapter."
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor of the extension."""
+        h, d = self.units, self.d_model
+        one: dict[str, tuple[int, ...]] = {"w_i": (h, d), "w_g": (h, d), "w_o": (d, h)}
+        if self.gate:
+            one["gate.weight"] = (d, d) if self.gate.per_channel else (d,)
+            if self.gate.has_bias:
+                one["gate.bias"] = (d,) if self.gate.per_channel else (1,)
+        return {self.prefix(i) + name: shape for i in range(self.n_layers) for name, shape in one.items()}
+
+
+def one_of(entry: str, found: Any, known: tuple[str, ...]) -> Any:
+    if found not in known:
+        raise ExtensionError(
+            f"extension_config.json: {entry} is {found!r}, which is none of {', '.join(known)}"
+        )
+    return found
+
+
+def parse_gate(method: dict[str, Any]) -> Gate | None:
+    if method["kind"] == "adapter":
+        return None
+    gate = method["gate"]
+    activation = one_of("method.gate.activation", gate["activation"], GATE_ACTIVATIONS)
+    per = one_of("method.gate.per", gate.get("per", "token"), ("token", "channel"))
+    if activation == "none":
+        return None
+    return Gate(activation, per == "channel", gate.get("bias") is not None)
+
+
+def parse_config(entries: dict[str, Any]) -> ExtensionConfig:
+    found = entries.get("format"), entries.get("format_version")
+    if found != (FORMAT, VERSION):
+        raise ExtensionError(
+            f"this package reads format {FORMAT!r}, version {VERSION}; "
+            f"extension_config.json says format {found[0]!r}, version {found[1]!r}"
+        )
+    try:
+        method, base = entries["method"], entries["base"]
+        if method["kind"] in ELSEWHERE:
+            raise ExtensionError(ELSEWHERE[method["kind"]])
+        one_of("method.kind", method["kind"], ("neutral_residues", "adapter"))
+        placement = one_of("method.placement", method.get("placement", "ffn"), tuple(SUB_LAYERS))
+        return ExtensionConfig(
+            sub_layer=SUB_LAYERS[placement],
+            units=int(entries["units"]),
+            activation=one_of("activation", entries["activation"], ACTIVATIONS),
+            gate=parse_gate(method),
+            model_type=base["model_type"],
+            d_model=int(base["d_model"]),
+            n_layers=int(base["n_layers"]),
+            vocab_size=int(base["vocab_size"]),
+        )
+    except KeyError as missing:
+        raise ExtensionError(f"extension_config.json has no entry {missing}") from None
+
+
+def read_config(folder: Path) -> ExtensionConfig:
+    path = folder / "extension_config.json"
+    if (folder / "adapter_config.json").exists() and not path.exists():
+        raise ExtensionError(f"{folder} is a PEFT adapter: load it with peft.PeftModel.from_pretrained")
+    try:
+        return parse_config(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ExtensionError(f"{folder} is no extension: it has no extension_config.json") from None
+    except json.JSONDecodeError as error:
+        raise ExtensionError(f"{path} is no JSON: {error}") from None
+
+
+def read_tensors(folder: Path, config: ExtensionConfig) -> dict[str, torch.Tensor]:
+    """Exactly the tensors that the config asks for, in fp32."""
+    path = folder / "extension.safetensors"
+    if not path.exists():
+        raise ExtensionError(f"{folder} has no extension.safetensors")
+    tensors, shapes = load_file(path), config.shapes()
+    if missing := sorted(shapes.keys() - tensors.keys()):
+        raise ExtensionError(f"{path.name} has no tensor {missing[0]} ({len(missing)} missing)")
+    if extra := sorted(tensors.keys() - shapes.keys()):
+        raise ExtensionError(
+            f"{path.name} has a tensor {extra[0]} that its config does not explain ({len(extra)} such)"
+        )
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tuple(tensor.shape) != shape:
+            raise ExtensionError(f"{name} has shape {list(tensor.shape)}; the config asks for {list(shape)}")
+        if tensor.dtype != torch.float32:
+            raise ExtensionError(f"{name} is {tensor.dtype}; version {VERSION} holds torch.float32")
+    return tensors

@@ -1,0 +1,194 @@
+"""The computation, and its place in a model: in parallel to a sub-layer, by a forward hook.
+
+Shapes: b batch, t tokens, d width of the model, h units of the adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from .format import ExtensionConfig, ExtensionError, read_config, read_tensors
+
+GATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "elu": F.elu,
+    "sigmoid": torch.sigmoid,
+}
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+class BlockGate(nn.Module):
+    """`g(x) = φ(w · x + β)`, one number a token, or `φ(W x + β)`, one a token and channel.
+
+    `w · x` is summed in fp32, and β and φ are fp32; `W x` is rounded to x's dtype first.
+    """
+
+    def __init__(self, activation: str, weight: Tensor, bias: Tensor | None) -> None:
+        """weight: [d] or [d, d]; bias: [1] or [d]."""
+        super().__init__()
+        self.activation = activation
+        self.weight = nn.Parameter(weight)
+        self.bias = None if bias is None else nn.Parameter(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, t, d] -> [b, t, 1] or [b, t, d], in x's dtype."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        if self.weight.dim() == 1:
+            # No F.linear, which autocast would round.
+            logit = (x.to(wide) * self.weight).sum(-1, keepdim=True)
+        else:
+            logit = F.linear(x, self.weight.to(x.dtype)).to(wide)
+        if self.bias is not None:
+            logit = logit + self.bias
+        return GATE_ACTIVATIONS[self.activation](logit).to(x.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BlockGate:
+        """Vectors stay fp32 under `model.to(dtype)`: a rounded one would be another gate."""
+
+        def keep(tensor: Tensor) -> Tensor:
+            out = fn(tensor)
+            return tensor.to(out.device) if tensor.dim() == 1 and out.dtype != tensor.dtype else out
+
+        return super()._apply(keep, recurse)
+
+
+class Residue(nn.Module):
+    """`g(x) · W_o(σ(W_g x) ⊙ W_i x)`, in x's dtype; without a gate, g = 1."""
+
+    def __init__(
+        self, activation: str, w_i: Tensor, w_g: Tensor, w_o: Tensor, gate: BlockGate | None
+    ) -> None:
+        """w_i, w_g: [h, d]; w_o: [d, h]."""
+        super().__init__()
+        self.activation = activation
+        self.w_i, self.w_g, self.w_o = nn.Parameter(w_i), nn.Parameter(w_g), nn.Parameter(w_o)
+        self.gate = gate
+        self.hook: RemovableHandle | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, t, d] -> [b, t, d]."""
+        act = F.silu if self.activation == "silu" else gelu_tanh
+        w_i, w_g, w_o = (weight.to(x.dtype) for weight in (self.w_i, self.w_g, self.w_o))
+        adapted = F.linear(act(F.linear(x, w_g)) * F.linear(x, w_i), w_o)
+        return adapted if self.gate is None else self.gate(x) * adapted
+
+
+def add_residue(sub_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    """The hook. It finds the residue in the sub-layer it is called for, so that copies of a model use theirs."""
+    x = args[0] if args else kwargs["hidden_states"]
+    if isinstance(output, tuple):  # attention: (output, weights)
+        return (output[0] + sub_layer.adapter(x), *output[1:])
+    return output + sub_layer.adapter(x)
+
+
+def sub_layers(
+    model: PreTrainedModel, names: tuple[str, ...] = ("mlp", "self_attn")
+) -> Iterator[tuple[int, nn.Module]]:
+    for i, layer in enumerate(model.get_decoder().layers):
+        for name in names:
+            if hasattr(layer, name):
+                yield i, getattr(layer, name)
+
+
+def residues(model: PreTrainedModel) -> dict[int, tuple[nn.Module, Residue]]:
+    """Each layer's sub-layer and the residue beside it."""
+    found = ((i, sub_layer, getattr(sub_layer, "adapter", None)) for i, sub_layer in sub_layers(model))
+    return {i: (sub_layer, adapter) for i, sub_layer, adapter in found if isinstance(adapter, Residue)}
+
+
+def check_base(model: PreTrainedModel, config: ExtensionConfig) -> None:
+    text = model.config.get_text_config()
+    # Llama 2 and Mistral 7B are of one size, so sizes alone do not tell bases apart.
+    for entry, made_for, found in (
+        ("model_type", config.model_type.removesuffix("_text"), text.model_type.removesuffix("_text")),
+        ("d_model (hidden_size)", config.d_model, text.hidden_size),
+        ("n_layers (num_hidden_layers)", config.n_layers, text.num_hidden_layers),
+        ("vocab_size", config.vocab_size, text.vocab_size),
+    ):
+        if made_for != found:
+            raise ExtensionError(
+                f"the extension was made for another base: {entry} {made_for!r}, this model's is {found!r}"
+            )
+
+
+def build(config: ExtensionConfig, tensors: dict[str, Tensor], layer: int, dtype: torch.dtype) -> Residue:
+    """The residue of one layer: matrices in `dtype`, the vectors of the gate in fp32."""
+    prefix = config.prefix(layer)
+    weights = {
+        name.removeprefix(prefix): tensor.to(dtype) if tensor.dim() == 2 else tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+    gate = None
+    if config.gate:
+        gate = BlockGate(config.gate.activation, weights["gate.weight"], weights.get("gate.bias"))
+    return Residue(config.activation, weights["w_i"], weights["w_g"], weights["w_o"], gate)
+
+
+def load_extension(
+    model: PreTrainedModel, folder: str | Path, *, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """Adds the extension in `folder` to `model`, in place, and returns it.
+
+    Weights become parameters `….layers.{i}.mlp.adapter.*`, as they are named in the file, on the device of
+    their layer. Matrices are held in `dtype`, by default the model's; `torch.float32` suits training.
+    They are rounded to the hidden states' dtype where they are used in any case.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    check_base(model, config)
+    if residues(model):
+        raise ExtensionError("the model has an extension already: unload_extension(model) first")
+    tensors = read_tensors(folder, config)
+    for i, sub_layer in sub_layers(model, (config.sub_layer,)):
+        residue = build(config, tensors, i, dtype or model.dtype).train(model.training)
+        sub_layer.adapter = residue.to(next(sub_layer.parameters()).device)
+        residue.hook = sub_layer.register_forward_hook(add_residue, with_kwargs=True)
+    return model
+
+
+def unload_extension(model: PreTrainedModel) -> PreTrainedModel:
+    """Takes the extension out again: the model is the base that it was."""
+    for sub_layer, residue in residues(model).values():
+        residue.hook.remove()
+        del sub_layer.adapter
+    return model
+
+
+@contextmanager
+def gates(model: PreTrainedModel) -> Iterator[dict[int, Tensor]]:
+    """The values of every layer's gate in the last forward pass, without gradients.
+
+        with gates(model) as values:
+            model(**inputs)
+        open_share = (values[3] > 0).float().mean()
+
+    `values[layer]` is [b, t, 1], or [b, t, d] for a gate a channel; empty if the extension has no gates.
+    """
+    values: dict[int, Tensor] = {}
+
+    def remember(layer: int) -> Callable[..., None]:
+        def hook(_module: nn.Module, _args: tuple[Any, ...], value: Tensor) -> None:
+            values[layer] = value.detach()
+
+        return hook
+
+    found = {i: residue.gate for i, (_, residue) in residues(model).items() if residue.gate is not None}
+    hooks = [gate.register_forward_hook(remember(i)) for i, gate in found.items()]
+    try:
+        yield values
+    finally:
+        for hook in hooks:
+            hook.remove()
