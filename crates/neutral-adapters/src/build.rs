@@ -10,11 +10,13 @@
 
 use neutral_model::{Branch, Extension, TransformerConfig};
 use neutral_spec::{ExtensionSize, LinearSite, Method, Placement, Start};
-use neutral_torch::ParamStore;
+use neutral_torch::{ParamStore, TensorFile, TorchError};
 use tch::Device;
 
-use crate::start::NewWeights;
-use crate::{AdapterError, BlockGate, GluAdapter, LoraDelta, NeutralResidue, start_variance};
+use crate::start::{Source, Weights};
+use crate::{
+    AdapterError, BlockGate, GluAdapter, LoraDelta, LoraLayer, NeutralResidue, start_variance,
+};
 
 /// Builds a method's extension: trainable fp32 weights at their start, in every block.
 ///
@@ -31,31 +33,7 @@ pub fn build(
     seed: u64,
     device: Device,
 ) -> Result<Extension, AdapterError> {
-    let adds = !matches!(method, Method::Finetune {});
-    if adds != (size.units > 0) {
-        return Err(AdapterError::Units {
-            method: method.kind(),
-            found: size.units,
-            expected: if adds { "at least 1" } else { "0, as it adds no weights" },
-        });
-    }
-    let new = Blueprint { config, units: size.units, seed, device };
-    let mut extension = match method {
-        Method::Finetune {} => Extension::none(),
-        Method::Lora { lora_alpha, targets, .. } => new.lora(targets, *lora_alpha)?,
-        Method::Adapter { placement, start, .. } => {
-            new.branches(*placement, *start, |adapter, _, _| Ok(Box::new(adapter)))?
-        }
-        Method::NeutralResidues { gate: spec, placement, start, .. } => {
-            let d = config.d_model;
-            let variance = start_variance(*start, d, config.n_layers());
-            new.branches(*placement, *start, |adapter, weights, prefix| {
-                let prefix = format!("{prefix}.gate");
-                let gate = BlockGate::start(weights, &prefix, *spec, d as i64, variance)?;
-                Ok(Box::new(NeutralResidue::new(adapter, gate)))
-            })?
-        }
-    };
+    let mut extension = assemble(method, size.units, config, Source::Seed(seed), device)?;
     let found = extension.params().parameter_count();
     if found != size.extension_parameters {
         return Err(AdapterError::ParameterCount {
@@ -68,11 +46,70 @@ pub fn build(
     Ok(extension)
 }
 
+/// The extension of a method and its units whose weights stand in a file, frozen.
+///
+/// The file is not trusted: each tensor's shape is compared with what method, units and model ask
+/// for before it is read, so that no more memory is taken than the file is long.
+///
+/// # Errors
+/// If the method adds nothing or its options contradict each other, or the file has not exactly the
+/// weights of such an extension, in fp32.
+pub fn restore(
+    method: &Method,
+    units: usize,
+    config: &TransformerConfig,
+    file: &TensorFile,
+    device: Device,
+) -> Result<Extension, AdapterError> {
+    let extension = assemble(method, units, config, Source::File(file), device)?;
+    let unknown = file.names().into_iter().find(|name| extension.params().get(name).is_err());
+    if let Some(name) = unknown {
+        let path = file.path().to_path_buf();
+        return Err(TorchError::UnexpectedTensor { path, name }.into());
+    }
+    Ok(extension)
+}
+
+fn assemble(
+    method: &Method,
+    units: usize,
+    config: &TransformerConfig,
+    source: Source,
+    device: Device,
+) -> Result<Extension, AdapterError> {
+    let adds = !matches!(method, Method::Finetune {});
+    // No tensor has more rows; the bound keeps sizes within what libtorch counts with.
+    if adds != (1..=1 << 32).contains(&units) {
+        return Err(AdapterError::Units {
+            method: method.kind(),
+            found: units,
+            expected: if adds { "at least 1" } else { "0, as it adds no weights" },
+        });
+    }
+    let new = Blueprint { config, units, source, device };
+    match method {
+        Method::Finetune {} => Ok(Extension::none()),
+        Method::Lora { lora_alpha, targets, .. } => new.lora(targets, *lora_alpha),
+        Method::Adapter { placement, start, .. } => {
+            new.branches(*placement, *start, |adapter, _, _| Ok(Box::new(adapter)))
+        }
+        Method::NeutralResidues { gate: spec, placement, start, .. } => {
+            let d = config.d_model;
+            let variance = start_variance(*start, d, config.n_layers());
+            new.branches(*placement, *start, |adapter, weights, prefix| {
+                let prefix = format!("{prefix}.gate");
+                let gate = BlockGate::start(weights, &prefix, *spec, d as i64, variance)?;
+                Ok(Box::new(NeutralResidue::new(adapter, gate)))
+            })
+        }
+    }
+}
+
 /// What the extensions of all methods need to know.
 struct Blueprint<'a> {
     config: &'a TransformerConfig,
     units: usize,
-    seed: u64,
+    source: Source<'a>,
     device: Device,
 }
 
@@ -86,14 +123,10 @@ impl Blueprint<'_> {
             return Err(AdapterError::NoTargets);
         }
         let mut extension = Extension::new(ParamStore::new(self.device));
-        for block in 0..self.config.n_layers() {
-            for &site in targets {
-                let mut weights = NewWeights { store: extension.params_mut(), seed: self.seed };
-                let prefix = format!("layers.{block}.{}", site.name());
-                let shape = self.config.linear_shape(site);
-                let delta = LoraDelta::start(&mut weights, &prefix, shape, self.units, lora_alpha)?;
-                extension.add_delta(block, site, Box::new(delta));
-            }
+        for layer in LoraLayer::all(targets, self.units, lora_alpha, self.config.n_layers()) {
+            let mut weights = Weights { store: extension.params_mut(), source: self.source };
+            let delta = LoraDelta::start(&mut weights, &layer, self.config)?;
+            extension.add_delta(layer.block, layer.site, Box::new(delta));
         }
         Ok(extension)
     }
@@ -103,7 +136,7 @@ impl Blueprint<'_> {
         &self,
         placement: Placement,
         start: Start,
-        finish: impl Fn(GluAdapter, &mut NewWeights, &str) -> Result<Box<dyn Branch>, AdapterError>,
+        finish: impl Fn(GluAdapter, &mut Weights, &str) -> Result<Box<dyn Branch>, AdapterError>,
     ) -> Result<Extension, AdapterError> {
         let (d, layers) = (self.config.d_model, self.config.n_layers());
         let variance = start_variance(start, d, layers);
@@ -113,7 +146,7 @@ impl Blueprint<'_> {
         };
         let mut extension = Extension::new(ParamStore::new(self.device));
         for block in 0..layers {
-            let mut weights = NewWeights { store: extension.params_mut(), seed: self.seed };
+            let mut weights = Weights { store: extension.params_mut(), source: self.source };
             let prefix = format!("layers.{block}.{module}.adapter");
             let dh = [d as i64, self.units as i64];
             let adapter =

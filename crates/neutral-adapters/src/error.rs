@@ -1,8 +1,11 @@
-//! What can be wrong with a method and its size.
+//! What can be wrong with a method and its size, or with the files of an extension.
 
+use std::path::PathBuf;
+
+use neutral_store::StoreError;
 use neutral_torch::TorchError;
 
-/// An extension that cannot be built.
+/// An extension that cannot be built, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
     /// The size leaves nothing to build, or gives something to a method that adds nothing.
@@ -40,7 +43,30 @@ pub enum AdapterError {
         /// Its value.
         found: String,
     },
-    /// A tensor's name is taken, or cannot be found.
+    /// A field of an extension's configuration.
+    #[error("{}: `{field}` is {found}: {expected}", path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// What it holds.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// A folder that holds no extension.
+    #[error("{}: {message}", path.display())]
+    Folder {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+    /// Another file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A tensor's name is taken, or a file's tensors are not those that they should be.
     #[error(transparent)]
     Torch(#[from] TorchError),
 }

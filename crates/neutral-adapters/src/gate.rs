@@ -13,7 +13,7 @@ use tch::{Kind, Tensor};
 
 use crate::AdapterError;
 use crate::glu_adapter::linear;
-use crate::start::NewWeights;
+use crate::start::Weights;
 
 /// `g(x) = φ(w · x + β)`, one number a token, or `φ(W x + β)`, one a token and channel.
 ///
@@ -50,7 +50,7 @@ impl BlockGate {
 
     /// New weights `{prefix}.weight` from `N(0, variance)` and `{prefix}.bias` at the spec's value.
     pub(crate) fn start(
-        weights: &mut NewWeights,
+        weights: &mut Weights,
         prefix: &str,
         spec: GateSpec,
         d: i64,
@@ -107,6 +107,7 @@ fn refuse_options(spec: GateSpec) -> Result<(), AdapterError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start::Source;
     use neutral_torch::ParamStore;
     use tch::Device;
 
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn without_a_gate_its_options_are_errors() {
         let mut store = ParamStore::new(Device::Cpu);
-        let mut weights = NewWeights { store: &mut store, seed: 0 };
+        let mut weights = Weights { store: &mut store, source: Source::Seed(0) };
         let mut none = GateSpec { activation: GateActivation::None, ..GateSpec::default() };
         assert!(BlockGate::start(&mut weights, "gate", none, 4, 1.0).unwrap().is_none());
         none.bias = Some(0.5);

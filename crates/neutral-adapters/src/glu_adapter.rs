@@ -9,7 +9,7 @@ use neutral_model::{Activation, Branch, BranchOutput};
 use tch::Tensor;
 
 use crate::AdapterError;
-use crate::start::NewWeights;
+use crate::start::Weights;
 
 /// `A(x) = W_o (σ(W_g x) ⊙ (W_i x))`, without biases, with the σ of the base's own GLU.
 ///
@@ -33,7 +33,7 @@ impl GluAdapter {
 
     /// New weights `{prefix}.w_i`, `.w_g` from `N(0, variance)` and `.w_o = 0`.
     pub(crate) fn start(
-        weights: &mut NewWeights,
+        weights: &mut Weights,
         prefix: &str,
         [d, h]: [i64; 2],
         variance: f64,

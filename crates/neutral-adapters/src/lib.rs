@@ -20,6 +20,8 @@
 //! - [`BlockGate`], `g(x)`, and [`NeutralResidue`], the product
 //! - [`LoraDelta`], a low-rank product beside a linear layer
 //! - [`start_variance`] and the random stream of every weight
+//! - extensions in folders: [`save_extension`] and [`load_extension`] in a format of our own,
+//!   [`read_peft`] and [`write_peft`] for `LoRA` as PEFT has it; [`merge_lora`] into the base's weights
 //!
 //! Whatever the method, the extended model starts as the base, bit for bit: `W_o = 0`, `B = 0`.
 //!
@@ -28,16 +30,24 @@
 
 mod build;
 mod error;
+mod files;
 mod gate;
 mod glu_adapter;
 mod lora;
 mod neutral_residue;
+mod peft;
+mod saved;
 mod start;
 
-pub use build::build;
+pub use build::{build, restore};
 pub use error::AdapterError;
+pub use files::{ExtensionFolder, open_extension};
 pub use gate::BlockGate;
 pub use glu_adapter::GluAdapter;
-pub use lora::LoraDelta;
+pub use lora::{LoraDelta, LoraLayer, merge_lora};
 pub use neutral_residue::NeutralResidue;
+pub use peft::{PeftLora, read_peft, write_peft};
+pub use saved::{
+    ExtensionConfig, SavedBase, load_extension, read_extension_config, save_extension,
+};
 pub use start::start_variance;

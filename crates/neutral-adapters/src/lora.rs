@@ -5,12 +5,90 @@
 //!
 //! Shape suffixes: i input width, o output width, r rank.
 
-use neutral_model::LinearDelta;
+use neutral_model::{LinearDelta, Transformer, TransformerConfig, linear_name};
+use neutral_spec::{LinearSite, Method};
+use neutral_torch::ParamStore;
 use tch::Tensor;
 
 use crate::AdapterError;
 use crate::glu_adapter::linear;
-use crate::start::NewWeights;
+use crate::start::Weights;
+
+/// One linear layer with a low-rank product beside it, and the product's scale.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoraLayer {
+    /// The block, from 0.
+    pub block: usize,
+    /// The layer within the block.
+    pub site: LinearSite,
+    /// `r`.
+    pub rank: usize,
+    /// Scale before division by the rank.
+    pub alpha: f64,
+}
+
+impl LoraLayer {
+    /// The layers of a LoRA of the experiment file, in the order of blocks; `None` for other methods.
+    pub fn of_method(method: &Method, rank: usize, n_layers: usize) -> Option<Vec<Self>> {
+        match method {
+            Method::Lora { targets, lora_alpha, .. } => {
+                Some(Self::all(targets, rank, *lora_alpha, n_layers))
+            }
+            _ => None,
+        }
+    }
+
+    /// Some layers of every block, of one rank; without `alpha`, the scale is 1.
+    pub(crate) fn all(
+        targets: &[LinearSite],
+        rank: usize,
+        alpha: Option<f64>,
+        n_layers: usize,
+    ) -> Vec<Self> {
+        let alpha = alpha.unwrap_or(rank as f64);
+        let in_block = |block| targets.iter().map(move |&site| Self { block, site, rank, alpha });
+        (0..n_layers).flat_map(in_block).collect()
+    }
+
+    /// `s = alpha / r`.
+    pub fn scale(&self) -> f64 {
+        self.alpha / self.rank as f64
+    }
+
+    /// The extension's names of `A` and `B`.
+    pub fn names(&self) -> [String; 2] {
+        let prefix = format!("layers.{}.{}", self.block, self.site.name());
+        [format!("{prefix}.lora_a"), format!("{prefix}.lora_b")]
+    }
+
+    /// The layer's path in Hugging Face's model: `model.layers.0.self_attn.q_proj`.
+    pub fn module(&self) -> String {
+        format!("model.layers.{}.{}", self.block, linear_name(self.site))
+    }
+}
+
+/// Adds every product to the layer beside which it stands: `W + s · B A`, computed in the kind of
+/// `W`. The model then computes without the extension what it did with it, but for rounding.
+///
+/// # Errors
+/// If a weight is missing.
+pub fn merge_lora(
+    model: &mut Transformer,
+    lora: &ParamStore,
+    layers: &[LoraLayer],
+) -> Result<(), AdapterError> {
+    for layer in layers {
+        let weight_oi = model.params().get(&format!("{}.weight", layer.module()))?;
+        let [a_ri, b_or] = layer.names().map(|name| lora.get(&name));
+        let (a_ri, b_or) = (a_ri?, b_or?);
+        tch::no_grad(|| {
+            let delta_oi = b_or.matmul(a_ri) * layer.scale();
+            // In place: the layer and the store share the tensor.
+            let _ = weight_oi.shallow_clone().g_add_(&delta_oi.to_kind(weight_oi.kind()));
+        });
+    }
+    Ok(())
+}
 
 /// `y = W x + s · B A x`, with `s = lora_alpha / r`.
 ///
@@ -31,19 +109,19 @@ impl LoraDelta {
         Self { a_ri, b_or, scale }
     }
 
-    /// New weights `{prefix}.lora_a` and `{prefix}.lora_b = 0`; without `lora_alpha`, `s = 1`.
+    /// A layer's weights, `lora_b = 0` if they are new.
     pub(crate) fn start(
-        weights: &mut NewWeights,
-        prefix: &str,
-        (input, output): (usize, usize),
-        rank: usize,
-        lora_alpha: Option<f64>,
+        weights: &mut Weights,
+        layer: &LoraLayer,
+        config: &TransformerConfig,
     ) -> Result<Self, AdapterError> {
-        let r = rank as i64;
+        let (input, output) = config.linear_shape(layer.site);
+        let r = layer.rank as i64;
+        let [a, b] = layer.names();
         Ok(Self::new(
-            weights.kaiming_uniform(&format!("{prefix}.lora_a"), [r, input as i64])?,
-            weights.constant(&format!("{prefix}.lora_b"), &[output as i64, r], 0.0)?,
-            lora_alpha.map_or(1.0, |alpha| alpha / rank as f64),
+            weights.kaiming_uniform(&a, [r, input as i64])?,
+            weights.constant(&b, &[output as i64, r], 0.0)?,
+            layer.scale(),
         ))
     }
 }

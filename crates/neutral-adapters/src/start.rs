@@ -1,11 +1,11 @@
-//! How new weights start: their variance, and the random stream of each (paper, section 3.3).
+//! Where an extension's weights come from: drawn at their start (paper, section 3.3), or a file.
 //!
 //! Every tensor draws from a stream of its own, named by the seed and the tensor's full name. So one
 //! tensor's start depends neither on the order of building nor on which others there are: a vanilla
 //! adapter and a neutral residue of one seed, width and variance start from the same `W_i` and `W_g`.
 
 use neutral_spec::Start;
-use neutral_torch::{ParamStore, RandomStream};
+use neutral_torch::{ParamStore, RandomStream, TensorFile, TorchError};
 use tch::{Kind, Tensor};
 
 use crate::AdapterError;
@@ -27,13 +27,23 @@ pub fn start_variance(start: Start, d_model: usize, n_layers: usize) -> f64 {
     }
 }
 
-/// Adds weights to a store and hands out the handles that layers keep.
-pub(crate) struct NewWeights<'a> {
-    pub(crate) store: &'a mut ParamStore,
-    pub(crate) seed: u64,
+/// Where weights come from. The same code builds an extension either way, so a file is read onto
+/// exactly the names and shapes that training has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// Drawn at their start.
+    Seed(u64),
+    /// Read, in fp32.
+    File(&'a TensorFile),
 }
 
-impl NewWeights<'_> {
+/// Adds weights to a store and hands out the handles that layers keep.
+pub(crate) struct Weights<'a> {
+    pub(crate) store: &'a mut ParamStore,
+    pub(crate) source: Source<'a>,
+}
+
+impl Weights<'_> {
     /// Entries from `N(0, variance)`.
     pub(crate) fn normal(
         &mut self,
@@ -42,7 +52,8 @@ impl NewWeights<'_> {
         variance: f64,
     ) -> Result<Tensor, AdapterError> {
         let device = self.store.device();
-        self.add(name, RandomStream::new(self.seed, name).normal(shape, variance.sqrt(), device))
+        let draw = |seed| RandomStream::new(seed, name).normal(shape, variance.sqrt(), device);
+        self.add(name, shape, draw)
     }
 
     /// Entries from `U(−1/√in, 1/√in)` for a matrix `[out, in]`.
@@ -55,9 +66,9 @@ impl NewWeights<'_> {
         [rows, columns]: [i64; 2],
     ) -> Result<Tensor, AdapterError> {
         let bound = 1.0 / (columns as f64).sqrt();
-        let device = self.store.device();
-        let mut stream = RandomStream::new(self.seed, name);
-        self.add(name, stream.uniform(&[rows, columns], -bound, bound, device))
+        let (shape, device) = ([rows, columns], self.store.device());
+        let draw = |seed| RandomStream::new(seed, name).uniform(&shape, -bound, bound, device);
+        self.add(name, &shape, draw)
     }
 
     /// The same number everywhere.
@@ -68,14 +79,48 @@ impl NewWeights<'_> {
         value: f64,
     ) -> Result<Tensor, AdapterError> {
         let device = self.store.device();
-        self.add(name, Tensor::full(shape, value, (Kind::Float, device)))
+        self.add(name, shape, |_| Tensor::full(shape, value, (Kind::Float, device)))
     }
 
-    fn add(&mut self, name: &str, tensor: Tensor) -> Result<Tensor, AdapterError> {
+    /// The start is drawn only if the weight is not read.
+    fn add(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        start: impl FnOnce(u64) -> Tensor,
+    ) -> Result<Tensor, AdapterError> {
+        let tensor = match self.source {
+            Source::Seed(seed) => start(seed),
+            Source::File(file) => {
+                check(file, name, shape, &[Kind::Float])?;
+                file.read(name, self.store.device())?
+            }
+        };
         self.store.insert(name, tensor)?;
         // The store keeps a leaf of its own; the layer needs a handle to that one.
         Ok(self.store.get(name)?.shallow_clone())
     }
+}
+
+/// A file has a tensor of that name, shape and one of some kinds; nothing is read but its header.
+pub(crate) fn check(
+    file: &TensorFile,
+    name: &str,
+    shape: &[i64],
+    kinds: &[Kind],
+) -> Result<(), TorchError> {
+    let (path, name) = (file.path().to_path_buf(), name.to_owned());
+    if !file.has(&name) {
+        return Err(TorchError::MissingTensor { path, name });
+    }
+    let (kind, found) = file.describe(&name)?;
+    if found != shape {
+        return Err(TorchError::ShapeMismatch { path, name, found, expected: shape.to_vec() });
+    }
+    if !kinds.contains(&kind) {
+        return Err(TorchError::KindMismatch { path, name, found: kind, expected: kinds[0] });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -104,7 +149,7 @@ mod tests {
             let variance = start_variance(start, d, layers);
             assert!((variance / expected - 1.0).abs() < 1e-15);
             let mut store = ParamStore::new(Device::Cpu);
-            let mut weights = NewWeights { store: &mut store, seed: 3 };
+            let mut weights = Weights { store: &mut store, source: Source::Seed(3) };
             let drawn = weights.normal("w_i", &[128, d as i64], variance).unwrap();
             let (n, mean, square) = moments(&drawn);
             assert!(errors_off(mean, 0.0, (expected / n).sqrt()) < 4.0, "{start:?}: mean {mean}");
@@ -117,7 +162,7 @@ mod tests {
     #[test]
     fn kaiming_uniform_fills_its_interval() {
         let mut store = ParamStore::new(Device::Cpu);
-        let mut weights = NewWeights { store: &mut store, seed: 3 };
+        let mut weights = Weights { store: &mut store, source: Source::Seed(3) };
         let drawn = weights.kaiming_uniform("lora_a", [128, 64]).unwrap();
         let bound: f64 = 1.0 / 8.0;
         let (n, mean, square) = moments(&drawn);
@@ -133,7 +178,7 @@ mod tests {
     #[test]
     fn a_name_is_drawn_once() {
         let mut store = ParamStore::new(Device::Cpu);
-        let mut weights = NewWeights { store: &mut store, seed: 3 };
+        let mut weights = Weights { store: &mut store, source: Source::Seed(3) };
         let _ = weights.constant("w_o", &[2], 0.0).unwrap();
         assert!(weights.constant("w_o", &[2], 0.0).is_err());
     }

@@ -24,7 +24,7 @@ const SHAPE: Shape = Shape {
     rope_theta: 10_000.0,
     norm_epsilon: 1e-5,
 };
-fn config() -> TransformerConfig {
+pub(crate) fn config() -> TransformerConfig {
     TransformerConfig::llama(&SHAPE, VOCAB_SIZE)
 }
 const PLACEMENTS: [Placement; 2] = [Placement::Ffn, Placement::Attention];
@@ -48,13 +48,13 @@ fn neutral(gate: GateSpec, placement: Placement, start: Start) -> Method {
 }
 
 /// A neutral residue beside the FFN with the paper's gate, but for its bias.
-fn with_bias(bias: f64) -> Method {
+pub(crate) fn with_bias(bias: f64) -> Method {
     let gate = GateSpec { bias: Some(bias), ..GateSpec::default() };
     neutral(gate, Placement::Ffn, Start::LowVariance)
 }
 
 /// All methods that add weights.
-fn extending() -> Vec<(String, Method)> {
+pub(crate) fn extending() -> Vec<(String, Method)> {
     let mut cases = vec![
         ("lora all".to_owned(), lora(&LinearSite::ALL, None)),
         ("lora attention".to_owned(), lora(&LinearSite::ALL[..4], Some(8.0))),
@@ -72,7 +72,7 @@ fn extending() -> Vec<(String, Method)> {
     cases
 }
 
-fn size(method: &Method) -> ExtensionSize {
+pub(crate) fn size(method: &Method) -> ExtensionSize {
     extension_size(method, &SHAPE.size(VOCAB_SIZE)).unwrap()
 }
 
@@ -80,7 +80,7 @@ fn extend(method: &Method, seed: u64) -> Extension {
     build(method, &size(method), &config(), seed, Device::Cpu).unwrap()
 }
 
-fn frozen_base(precision: Precision) -> Transformer {
+pub(crate) fn frozen_base(precision: Precision) -> Transformer {
     // Tensors this small are slower with more.
     neutral_torch::set_threads(1);
     let mut base = Transformer::new(config(), 7, Device::Cpu, precision).unwrap();
@@ -96,7 +96,7 @@ fn tokens() -> (Input, Tensor) {
     (input, ids.narrow(1, 1, 12))
 }
 
-fn logits(base: &Transformer, extension: &Extension) -> Tensor {
+pub(crate) fn logits(base: &Transformer, extension: &Extension) -> Tensor {
     tch::no_grad(|| base.logits(&base.forward(&tokens().0, extension).hidden_btd))
 }
 
@@ -124,7 +124,7 @@ fn sgd_step(base: &Transformer, extension: &mut Extension) {
     });
 }
 
-fn trained(base: &Transformer, method: &Method, seed: u64) -> Extension {
+pub(crate) fn trained(base: &Transformer, method: &Method, seed: u64) -> Extension {
     let mut extension = extend(method, seed);
     for _ in 0..3 {
         sgd_step(base, &mut extension);

@@ -6,3 +6,5 @@ mod contract;
 mod gate_variants;
 mod gradients;
 mod parity;
+mod peft;
+mod saved;

@@ -1,0 +1,95 @@
+//! Folders of extensions, whichever format they are in.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use neutral_model::{Extension, TransformerConfig};
+use neutral_torch::TensorFile;
+use serde::de::DeserializeOwned;
+use tch::Device;
+
+use crate::{AdapterError, load_extension, peft, read_peft, saved};
+
+/// No configuration of an extension comes near; a larger one is not read.
+const LARGEST_CONFIG: u64 = 16 << 20;
+
+/// The format of an extension's folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtensionFolder {
+    /// Our own: `extension_config.json`.
+    Neutral,
+    /// PEFT's: `adapter_config.json`.
+    Peft,
+}
+
+impl ExtensionFolder {
+    /// The format of a folder, by the configuration that is in it.
+    pub fn of(folder: &Path) -> Option<Self> {
+        if folder.join(saved::CONFIG).is_file() {
+            Some(Self::Neutral)
+        } else if folder.join(peft::CONFIG).is_file() {
+            Some(Self::Peft)
+        } else {
+            None
+        }
+    }
+}
+
+/// Reads an extension of either format onto a model, frozen.
+///
+/// # Errors
+/// If the folder holds no extension, or as [`load_extension`] and [`read_peft`].
+pub fn open_extension(
+    folder: &Path,
+    model: &TransformerConfig,
+    device: Device,
+) -> Result<Extension, AdapterError> {
+    match ExtensionFolder::of(folder) {
+        Some(ExtensionFolder::Neutral) => Ok(load_extension(folder, model, device)?.0),
+        Some(ExtensionFolder::Peft) => Ok(read_peft(folder, model, device)?.extension),
+        None => Err(AdapterError::Folder {
+            path: folder.to_path_buf(),
+            message: format!(
+                "is no extension: it has neither {} nor {}",
+                saved::CONFIG,
+                peft::CONFIG
+            ),
+        }),
+    }
+}
+
+/// Reads a configuration's text; its size is looked at first.
+pub(crate) fn config_text(path: &Path) -> Result<String, AdapterError> {
+    let fail = |message: String| AdapterError::Folder { path: path.to_path_buf(), message };
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST_CONFIG + 1).read_to_string(&mut text))
+        .map_err(|e| fail(format!("cannot be read: {e}")))?;
+    if text.len() as u64 > LARGEST_CONFIG {
+        return Err(fail(format!(
+            "has more than {} MiB, which is no configuration",
+            LARGEST_CONFIG >> 20
+        )));
+    }
+    Ok(text)
+}
+
+/// A configuration as a type; what serde says is the message.
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, AdapterError> {
+    serde_json::from_str(text).map_err(|e| AdapterError::Folder {
+        path: path.to_path_buf(),
+        message: format!("is not such a configuration: {e}"),
+    })
+}
+
+/// Opens the weights beside a configuration.
+pub(crate) fn weights(folder: &Path, name: &str) -> Result<TensorFile, AdapterError> {
+    let path = folder.join(name);
+    if !path.is_file() {
+        let message =
+            format!("has no {name}; weights in another form must be saved as safetensors first");
+        return Err(AdapterError::Folder { path: folder.to_path_buf(), message });
+    }
+    Ok(TensorFile::open(&path)?)
+}

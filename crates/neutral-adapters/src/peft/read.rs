@@ -1,0 +1,70 @@
+//! From a PEFT folder to an extension.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use neutral_model::{Extension, TransformerConfig};
+use neutral_torch::{ParamStore, TorchError};
+use tch::{Device, Kind};
+
+use super::config::LoraConfig;
+use super::{WEIGHTS, target, tensor_names};
+use crate::files::weights;
+use crate::start::check;
+use crate::{AdapterError, LoraDelta, LoraLayer};
+
+/// What a PEFT folder holds.
+#[derive(Debug)]
+pub struct PeftLora {
+    /// The products, their weights in fp32 and frozen.
+    pub extension: Extension,
+    /// Where they stand, in the order of blocks.
+    pub layers: Vec<LoraLayer>,
+    /// The base that the configuration names.
+    pub base: Option<String>,
+}
+
+/// Reads a LoRA folder of PEFT onto a model.
+///
+/// The files are not trusted: every name and shape is compared with what the configuration means in
+/// this model before a tensor is read.
+///
+/// # Errors
+/// If the configuration asks for something other than LoRA on linear layers of blocks, or the file
+/// has not exactly the weights that the configuration means.
+pub fn read_peft(
+    folder: &Path,
+    model: &TransformerConfig,
+    device: Device,
+) -> Result<PeftLora, AdapterError> {
+    let config = LoraConfig::read(folder)?;
+    let layers = target::layers(&config, model)?;
+    let file = weights(folder, WEIGHTS)?;
+    let mut expected = BTreeSet::new();
+    for layer in &layers {
+        let (inputs, outputs) = model.linear_shape(layer.site);
+        let (r, inputs, outputs) = (layer.rank as i64, inputs as i64, outputs as i64);
+        for (name, shape) in
+            tensor_names(&layer.module()).into_iter().zip([[r, inputs], [outputs, r]])
+        {
+            check(&file, &name, &shape, &[Kind::Float, Kind::BFloat16, Kind::Half])?;
+            expected.insert(name);
+        }
+    }
+    if let Some(name) = file.names().into_iter().find(|name| !expected.contains(name)) {
+        return Err(TorchError::UnexpectedTensor { path: file.path().to_path_buf(), name }.into());
+    }
+    let mut extension = Extension::new(ParamStore::new(device));
+    for layer in &layers {
+        let params = extension.params_mut();
+        let mut halves = Vec::new();
+        for (theirs, ours) in tensor_names(&layer.module()).into_iter().zip(layer.names()) {
+            params.insert(&*ours, file.read(&theirs, device)?.to_kind(Kind::Float))?;
+            halves.push(params.get(&ours)?.shallow_clone());
+        }
+        let [a_ri, b_or] = [0, 1].map(|half| halves[half].shallow_clone());
+        let delta = LoraDelta::new(a_ri, b_or, layer.scale());
+        extension.add_delta(layer.block, layer.site, Box::new(delta));
+    }
+    Ok(PeftLora { extension, layers, base: config.base })
+}
