@@ -73,6 +73,9 @@ pub(crate) struct GenerateArgs {
     /// A model folder as Hugging Face has it, or a GGUF file.
     #[arg(long)]
     pub model: PathBuf,
+    /// What extends the model: a folder of `neutral export --format neutral`, or of PEFT.
+    #[arg(long)]
+    pub extension: Option<PathBuf>,
     /// Where the text begins [default: what standard input holds].
     #[arg(long)]
     pub prompt: Option<String>,

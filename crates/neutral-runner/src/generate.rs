@@ -25,7 +25,10 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let tokenizer = model_source::tokenizer(&folder)?;
     let mut model = folder.load(device, args.precision.into())?;
     model.freeze();
-    let extension = Extension::none();
+    let extension = match &args.extension {
+        Some(path) => neutral_adapters::open_extension(path, folder.config(), device)?,
+        None => Extension::none(),
+    };
     let prompt = prompt(args)?;
     let ids: Vec<i64> = tokenizer.encode_prompt(&prompt)?.into_iter().map(i64::from).collect();
     if ids.is_empty() {
