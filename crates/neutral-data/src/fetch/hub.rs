@@ -122,7 +122,10 @@ mod tests {
 
     const BODY: &[u8] = b"{\"text\": \"from the hub\"}\n";
 
-    /// Serves one file as the hub does, and 404 for anything else; its address.
+    const LISTING: &[u8] =
+        br#"{"sha": "abc", "siblings": [{"rfilename": "config.json"}, {"rfilename": "a/b.bin"}]}"#;
+
+    /// Serves one file and one listing as the hub does, and 404 for anything else; its address.
     fn serve() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -135,12 +138,18 @@ mod tests {
                     .take_while(|l| !l.is_empty())
                     .collect();
                 let found = head[0].contains("/datasets/us/corpus/resolve/abc/data/a.jsonl");
+                let listing = head[0].contains("/api/models/us/model/revision/abc");
                 let body = match (found, head.iter().any(|l| l.ends_with("bytes=0-0"))) {
                     (true, true) => &BODY[..1],
                     (true, false) => BODY,
+                    (false, _) if listing => LISTING,
                     (false, _) => b"",
                 };
-                let status = if found { "206 Partial Content" } else { "404 Not Found" };
+                let status = match (found, listing) {
+                    (true, _) => "206 Partial Content",
+                    (_, true) => "200 OK",
+                    _ => "404 Not Found",
+                };
                 let head = format!(
                     "HTTP/1.1 {status}\r\nETag: \"e1\"\r\nX-Repo-Commit: abc\r\nContent-Range: bytes 0-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
                     body.len(),
@@ -152,6 +161,18 @@ mod tests {
             }
         });
         format!("http://{address}")
+    }
+
+    #[test]
+    fn a_models_files_are_listed_and_a_model_that_is_not_there_is_named() {
+        let endpoint = serve();
+        let list = |repo| {
+            let repository = Repository { repo, repo_type: HubRepoType::Model, revision: "abc" };
+            repository.list(Some(&endpoint), &Control::default())
+        };
+        assert_eq!(list("us/model").unwrap(), ["config.json", "a/b.bin"]);
+        let error = list("us/other").unwrap_err().to_string();
+        assert!(error.contains("us/other@abc"), "{error}");
     }
 
     #[test]
