@@ -7,6 +7,7 @@ mod bad_input;
 mod command;
 mod hardship;
 mod interruption;
+mod loaded_base;
 mod shipped;
 mod smoke;
 mod stopping;

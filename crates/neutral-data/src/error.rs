@@ -130,6 +130,7 @@ impl DataError {
     pub fn is_input(&self) -> bool {
         match self {
             Self::Store(StoreError::Io { cause, .. }) => cause.kind() == ErrorKind::NotFound,
+            Self::NoLocal { .. } => true,
             Self::Store(_) | Self::Stopped => false,
             _ => !self.is_unavailable(),
         }

@@ -171,7 +171,7 @@ impl Tokenizer {
 
     /// Text that comes a token at a time.
     pub fn text_stream(&self) -> TextStream<'_> {
-        TextStream::new(&self.inner)
+        TextStream::new(self)
     }
 
     /// The text of some tokens, separators written out; bytes that are no UTF-8 become `�`.

@@ -53,3 +53,19 @@ pub enum ModelError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+impl ModelError {
+    /// Whether the user gave something wrong, rather than that the machine refused.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Config { .. }
+            | Self::ConfigFile { .. }
+            | Self::Folder { .. }
+            | Self::Weights { .. } => true,
+            Self::Torch(error) => {
+                matches!(error, TorchError::CorruptFile { .. } | TorchError::UnsupportedKind { .. })
+            }
+            Self::Store(error) => matches!(error, StoreError::Json { .. }),
+        }
+    }
+}

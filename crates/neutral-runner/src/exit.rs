@@ -4,7 +4,10 @@ use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
+use neutral_adapters::AdapterError;
 use neutral_data::DataError;
+use neutral_gguf::GgufError;
+use neutral_model::ModelError;
 use neutral_spec::SpecError;
 use neutral_store::StoreError;
 use neutral_torch::TorchError;
@@ -55,6 +58,12 @@ fn code(error: &anyhow::Error) -> u8 {
     let input = error.downcast_ref::<BadInput>().is_some()
         || error.downcast_ref::<SpecError>().is_some()
         || error.downcast_ref::<DataError>().is_some_and(DataError::is_input)
+        || error.downcast_ref::<ModelError>().is_some_and(ModelError::is_input)
+        || matches!(
+            error.downcast_ref(),
+            Some(GgufError::Malformed { .. } | GgufError::Unsupported { .. })
+        )
+        || error.downcast_ref::<AdapterError>().is_some()
         || matches!(
             error.downcast_ref::<TorchError>(),
             Some(

@@ -107,6 +107,7 @@ fn end_tokens(folder: &ModelFolder, tokenizer: &Tokenizer) -> Vec<i64> {
 
 /// Writes text as soon as its bytes are whole characters.
 struct Printer<'a> {
+    tokenizer: &'a Tokenizer,
     text: neutral_data::TextStream<'a>,
     gates: bool,
     colours: bool,
@@ -120,12 +121,18 @@ const SCALE: [u8; 6] = [0, 58, 94, 130, 166, 202];
 impl<'a> Printer<'a> {
     fn new(tokenizer: &'a Tokenizer, gates: bool) -> Self {
         let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { text: tokenizer.text_stream(), gates, colours, open: Vec::new() }
+        Self { tokenizer, text: tokenizer.text_stream(), gates, colours, open: Vec::new() }
     }
 
     fn token(&mut self, token: ReadToken) -> anyhow::Result<()> {
         self.open.extend(token.open_gates);
-        let Some(text) = self.text.next(token.id as u32)? else { return Ok(()) };
+        match self.text.next(token.id as u32)? {
+            Some(text) => self.write(&text),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, text: &str) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         if self.gates && !self.open.is_empty() {
             let open = self.open.iter().sum::<f64>() / self.open.len() as f64;
@@ -142,7 +149,11 @@ impl<'a> Printer<'a> {
         Ok(out.flush()?)
     }
 
-    fn finish(self) -> anyhow::Result<()> {
+    fn finish(mut self) -> anyhow::Result<()> {
+        let rest = std::mem::replace(&mut self.text, self.tokenizer.text_stream()).finish()?;
+        if !rest.is_empty() {
+            self.write(&rest)?;
+        }
         let mut out = std::io::stdout().lock();
         writeln!(out)?;
         if self.gates && self.colours {

@@ -1,0 +1,120 @@
+//! Pretrained models through the command: a GGUF file that is extended, and text from one.
+
+use crate::command::{Sandbox, assert_code, root, words};
+
+fn gguf(name: &str) -> String {
+    root().join("tests/fixtures/gguf").join(name).display().to_string()
+}
+
+fn experiment(path: &str) -> String {
+    format!(
+        "experiment: loaded
+question: Does a model from a file go through a run?
+seeds: [0]
+precision: fp32
+tokenizer: {{ kind: base }}
+base: {{ kind: load, source: {{ kind: path, path: {path:?} }} }}
+data: {{ original: [synthetic/a], new: [synthetic/b], original_fraction: 0.25 }}
+training:
+  tokens: 2_048
+  sequence_length: 32
+  batch_size: 8
+  learning_rate: 5.0e-3
+  schedule: {{ kind: cosine, warmup_fraction: 0.1, final_fraction: 0.1 }}
+methods:
+  - method: {{ kind: finetune }}
+  - method: {{ kind: lora, budget: 20% }}
+  - method: {{ kind: neutral_residues, budget: 20% }}
+evaluation: {{ original: [synthetic/a], new: [synthetic/b], max_bytes: 4_000 }}
+"
+    )
+}
+
+#[test]
+fn a_gguf_file_is_extended_with_its_own_tokenizer() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("loaded.yaml", &experiment(&gguf("byte_level_smollm.gguf")));
+    let output = sandbox.run(&file, "out");
+    assert_code(&output, 0);
+    let results = sandbox.results("out");
+    assert_eq!(results["base"]["parameters"], 30_784);
+    for trial in results["trials"].as_array().unwrap() {
+        assert_eq!(trial["status"], "finished", "{trial}");
+        assert!(trial["learning"]["synthetic/b"].as_f64().unwrap() > 0.0, "{trial}");
+    }
+    // Turned into a model folder once.
+    let again = sandbox.run(&file, "again");
+    assert_code(&again, 0);
+    assert!(!words(&again).contains("30784 weights"), "{}", words(&again));
+}
+
+#[test]
+fn a_base_that_cannot_be_loaded_is_refused_before_anything_is_fetched() {
+    let sandbox = Sandbox::new();
+    let missing = sandbox.write("missing.yaml", &experiment("nowhere.gguf"));
+    let output = sandbox.run(&missing, "out");
+    assert_code(&output, 2);
+    assert!(words(&output).contains("nowhere.gguf does not exist"), "{}", words(&output));
+
+    let damaged = sandbox.path("damaged.gguf");
+    let whole = std::fs::read(gguf("byte_level_smollm.gguf")).unwrap();
+    std::fs::write(&damaged, &whole[..whole.len() / 2]).unwrap();
+    let file = sandbox.write("damaged.yaml", &experiment(damaged.to_str().unwrap()));
+    let output = sandbox.run(&file, "out");
+    assert_code(&output, 2);
+    assert!(words(&output).contains("damaged.gguf"), "{}", words(&output));
+
+    let text = experiment(&gguf("byte_level_smollm.gguf"));
+    let text =
+        text.replace("{ kind: base }", "{ kind: train, vocab_size: 300, corpora: [synthetic/a] }");
+    let file = sandbox.write("trained.yaml", &text);
+    let output = sandbox.run(&file, "out");
+    assert_code(&output, 2);
+    assert!(words(&output).contains("knows its own tokens only"), "{}", words(&output));
+}
+
+#[test]
+fn text_is_a_function_of_the_seed() {
+    let sandbox = Sandbox::new();
+    let text = |arguments: &[&str]| {
+        let model = gguf("sentencepiece.gguf");
+        let always =
+            ["generate", "--model", &model, "--prompt", "Hello world", "--max-tokens", "24"];
+        let output = sandbox.neutral(&[&always[..], arguments].concat()).output().unwrap();
+        assert_code(&output, 0);
+        output.stdout
+    };
+    let greedy = text(&[]);
+    assert!(greedy.len() > 10);
+    assert_eq!(text(&["--seed", "7"]), greedy, "without temperature nothing is left to chance");
+    let warm = text(&["--temperature", "1.5", "--seed", "7"]);
+    assert_ne!(warm, greedy);
+    assert_eq!(text(&["--temperature", "1.5", "--seed", "7"]), warm);
+    assert_ne!(text(&["--temperature", "1.5", "--seed", "8"]), warm);
+    assert_eq!(text(&["--temperature", "1.5", "--top-p", "1e-9"]), greedy);
+}
+
+#[test]
+fn what_cannot_be_generated_is_said() {
+    let sandbox = Sandbox::new();
+    let model = gguf("sentencepiece.gguf");
+    let refused = |arguments: &[&str], stem: &str| {
+        let output = sandbox.neutral(&[&["generate"], arguments].concat()).output().unwrap();
+        assert_code(&output, 2);
+        assert!(words(&output).contains(stem), "{}", words(&output));
+    };
+    let prompt = ["--prompt", "a"];
+    refused(&[&["--model", "nowhere"], &prompt[..]].concat(), "nowhere does not exist");
+    let of_model = |more: &[&'static str]| -> Vec<String> {
+        ["--model", &model].iter().chain(&prompt).chain(more).map(|&s| s.to_owned()).collect()
+    };
+    for (more, stem) in [
+        (["--temperature=-1", "--seed=0"], "--temperature is -1, expected 0 or more"),
+        (["--top-p", "0"], "--top-p is 0, expected above 0"),
+        (["--extension", "nowhere"], "is no extension"),
+    ] {
+        let arguments = of_model(&more);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        refused(&arguments, stem);
+    }
+}
