@@ -26,6 +26,11 @@ fn mistakes_in_an_experiment_are_named_with_file_line_and_field() {
             "{ kind: lra, budget: 20% }",
             vec!["bad.yaml:", "lra", "lora"],
         ),
+        (
+            "methods:",
+            "control: adaptor\nmethods:",
+            vec!["bad.yaml:", "control: no method has the label `adaptor`", "mean `adapter`?"],
+        ),
         ("n_heads: 2", "n_heads: 3", vec!["bad.yaml:", "n_heads", "3"]),
         (
             "gate: { activation: sigmoid }",

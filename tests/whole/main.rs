@@ -5,6 +5,7 @@
 mod architecture;
 mod bad_input;
 mod command;
+mod control;
 mod hardship;
 mod interruption;
 mod loaded_base;

@@ -20,6 +20,8 @@ pub(crate) struct Column {
     pub of: String,
     /// Numbers stand flush right.
     pub number: bool,
+    /// It tells which row it is, and is said again wherever the table is broken.
+    pub key: bool,
 }
 
 /// A line of the grid.
@@ -67,6 +69,16 @@ fn measures(results: &Results) -> Vec<Measure<'_>> {
             less_is_better: true,
             base: Some(metrics.bits_per_byte),
             get: Box::new(|t| t.forgetting.as_ref()?.get(corpus).copied()),
+        });
+    }
+    for corpus in results.control.iter().flat_map(|_| results.base.metrics.original.keys()) {
+        all.push(Measure {
+            title: "from control",
+            of: corpus.clone(),
+            places: 4,
+            less_is_better: true,
+            base: None,
+            get: Box::new(|t| t.forgetting_from_control.as_ref()?.get(corpus).copied()),
         });
     }
     for (corpus, metrics) in &results.base.metrics.new {
@@ -126,21 +138,23 @@ struct Line<'a> {
     trials: Vec<&'a TrialResult>,
     /// The text in the seed's column.
     seed: String,
-    /// Seeds whose mean has a row of its own do not compete for the best.
+    /// Seeds whose mean has a row of its own do not compete for the best, and no baseline does.
     competes: bool,
 }
 
-fn lines<'a>(group: &Group<'a>) -> Vec<Line<'a>> {
+fn lines<'a>(group: &Group<'a>, control: Option<&str>) -> Vec<Line<'a>> {
     let several = group.trials.len() > 1;
-    let mut lines: Vec<_> = group
-        .trials
-        .iter()
-        .map(|t| Line { trials: vec![*t], seed: t.seed.to_string(), competes: !several })
-        .collect();
+    let method = control != Some(&group.first().label);
+    let line = |t: &&'a TrialResult| Line {
+        trials: vec![*t],
+        seed: t.seed.to_string(),
+        competes: method && !several,
+    };
+    let mut lines: Vec<_> = group.trials.iter().map(line).collect();
     let finished: Vec<_> = group.finished().collect();
     if several && !finished.is_empty() {
         let seed = format!("mean of {}", finished.len());
-        lines.push(Line { trials: finished, seed, competes: true });
+        lines.push(Line { trials: finished, seed, competes: method });
     }
     lines
 }
@@ -153,18 +167,19 @@ pub(crate) fn grid(results: &Results) -> Grid {
     let seeds = groups.iter().any(|g| g.trials.len() > 1);
     let unfinished = results.trials.iter().any(|t| t.finished().is_none());
 
-    let text = |title: &str| Column { title: title.to_owned(), of: String::new(), number: false };
-    let mut columns = vec![text("method")];
-    columns.extend(paths.iter().map(|p| Column { number: true, ..text(&short_path(p, &paths)) }));
-    columns.extend(seeds.then(|| Column { number: true, ..text("seed") }));
+    let text = |title: &str| Column {
+        title: title.to_owned(),
+        of: String::new(),
+        number: false,
+        key: false,
+    };
+    let number = |title: &str| Column { number: true, ..text(title) };
+    let mut columns = vec![Column { key: true, ..text("method") }];
+    columns.extend(paths.iter().map(|p| Column { key: true, ..number(&short_path(p, &paths)) }));
+    columns.extend(seeds.then(|| Column { key: true, ..number("seed") }));
     columns.extend(unfinished.then(|| text("status")));
-    columns.push(Column { number: true, ..text("weights") });
-    columns.push(Column { number: true, ..text("%") });
-    columns.extend(measures.iter().map(|m| Column {
-        title: m.title.to_owned(),
-        of: m.of.clone(),
-        number: true,
-    }));
+    columns.extend(["weights", "%"].map(number));
+    columns.extend(measures.iter().map(|m| Column { of: m.of.clone(), ..number(m.title) }));
 
     let lead = paths.len() + usize::from(seeds) + usize::from(unfinished);
     let mut base = vec![Cell::from("base, bits/byte".to_owned())];
@@ -174,7 +189,8 @@ pub(crate) fn grid(results: &Results) -> Grid {
     base.extend(measures.iter().map(|m| m.base.map(|b| m.number(b)).unwrap_or_default().into()));
     let mut rows = vec![Row { cells: base }];
 
-    let lines: Vec<_> = groups.iter().flat_map(lines).collect();
+    let control = results.control.as_deref();
+    let lines: Vec<_> = groups.iter().flat_map(|group| lines(group, control)).collect();
     let best: Vec<_> = measures.iter().map(|m| best_of(m, &lines)).collect();
     for line in &lines {
         let trial = line.trials[0];
@@ -232,6 +248,19 @@ mod tests {
         assert_eq!(best_methods(&grid, "forgetting"), ["neutral residues"]);
         assert_eq!(best_methods(&grid, "learning"), ["fine-tuning"]);
         assert!(grid.rows.iter().all(|r| r.cells.len() == grid.columns.len()));
+    }
+
+    #[test]
+    fn a_control_forgets_the_least_and_does_not_compete() {
+        let grid = grid(&sample::control());
+        assert_eq!(best_methods(&grid, "forgetting"), ["neutral residues"]);
+        assert_eq!(best_methods(&grid, "from control"), ["neutral residues"]);
+        let column = grid.columns.iter().position(|c| c.title == "from control").unwrap();
+        let control = grid.rows.iter().find(|r| r.cells[0].text.ends_with("English alone"));
+        assert_eq!(
+            (&*grid.rows[0].cells[column].text, &*control.unwrap().cells[column].text),
+            ("", "–")
+        );
     }
 
     #[test]

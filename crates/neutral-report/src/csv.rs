@@ -48,6 +48,11 @@ fn columns(results: &Results) -> Vec<(String, Get<'_>)> {
         let get = |t: &TrialResult| t.forgetting.as_ref()?.get(corpus).map(f64::to_string);
         all.push((format!("forgetting:{corpus}"), Box::new(get)));
     }
+    for corpus in results.control.iter().flat_map(|_| results.base.metrics.original.keys()) {
+        let get =
+            |t: &TrialResult| t.forgetting_from_control.as_ref()?.get(corpus).map(f64::to_string);
+        all.push((format!("forgetting_from_control:{corpus}"), Box::new(get)));
+    }
     for corpus in results.base.metrics.new.keys() {
         let get = |t: &TrialResult| t.learning.as_ref()?.get(corpus).map(f64::to_string);
         all.push((format!("learning:{corpus}"), Box::new(get)));
@@ -105,6 +110,18 @@ mod tests {
     #[test]
     fn quick_looks_like_this() {
         insta::assert_snapshot!(csv(&sample::quick()));
+    }
+
+    #[test]
+    fn forgetting_from_a_control_has_a_column_a_corpus() {
+        let text = csv(&sample::control());
+        let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let heads = lines.next().unwrap();
+        let at = heads.iter().position(|h| *h == "forgetting_from_control:manpages/en").unwrap();
+        let values: Vec<_> = lines.map(|fields| fields[at].to_owned()).collect();
+        let lora = sample::control().trials[1].forgetting_from_control.clone().unwrap();
+        assert_eq!((values[1].clone(), values[4].as_str()), (lora["manpages/en"].to_string(), ""));
+        assert!(!csv(&sample::quick()).contains("control"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! computes differences and means, no scores: those come from `neutral-eval`.
 
 mod columns;
+mod control;
 mod csv;
 mod error;
 mod folder;

@@ -12,6 +12,16 @@ pub fn markdown(results: &Results) -> String {
         format!("# {}\n\n{}\n\n", escaped(&results.experiment), escaped(&results.question));
     push_table(&mut out, &grid);
     out.push_str("\nThe best of each column is bold.\n\n");
+    if let Some(control) = results.control_name() {
+        let _ = writeln!(
+            out,
+            "There are two baselines: **forgetting** is measured from the pristine base, and **from \
+             control** from {} of the same seed, the control. A base that gets better with any text \
+             of the original domain hides forgetting in the first; the control got better too, so \
+             the second shows what a method lacks to it. The control does not compete for the best.\n",
+            escaped(&control)
+        );
+    }
     let failures: Vec<_> = results.trials.iter().filter(|t| t.error.is_some()).collect();
     if !failures.is_empty() {
         out.push_str("## Trials that did not finish\n\n");
@@ -46,7 +56,7 @@ fn push_table(out: &mut String, grid: &Grid) {
 
 /// A line for each kind of column that the table has.
 fn meanings(grid: &Grid) -> Vec<&'static str> {
-    const ALL: [(&str, &str); 8] = [
+    const ALL: [(&str, &str); 9] = [
         (
             "seed",
             "**seed**: of the extension's start and of the data's order; a mean of several comes with their sample deviation.",
@@ -59,6 +69,10 @@ fn meanings(grid: &Grid) -> Vec<&'static str> {
         (
             "forgetting",
             "**forgetting**: bits/byte on held-out text of the original domain after training, minus the pristine base's; less is better, 0 is none. In the base's row: its bits/byte.",
+        ),
+        (
+            "from control",
+            "**from control**: bits/byte on the same text after training, minus those of the control of the same seed; less is better. A dash for the control itself, and where it did not finish.",
         ),
         (
             "learning",
@@ -122,6 +136,12 @@ mod tests {
     #[test]
     fn quick_looks_like_this() {
         insta::assert_snapshot!(markdown(&sample::quick()));
+    }
+
+    #[test]
+    fn a_control_looks_like_this() {
+        let text = markdown(&sample::control());
+        insta::assert_snapshot!(text.split("\n## Origin").next().unwrap());
     }
 
     #[test]

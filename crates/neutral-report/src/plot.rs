@@ -266,6 +266,14 @@ mod tests {
     }
 
     #[test]
+    fn a_control_is_a_point_of_its_own() {
+        let svg = tradeoff_svg(&sample::control());
+        keep("control.svg", &svg);
+        assert_eq!(svg.matches("<title>english-alone-s0</title>").count(), 4);
+        assert_eq!(svg.matches(">fine-tuning: English alone</text>").count(), 1);
+    }
+
+    #[test]
     fn seeds_are_faint_beside_their_mean() {
         let svg = tradeoff_svg(&sample::seeds());
         keep("seeds.svg", &svg);

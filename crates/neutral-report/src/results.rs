@@ -30,6 +30,9 @@ pub struct Results {
     pub environment: Environment,
     /// The pristine base.
     pub base: BaseResult,
+    /// The label of the trials that the others are held against besides the base; absent if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
     /// The trials, in the order of the plan.
     pub trials: Vec<TrialResult>,
 }
@@ -108,6 +111,10 @@ pub struct TrialResult {
     pub metrics: Option<ByDomain<ByCorpus<Metrics>>>,
     /// Bits/byte after − base, by corpus of the original domain; less is better.
     pub forgetting: Option<ByCorpus<f64>>,
+    /// Bits/byte after − those of the control of the same seed, by corpus of the original domain;
+    /// less is better. Absent where there is no control to hold the trial against, and for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgetting_from_control: Option<ByCorpus<f64>>,
     /// Bits/byte of the base − after, by corpus of the new domain; more is better.
     pub learning: Option<ByCorpus<f64>>,
     /// What gates and residues do; null for methods without a residue.
@@ -159,7 +166,7 @@ pub struct Parameters {
     pub trainable: u64,
 }
 
-/// Bits/byte after − base, by corpus: what was lost on the original domain.
+/// Bits/byte after − base, or − control, by corpus: what was lost on the original domain.
 pub fn forgetting(base: &ByCorpus<Metrics>, after: &ByCorpus<Metrics>) -> ByCorpus<f64> {
     difference(after, base)
 }
@@ -203,7 +210,11 @@ impl Results {
             if let Some(metrics) = &trial.metrics {
                 check_metrics(&trial.id, metrics)?;
             }
-            let differences = [("forgetting", &trial.forgetting), ("learning", &trial.learning)];
+            let differences = [
+                ("forgetting", &trial.forgetting),
+                ("forgetting_from_control", &trial.forgetting_from_control),
+                ("learning", &trial.learning),
+            ];
             for (name, by_corpus) in differences {
                 for (corpus, value) in by_corpus.iter().flatten() {
                     finite(&trial.id, *value, || format!("{name}.{corpus}"))?;

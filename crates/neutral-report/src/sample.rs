@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::results::{Results, Status, TrialResult};
+use crate::results::{ByCorpus, Metrics, Results, Status, TrialResult, forgetting};
 
 /// The file of [`quick`], byte for byte as it is written.
 pub(crate) const QUICK: &str = include_str!("../fixtures/quick.json");
@@ -10,6 +10,35 @@ pub(crate) const QUICK: &str = include_str!("../fixtures/quick.json");
 /// Four methods, one seed.
 pub(crate) fn quick() -> Results {
     serde_json::from_str(QUICK).unwrap()
+}
+
+/// The same, on four corpora of the original domain, with a control in the last place.
+pub(crate) fn control() -> Results {
+    let mut results = quick();
+    let mut control = results.trials[0].clone();
+    control.id = "english-alone-s0".to_owned();
+    control.label = "English alone".to_owned();
+    control.learning = Some([("libreoffice-help/fr".to_owned(), -0.1042)].into());
+    for (metrics, by) in control.metrics.as_mut().unwrap().original.values_mut().zip([0.1, 0.4]) {
+        metrics.bits_per_byte -= by;
+    }
+    results.trials.push(control);
+    let more = |metrics: &mut ByCorpus<Metrics>| {
+        let first = metrics[0];
+        for (corpus, more) in [("manpages/en", 0.31), ("scipy-docs/en", 0.58)] {
+            let bits_per_byte = first.bits_per_byte + more;
+            metrics.insert(corpus.to_owned(), Metrics { bits_per_byte, ..first });
+        }
+    };
+    more(&mut results.base.metrics.original);
+    for trial in &mut results.trials {
+        let after = trial.metrics.as_mut().unwrap();
+        more(&mut after.original);
+        trial.forgetting = Some(forgetting(&results.base.metrics.original, &after.original));
+    }
+    results.control = Some("English alone".to_owned());
+    results.measure_from_control();
+    results
 }
 
 fn shift(trial: &mut TrialResult, by: f64) {

@@ -33,6 +33,9 @@ pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::R
     }
     let corpora: Vec<_> = plan.corpora().iter().map(ToString::to_string).collect();
     writeln!(out, "corpora: {}", corpora.join(", "))?;
+    if let Some(control) = &plan.control {
+        writeln!(out, "control: {control}")?;
+    }
     writeln!(out)?;
     let widest = plan.trials.iter().map(|t| t.id.len()).max().unwrap_or(0).max(16);
     writeln!(

@@ -32,6 +32,7 @@ impl ResultsBuilder {
             plan_fingerprint: Fingerprint::of(&trials),
             environment,
             base: BaseResult { parameters: shared.base.parameters(), metrics: metrics(base) },
+            control: plan.control.clone(),
             trials: Vec::new(),
         };
         Self { results }
@@ -48,7 +49,7 @@ impl ResultsBuilder {
         self.results.trials.iter().filter(failed).count()
     }
 
-    /// Adds a finished trial.
+    /// Adds a finished trial, and holds those that there are against the control.
     pub(crate) fn finished(&mut self, trial: &Trial, record: &TrialRecord) {
         let after = metrics(&record.scores);
         let base = &self.results.base.metrics;
@@ -69,6 +70,7 @@ impl ResultsBuilder {
             ..self.unmeasured(trial, Status::Interrupted, None)
         };
         self.results.trials.push(result);
+        self.results.measure_from_control();
     }
 
     /// Adds a trial that an error ended.
@@ -111,6 +113,7 @@ impl ResultsBuilder {
             spec: serde_json::to_value(trial).unwrap_or_default(),
             metrics: None,
             forgetting: None,
+            forgetting_from_control: None,
             learning: None,
             neutrality: None,
             tokens: None,
