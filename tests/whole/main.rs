@@ -5,6 +5,7 @@
 mod architecture;
 mod bad_input;
 mod command;
+mod export;
 mod hardship;
 mod interruption;
 mod shipped;
