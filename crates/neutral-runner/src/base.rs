@@ -25,6 +25,8 @@ pub(crate) struct Base {
     pub fingerprint: Fingerprint,
     /// The model; the baseline of forgetting.
     pub folder: ModelFolder,
+    /// Checksums of the folder's files.
+    pub digest: Vec<String>,
     precision: Precision,
     device: Device,
 }
@@ -58,16 +60,20 @@ pub(crate) fn prepare(
     stop: &AtomicBool,
     bars: &MultiProgress,
 ) -> anyhow::Result<Base> {
-    let (fingerprint, folder) = match (&plan.base, loaded) {
-        (BaseSpec::Pretrain { .. }, _) => pretrained(plan, inputs, cache, device, stop, bars)?,
+    let (fingerprint, folder, digest) = match (&plan.base, loaded) {
+        (BaseSpec::Pretrain { .. }, _) => {
+            let (made_from, folder) = pretrained(plan, inputs, cache, device, stop, bars)?;
+            let digest = folder.digest()?;
+            (made_from, folder, digest)
+        }
         (BaseSpec::Load { .. }, Some(folder)) => {
             let files = folder.digest()?;
-            let made_from = (NUMERICS_VERSION, files, plan.precision, device.is_cuda());
-            (Fingerprint::of(&made_from), folder)
+            let made_from = (NUMERICS_VERSION, &files, plan.precision, device.is_cuda());
+            (Fingerprint::of(&made_from), folder, files)
         }
         (BaseSpec::Load { .. }, None) => anyhow::bail!("the base has not been loaded"),
     };
-    Ok(Base { fingerprint, folder, precision: plan.precision, device })
+    Ok(Base { fingerprint, folder, digest, precision: plan.precision, device })
 }
 
 fn pretrained(

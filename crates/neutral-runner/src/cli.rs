@@ -7,6 +7,8 @@ use neutral_spec::{Budget, Precision};
 use neutral_torch::DeviceChoice;
 
 use crate::bench::BenchShape;
+use crate::export::ExportArgs;
+use crate::inspect::InspectArgs;
 
 /// Extend a language model to a new language or domain without forgetting the old one, and prove it.
 #[derive(Debug, Parser)]
@@ -26,6 +28,10 @@ pub(crate) enum Command {
     Data(DataArgs),
     /// Write text with a model, a token at a time.
     Generate(GenerateArgs),
+    /// Write a finished trial as other tools read it, load that again and compare its logits.
+    Export(ExportArgs),
+    /// Show what is in a model, an extension, a trial or a run.
+    Inspect(InspectArgs),
     /// Time the parts that decide how long a run takes.
     #[command(subcommand)]
     Bench(BenchCommand),

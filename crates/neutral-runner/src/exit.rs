@@ -72,7 +72,10 @@ fn code(error: &anyhow::Error) -> u8 {
                     | TorchError::CudaDeviceAbsent { .. }
             )
         )
-        || matches!(error.downcast_ref::<StoreError>(), Some(StoreError::Locked { .. }));
+        || matches!(
+            error.downcast_ref::<StoreError>(),
+            Some(StoreError::Locked { .. } | StoreError::Taken { .. })
+        );
     if input { 2 } else { 1 }
 }
 

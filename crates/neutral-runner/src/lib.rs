@@ -13,8 +13,10 @@ mod doctor;
 mod dry_run;
 mod environment;
 mod exit;
+mod export;
 mod generate;
 mod inputs;
+mod inspect;
 mod model_source;
 mod numerics;
 mod progress;
@@ -24,6 +26,7 @@ mod scores;
 mod signals;
 mod speed;
 mod trial;
+mod trial_file;
 
 use std::process::ExitCode;
 
@@ -41,6 +44,8 @@ pub fn main() -> ExitCode {
         Command::Data(args) => data_command::run(&args, &bars),
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Schema => exit::print(&neutral_spec::json_schema()),
         Command::Doctor => doctor::run(),
     };

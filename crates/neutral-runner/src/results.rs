@@ -137,7 +137,8 @@ fn metrics_of(score: &CorpusScore) -> Metrics {
     Metrics { bits_per_byte, nats_per_token, perplexity, tokens, bytes }
 }
 
-fn neutrality(scores: &Scores) -> Option<ByDomain<Neutrality>> {
+/// What gates and residues did, all corpora of a domain together.
+pub(crate) fn neutrality(scores: &Scores) -> Option<ByDomain<Neutrality>> {
     let domain = |scores: &ByCorpus<CorpusScore>| {
         let parts = scores.values().filter_map(|score| {
             let n = score.neutrality.as_ref()?;

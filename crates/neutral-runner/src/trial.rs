@@ -19,6 +19,7 @@ use crate::inputs::Inputs;
 use crate::numerics::NUMERICS_VERSION;
 use crate::progress;
 use crate::scores::{Scores, score_all};
+use crate::trial_file::{TRIAL_FILE, TrialBase, TrialFile, weights_name};
 
 /// What is kept of a finished trial, in its folder's `record.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,7 +66,31 @@ impl Shared<'_> {
             return Ok(None);
         }
         let record: TrialRecord = read_json(&path)?;
-        Ok((record.fingerprint == self.fingerprint(trial)).then_some(record))
+        if record.fingerprint != self.fingerprint(trial) {
+            return Ok(None);
+        }
+        // Where the base lies may have changed, and earlier versions did not write the file.
+        self.describe(trial)?;
+        Ok(Some(record))
+    }
+
+    /// Writes down what a trial is and stands on.
+    fn describe(&self, trial: &Trial) -> anyhow::Result<()> {
+        let Base { fingerprint, folder, digest, .. } = self.base;
+        let base = TrialBase {
+            source: self.plan.base.clone(),
+            path: std::path::absolute(folder.path())?,
+            fingerprint: fingerprint.clone(),
+            digest: digest.clone(),
+        };
+        let file = TrialFile {
+            fingerprint: self.fingerprint(trial),
+            experiment: self.plan.experiment.clone(),
+            trial: trial.clone(),
+            precision: self.plan.precision,
+            base,
+        };
+        Ok(write_json(&self.folder(trial).join(TRIAL_FILE), &file)?)
     }
 
     /// Runs a trial to its end, from its checkpoint if it has one.
@@ -73,6 +98,7 @@ impl Shared<'_> {
         let folder = self.folder(trial);
         let fingerprint = self.fingerprint(trial);
         clear_if_stale(&folder, &fingerprint)?;
+        self.describe(trial)?;
         let mut model = self.base.load()?;
         let mut extension = neutral_adapters::build(
             &trial.method,
@@ -92,13 +118,9 @@ impl Shared<'_> {
             self.bars,
             &trial.id,
         )?;
-        let (trained, name) = if trains_base(&trial.method) {
-            (model.params(), "model.safetensors")
-        } else {
-            (extension.params(), "extension.safetensors")
-        };
+        let params = if trains_base(&trial.method) { model.params() } else { extension.params() };
         let metadata = BTreeMap::from([("fingerprint".to_owned(), fingerprint.to_string())]);
-        trained.save(&folder.join(name), &metadata)?;
+        params.save(&folder.join(weights_name(&trial.method)), &metadata)?;
         let record = TrialRecord { fingerprint, training, scores };
         write_json(&folder.join("record.json"), &record)?;
         // The weights and the record are safe now; what is left of the checkpoint is dead weight.

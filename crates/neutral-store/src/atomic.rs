@@ -51,6 +51,44 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| StoreError::io("sync", folder, e))
 }
 
+/// Makes a folder that is whole or absent: `make` fills one beside it, which is renamed into place.
+///
+/// # Errors
+/// [`StoreError::Taken`] if there is something at `place` already, but for an empty folder; an error
+/// of the file system; or whatever `make` returns. Nothing is left behind then.
+pub fn write_folder<E: From<StoreError>>(
+    place: &Path,
+    make: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let empty = || fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none());
+    if fs::symlink_metadata(place).is_ok() && !empty() {
+        return Err(StoreError::Taken { path: place.to_path_buf() }.into());
+    }
+    let parent = match place.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
+    let work = tempfile::Builder::new()
+        .prefix(".making-")
+        .tempdir_in(parent)
+        .map_err(|e| StoreError::io("create a folder in", parent, e))?;
+    make(work.path())?;
+    set_folder_mode(work.path())?;
+    sync_folder(work.path())?;
+    // Onto an empty folder at most: the system refuses one that was filled meanwhile.
+    fs::rename(work.path(), place).map_err(|e| StoreError::io("create", place, e))?;
+    let _ = work.keep();
+    Ok(sync_folder(parent)?)
+}
+
+/// `tempfile` makes folders for the owner alone; results and caches are for everybody who may look.
+pub(crate) fn set_folder_mode(folder: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+        .map_err(|e| StoreError::io("set the mode of", folder, e))
+}
+
 /// Writes a value as indented JSON with a final newline, atomically.
 ///
 /// # Errors
@@ -88,6 +126,28 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("free some space"));
         assert_eq!(read_json::<i32>(&path).unwrap(), 1);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_is_whole_or_absent_and_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("new/export");
+        let fill = |work: &Path| {
+            fs::write(work.join("a"), "x").unwrap();
+            Ok::<_, StoreError>(())
+        };
+        let failed: Result<_, StoreError> = write_folder(&place, |work| {
+            fill(work)?;
+            Err(StoreError::io("write", work, std::io::Error::other("stop")))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read_dir(place.parent().unwrap()).unwrap().count(), 0);
+        fs::create_dir(&place).unwrap();
+        write_folder(&place, fill).unwrap();
+        assert_eq!(fs::read_to_string(place.join("a")).unwrap(), "x");
+        let taken = write_folder(&place, |_| -> Result<(), StoreError> { panic!("made") });
+        let message = taken.unwrap_err().to_string();
+        assert!(message.contains("export") && message.contains("--out"), "{message}");
     }
 
     #[test]

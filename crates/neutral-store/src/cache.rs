@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::atomic::sync_folder;
+use crate::atomic::{set_folder_mode, sync_folder};
 use crate::{Fingerprint, Lock, StoreError};
 
 /// A folder of finished things, `<root>/<kind>/<fingerprint>/`.
@@ -94,13 +94,6 @@ impl Cache {
         }
         Ok(place)
     }
-}
-
-/// `tempfile` makes folders for the owner alone; the cache may be shared.
-fn set_folder_mode(folder: &Path) -> Result<(), StoreError> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
-        .map_err(|e| StoreError::io("set the mode of", folder, e))
 }
 
 #[cfg(test)]

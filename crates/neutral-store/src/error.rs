@@ -24,6 +24,12 @@ pub enum StoreError {
         /// What serde found.
         cause: serde_json::Error,
     },
+    /// Something is there already that would have to be replaced.
+    #[error("{} is there already and not empty; choose another folder with --out, or remove it", path.display())]
+    Taken {
+        /// The folder or file.
+        path: PathBuf,
+    },
     /// Another process works in the folder.
     #[error("{} is in use by another process (pid {owner}); wait for it, or choose another folder with --out", path.display())]
     Locked {

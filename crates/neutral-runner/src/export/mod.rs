@@ -1,0 +1,148 @@
+//! `neutral export`: a finished trial in a form that other tools read.
+//!
+//! Every export is loaded again from its files, and its logits are compared with the trial's own,
+//! before its folder appears.
+
+mod card;
+mod check;
+mod write;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use neutral_model::ModelFolder;
+use neutral_spec::Method;
+use neutral_store::write_folder;
+use tch::Kind;
+
+use crate::cli::PrecisionArg;
+use crate::exit::BadInput;
+use crate::trial_file::FinishedTrial;
+
+/// Arguments of `neutral export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// A finished trial: runs/quick/neutral-residues-s0, or its folder in runs/quick/trials.
+    #[arg(value_name = "RUN/TRIAL")]
+    pub trial: PathBuf,
+    /// The form that it gets.
+    #[arg(long, value_enum)]
+    pub format: Format,
+    /// Where to [default: RUN/exports/TRIAL-FORMAT]; must not be there, or be empty.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// The numbers that weights of a whole model are held in [default: the base's own].
+    #[arg(long, value_enum)]
+    pub dtype: Option<PrecisionArg>,
+    /// Also write base, export and logits to a folder in DIR, for scripts/verify-exports.
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub cases: Option<PathBuf>,
+}
+
+/// What a trial can be exported as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// LoRA as a folder of PEFT.
+    Peft,
+    /// A whole model as Hugging Face has it: fine-tuned, or with LoRA merged into its weights.
+    Hf,
+    /// The extension alone, in neutral's own format: neutral residues, adapters, LoRA.
+    Neutral,
+}
+
+impl Format {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Peft => "peft",
+            Self::Hf => "hf",
+            Self::Neutral => "neutral",
+        }
+    }
+
+    /// A method can have this form; if not, the error says which would do.
+    fn check(self, method: &Method) -> Result<(), BadInput> {
+        let refuse = |reason| {
+            Err(BadInput(format!("--format {} is impossible here: {reason}", self.name())))
+        };
+        match (self, method) {
+            (Self::Peft | Self::Neutral, Method::Finetune {}) => {
+                refuse("a fine-tuned model is its base with other weights; use --format hf")
+            }
+            (Self::Peft, Method::Adapter { .. } | Method::NeutralResidues { .. }) => {
+                refuse("PEFT has no such method and would misread it; use --format neutral")
+            }
+            (Self::Hf, Method::Adapter { .. } | Method::NeutralResidues { .. }) => refuse(
+                "the branches cannot be merged into the base's weights; use --format neutral",
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is exported, and how.
+pub(crate) struct Export {
+    pub trial: FinishedTrial,
+    pub base: ModelFolder,
+    pub format: Format,
+    /// Of the weights in the files.
+    pub kind: Kind,
+}
+
+impl Export {
+    fn new(args: &ExportArgs) -> anyhow::Result<Self> {
+        let trial = FinishedTrial::open(&args.trial)?;
+        args.format.check(&trial.file.trial.method)?;
+        let base = trial.base()?;
+        let kind = match (args.format, args.dtype) {
+            (Format::Hf, Some(PrecisionArg::Bf16)) => Kind::BFloat16,
+            (Format::Hf, None) => kind_of_base(&base)?,
+            (_, Some(PrecisionArg::Bf16)) => {
+                let message = "--dtype bf16 is for --format hf; an extension keeps the fp32 weights that were trained";
+                return Err(BadInput(message.to_owned()).into());
+            }
+            _ => Kind::Float,
+        };
+        Ok(Self { trial, base, format: args.format, kind })
+    }
+
+    /// `RUN/exports/TRIAL-FORMAT`, or beside a trial that lies in no run.
+    fn place(&self) -> PathBuf {
+        let folder = &self.trial.folder;
+        let run = folder.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+        run.join("exports").join(self.case())
+    }
+
+    fn case(&self) -> String {
+        format!("{}-{}", self.trial.file.trial.id, self.format.name())
+    }
+}
+
+/// `neutral export`.
+pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<()> {
+    let export = Export::new(args)?;
+    let out = args.out.clone().unwrap_or_else(|| export.place());
+    let mut checked = None;
+    write_folder(&out, |folder| -> anyhow::Result<()> {
+        write::write(&export, folder)?;
+        let check = check::check(&export, folder)?;
+        card::write(&export, &check, &out, folder)?;
+        checked = Some(check);
+        Ok(())
+    })?;
+    let Some(check) = checked else { anyhow::bail!("the export was not checked") };
+    if let Some(cases) = &args.cases {
+        check::write_case(&export, &check, &out, &cases.join(export.case()))?;
+    }
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{}: {}", export.format.name(), out.display())?;
+    writeln!(stdout, "{check}")?;
+    Ok(())
+}
+
+/// The kind of number that most of a model is held in.
+fn kind_of_base(base: &ModelFolder) -> anyhow::Result<Kind> {
+    let tensors = base.tensors()?;
+    let embeddings = tensors.iter().find(|(name, ..)| name == "model.embed_tokens.weight");
+    Ok(embeddings.map_or(Kind::Float, |(_, kind, _)| *kind))
+}

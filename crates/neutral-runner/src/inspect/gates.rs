@@ -1,0 +1,104 @@
+//! What branches are like, block by block: sizes of their weights, and what gates did on text.
+
+use std::collections::BTreeMap;
+
+use neutral_report::{ByDomain, Neutrality};
+use neutral_torch::{TensorFile, TorchError};
+use serde::Serialize;
+use tch::{Device, Kind};
+
+use super::table::aligned;
+
+/// One block's branches.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct BlockRow {
+    pub block: usize,
+    /// `‖w‖₂` of the gate; of a gate a channel, of the whole matrix.
+    pub gate_norm: Option<f64>,
+    /// The gate's bias; of a gate a channel, its mean.
+    pub gate_bias: Option<f64>,
+    /// `‖W_o‖₂`: 0 at the start.
+    pub output_norm: Option<f64>,
+    /// Share of tokens at which the gate is exactly zero, and `‖residue‖₁ / d`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original: Option<Seen>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<Seen>,
+}
+
+/// What a block's branches did on the held-out text of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Seen {
+    pub gate_zero_fraction: f64,
+    pub residue_l1: f64,
+}
+
+/// A row for each block that has a branch.
+pub(super) fn rows(
+    file: &TensorFile,
+    neutrality: Option<&ByDomain<Neutrality>>,
+) -> Result<Vec<BlockRow>, TorchError> {
+    let mut blocks: BTreeMap<usize, BlockRow> = BTreeMap::new();
+    for name in file.names() {
+        let Some((block, part)) = branch_part(&name) else { continue };
+        let read = || -> Result<_, TorchError> {
+            Ok(file.read(&name, Device::Cpu)?.to_kind(Kind::Double))
+        };
+        let row = blocks.entry(block).or_insert(BlockRow { block, ..BlockRow::default() });
+        match part {
+            "gate.weight" => row.gate_norm = Some(read()?.norm().double_value(&[])),
+            "gate.bias" => row.gate_bias = Some(read()?.mean(Kind::Double).double_value(&[])),
+            "w_o" => row.output_norm = Some(read()?.norm().double_value(&[])),
+            _ => {}
+        }
+    }
+    let mut rows: Vec<BlockRow> = blocks.into_values().collect();
+    if let Some(ByDomain { original, new }) = neutrality {
+        let seen = |of: &Neutrality, at: usize| {
+            let gate_zero_fraction = *of.gate_zero_fraction_per_block.get(at)?;
+            Some(Seen { gate_zero_fraction, residue_l1: *of.residue_l1_per_block.get(at)? })
+        };
+        // Both lists leave out blocks without a branch.
+        for (at, row) in rows.iter_mut().enumerate() {
+            (row.original, row.new) = (seen(original, at), seen(new, at));
+        }
+    }
+    Ok(rows)
+}
+
+/// Block and part of a branch's weight: `layers.{i}.{module}.adapter.{part}`.
+fn branch_part(name: &str) -> Option<(usize, &str)> {
+    let (block, rest) = name.strip_prefix("layers.")?.split_once('.')?;
+    let (_, part) = rest.split_once(".adapter.")?;
+    Some((block.parse().ok()?, part))
+}
+
+/// The rows as text; columns that are empty throughout are left out.
+pub(super) fn table(rows: &[BlockRow]) -> String {
+    let number = |value: f64| format!("{value:.4}");
+    let has_gates = rows.iter().any(|row| row.gate_norm.is_some());
+    let columns: [(&str, &dyn Fn(&BlockRow) -> Option<String>); 8] = [
+        ("block", &|row| Some(row.block.to_string())),
+        ("gate ‖w‖", &|row| row.gate_norm.map(number)),
+        ("gate bias", &|row| row.gate_bias.map(number)),
+        ("‖W_o‖", &|row| row.output_norm.map(number)),
+        ("zero, original", &|row| percent(row.original, has_gates)),
+        ("zero, new", &|row| percent(row.new, has_gates)),
+        ("l1, original", &|row| row.original.map(|seen| number(seen.residue_l1))),
+        ("l1, new", &|row| row.new.map(|seen| number(seen.residue_l1))),
+    ];
+    let kept: Vec<_> =
+        columns.iter().filter(|(_, cell)| rows.iter().any(|row| cell(row).is_some())).collect();
+    let mut table = vec![kept.iter().map(|(title, _)| (*title).to_owned()).collect::<Vec<_>>()];
+    let dash = || "–".to_owned();
+    table.extend(
+        rows.iter()
+            .map(|row| kept.iter().map(|(_, cell)| cell(row).unwrap_or_else(dash)).collect()),
+    );
+    aligned(&table, &vec![true; kept.len()])
+}
+
+/// Without a gate, a residue of zero says nothing of gates.
+fn percent(seen: Option<Seen>, has_gates: bool) -> Option<String> {
+    seen.filter(|_| has_gates).map(|seen| format!("{:.1} %", seen.gate_zero_fraction * 100.0))
+}
