@@ -103,6 +103,9 @@ pub struct Task {
 
 impl Task {
     /// Reads a task file and those that it includes.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or says what is not understood or not supported.
     pub fn load(path: &Path) -> Result<Self, TaskError> {
         Self::read(path, yaml::load(path)?)
     }
@@ -208,6 +211,9 @@ impl Task {
     }
 
     /// The split that is evaluated: the test split, else the validation split.
+    ///
+    /// # Errors
+    /// If neither is named.
     pub fn evaluated_split(&self) -> Result<&str, TaskError> {
         let split = self.test_split.as_deref().or(self.validation_split.as_deref());
         split.ok_or_else(|| TaskError::Config {

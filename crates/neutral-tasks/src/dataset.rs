@@ -76,6 +76,9 @@ impl Dataset {
 
     /// Reads all splits; relative names are below `root`. The harness takes them from the folder that
     /// it runs in.
+    ///
+    /// # Errors
+    /// If it is on the hub, or a file cannot be read or is damaged.
     pub fn load(&self, root: &Path) -> Result<Splits, TaskError> {
         let Some(format) = Format::find(&self.path) else {
             let found = "is a data set on the hub, which is to be fetched first".to_owned();

@@ -41,6 +41,9 @@ impl Format {
 
 /// The documents of several files. All get the columns that any of them has, in the order in which they
 /// turn up; one that lacks a column has `None` there. A column with fractions has no whole numbers.
+///
+/// # Errors
+/// If a file cannot be read, is damaged, or holds what documents cannot.
 pub fn read(format: Format, files: &[PathBuf]) -> Result<Vec<Document>, TaskError> {
     let mut documents = Vec::new();
     for path in files {

@@ -44,13 +44,13 @@ pub enum TaskError {
         /// The task file.
         path: PathBuf,
         /// The task's name.
-        task: String,
+        task: Box<str>,
         /// The split that holds the document.
-        split: String,
+        split: Box<str>,
         /// The document, from 0.
         document: usize,
         /// The rule, a key of the task file.
-        field: String,
+        field: Box<str>,
         /// What is there, and what would be right.
         found: String,
     },

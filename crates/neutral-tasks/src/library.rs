@@ -41,6 +41,9 @@ pub struct Selection {
 impl Library {
     /// Reads the `.yaml` files below the folders. Of two entries of a name the first one of a folder
     /// counts, and the later folder.
+    ///
+    /// # Errors
+    /// If a folder cannot be read; task files that cannot are kept in [`Library::broken`].
     pub fn open(folders: &[PathBuf]) -> Result<Self, TaskError> {
         let mut library = Self::default();
         for folder in folders {
@@ -70,6 +73,9 @@ impl Library {
     }
 
     /// The tasks and groups that names stand for.
+    ///
+    /// # Errors
+    /// If a name is not known, or its file not understood.
     pub fn select(&self, names: &[&str]) -> Result<Selection, TaskError> {
         let mut selection = Selection::default();
         for name in names {

@@ -82,11 +82,10 @@ fn text<'a>(document: &'a Document, column: &str) -> Result<&'a str, String> {
 /// `HellaSwag`'s text is `WikiHow`'s in part: titles end the sentence before them, brackets are left out,
 /// and two spaces become one, in one pass.
 fn clean(text: &str) -> String {
-    static BRACKETS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\[.*?\]").ok());
+    static BRACKETS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\[.*?\]").expect("a sound pattern"));
     let text = text.trim_matches(python::is_space).replace(" [title]", ". ");
-    let text =
-        BRACKETS.as_ref().map_or_else(|| text.clone(), |r| r.replace_all(&text, "").into_owned());
-    text.replace("  ", " ")
+    BRACKETS.replace_all(&text, "").replace("  ", " ")
 }
 
 /// The context is `activity_label: ctx_a Ctx_b`, where capitalising lowers all but the first letter.

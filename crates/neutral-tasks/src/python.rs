@@ -53,8 +53,8 @@ pub(crate) fn capitalize(text: &str) -> String {
 /// escaped.
 pub(crate) fn quote(text: &str) -> String {
     // CPython: categories "Other" and "Separator" do not print, but for the space.
-    static UNPRINTABLE: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"^[\p{C}\p{Z}]$").ok());
+    static UNPRINTABLE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^[\p{C}\p{Z}]$").expect("a sound pattern"));
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::from(quote);
     let mut buffer = [0; 4];
@@ -66,7 +66,7 @@ pub(crate) fn quote(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             c if c == quote => out.extend(['\\', c]),
             ' ' => out.push(c),
-            c if UNPRINTABLE.as_ref().is_some_and(|r| r.is_match(c.encode_utf8(&mut buffer))) => {
+            c if UNPRINTABLE.is_match(c.encode_utf8(&mut buffer)) => {
                 let n = u32::from(c);
                 // Writing to a string does not fail.
                 let _ = match n {

@@ -91,6 +91,9 @@ impl Task {
     }
 
     /// All documents that are evaluated, with their requests, in order.
+    ///
+    /// # Errors
+    /// If a split is missing or empty, or the task's rules fail on a document.
     pub fn examples(
         &self,
         splits: &Splits,
@@ -102,14 +105,7 @@ impl Task {
             return Err(self.wrong(format!("the split {split} has no documents")));
         };
         let columns: IndexSet<String> = first.keys().cloned().collect();
-        let wrong = |document, (field, found)| TaskError::Document {
-            path: self.path.clone(),
-            task: self.name.clone(),
-            split: split.to_owned(),
-            document,
-            field,
-            found,
-        };
+        let wrong = |document, trouble| self.wrong_document(split, document, trouble);
         let writer = Writer::new(self, columns, first).map_err(|trouble| wrong(0, trouble))?;
         let shots = self.shots(options);
         let mut draw = Draw::new(self.fewshot.sampler, self.pool(splits, shots)?, options.seed);
@@ -120,6 +116,17 @@ impl Task {
             Ok(Example { id, document, requests, answer })
         };
         documents.into_iter().enumerate().map(example).collect()
+    }
+
+    fn wrong_document(&self, split: &str, document: usize, trouble: Trouble) -> TaskError {
+        TaskError::Document {
+            path: self.path.clone(),
+            task: self.name.as_str().into(),
+            split: split.into(),
+            document,
+            field: trouble.0.into(),
+            found: trouble.1,
+        }
     }
 
     fn documents(
@@ -134,14 +141,9 @@ impl Task {
         })?;
         let Some(process) = process else { return Ok(documents.clone()) };
         let processed = |(document, raw): (usize, &Document)| {
-            process.apply(raw.clone()).map_err(|found| TaskError::Document {
-                path: self.path.clone(),
-                task: self.name.clone(),
-                split: split.to_owned(),
-                document,
-                field: "process_docs".to_owned(),
-                found,
-            })
+            let key = || "process_docs".to_owned();
+            let done = process.apply(raw.clone());
+            done.map_err(|found| self.wrong_document(split, document, (key(), found)))
         };
         documents.iter().enumerate().map(processed).collect()
     }

@@ -29,6 +29,9 @@ pub enum Item {
 
 impl Task {
     /// The document's metrics, in the order of results.
+    ///
+    /// # Errors
+    /// If there are not as many responses as requests.
     pub fn measure(
         &self,
         example: &Example,
@@ -56,6 +59,9 @@ impl Task {
 
     /// The task's result, of the responses to every example's requests. Perplexities get a standard
     /// error by so many bootstraps; none: there are no standard errors at all, as in the harness.
+    ///
+    /// # Errors
+    /// If there are not as many responses as requests.
     pub fn score(
         &self,
         examples: &[Example],
@@ -98,14 +104,14 @@ fn items(values: &[Item]) -> Items {
     }
 }
 
-fn flag(is: bool) -> Option<Item> {
-    Some(Item::Plain(f64::from(u8::from(is))))
+fn flag(is: bool) -> Item {
+    Item::Plain(f64::from(u8::from(is)))
 }
 
 fn continuation(metric: Metric, response: Response) -> Option<Item> {
     match metric {
         Metric::Perplexity => Some(Item::Plain(response.log_likelihood)),
-        Metric::Acc => flag(response.is_greedy),
+        Metric::Acc => Some(flag(response.is_greedy)),
         _ => None,
     }
 }
@@ -138,10 +144,10 @@ fn choice(
         Metric::AccNorm => by(|choice| choice.chars().count()),
         Metric::AccBytes => by(str::len),
         Metric::AccMutualInfo => largest(given.iter().zip(alone).map(|(with, out)| with - out)),
-        Metric::ExactMatch => return flag(greedy),
+        Metric::ExactMatch => return Some(flag(greedy)),
         _ => return None,
     };
-    flag(right.contains(&picked))
+    Some(flag(right.contains(&picked)))
 }
 
 /// `numpy.argmax`: the first of the largest, or the first that is no number.

@@ -1,6 +1,8 @@
 //! Requests, results, tokens and draws are those of lm-evaluation-harness: fixtures that it made itself
 //! (`tests/fixtures/make_task_fixtures.py`).
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

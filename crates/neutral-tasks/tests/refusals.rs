@@ -1,5 +1,7 @@
 //! What cannot be evaluated as it stands is refused, with file, task, and key or document.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::path::Path;
 
 use neutral_tasks::{RequestOptions, Task};
