@@ -1,0 +1,184 @@
+//! Folders of task files, and what a name in them stands for.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use neutral_store::StoreError;
+
+use crate::TaskError;
+use crate::config::Task;
+use crate::group::Group;
+use crate::value::Value;
+use crate::yaml::{self, Node};
+
+/// What a name stands for.
+#[derive(Clone, Debug)]
+enum Entry {
+    Task(PathBuf),
+    Group(PathBuf),
+    /// Tasks, by name.
+    Tag(BTreeSet<String>),
+}
+
+/// The tasks, groups and tags of some folders, by name.
+#[derive(Debug, Default)]
+pub struct Library {
+    entries: IndexMap<String, Entry>,
+    /// Files that could not be read, which only matters if somebody wants what is in them.
+    broken: Vec<TaskError>,
+}
+
+/// Tasks and groups that were asked for.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// Tasks by name, each once.
+    pub tasks: IndexMap<String, Task>,
+    /// Groups by name, with the names of all tasks below; members come before what they belong to.
+    pub groups: IndexMap<String, (Group, Vec<String>)>,
+}
+
+impl Library {
+    /// Reads the `.yaml` files below the folders. Of two entries of a name the first one of a folder
+    /// counts, and the later folder.
+    ///
+    /// # Errors
+    /// If a folder cannot be read; task files that cannot are kept in [`Library::broken`].
+    pub fn open(folders: &[PathBuf]) -> Result<Self, TaskError> {
+        let mut library = Self::default();
+        for folder in folders {
+            let mut files = Vec::new();
+            find(folder, &mut files)?;
+            files.sort();
+            let mut here: IndexMap<String, Entry> = IndexMap::new();
+            for file in files {
+                match yaml::load(&file) {
+                    Ok(map) => register(&mut here, &file, &map),
+                    Err(error) => library.broken.push(error),
+                }
+            }
+            library.entries.extend(here);
+        }
+        Ok(library)
+    }
+
+    /// The names of all tasks, groups and tags.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Files that could not be read.
+    pub fn broken(&self) -> &[TaskError] {
+        &self.broken
+    }
+
+    /// The tasks and groups that names stand for.
+    ///
+    /// # Errors
+    /// If a name is not known, or its file not understood.
+    pub fn select(&self, names: &[&str]) -> Result<Selection, TaskError> {
+        let mut selection = Selection::default();
+        for name in names {
+            self.add(name, &mut selection, &mut Vec::new())?;
+        }
+        Ok(selection)
+    }
+
+    /// Adds what a name stands for; returns the tasks below it.
+    fn add(
+        &self,
+        name: &str,
+        selection: &mut Selection,
+        above: &mut Vec<String>,
+    ) -> Result<Vec<String>, TaskError> {
+        match self.entries.get(name) {
+            None => Err(self.unknown(name)),
+            Some(Entry::Task(path)) => {
+                if !selection.tasks.contains_key(name) {
+                    selection.tasks.insert(name.to_owned(), Task::load(path)?);
+                }
+                Ok(vec![name.to_owned()])
+            }
+            Some(Entry::Tag(tasks)) => {
+                let mut below = Vec::new();
+                for task in tasks {
+                    below.extend(self.add(task, selection, above)?);
+                }
+                Ok(below)
+            }
+            Some(Entry::Group(path)) => {
+                let group = Group::read(path, yaml::load(path)?)?;
+                if above.iter().any(|other| other == name) {
+                    let found = format!("leads from the group {name} back to it");
+                    return Err(TaskError::Config {
+                        path: path.clone(),
+                        field: "task".to_owned(),
+                        found,
+                    });
+                }
+                above.push(name.to_owned());
+                let mut below = Vec::new();
+                for member in &group.members {
+                    below.extend(self.add(member, selection, above)?);
+                }
+                above.pop();
+                selection.groups.insert(name.to_owned(), (group, below.clone()));
+                Ok(below)
+            }
+        }
+    }
+
+    fn unknown(&self, name: &str) -> TaskError {
+        let broken = self.broken.first().map(|e| format!("; a file could not be read: {e}"));
+        let known: Vec<_> = self.names().take(20).collect();
+        let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
+        TaskError::Config {
+            path: PathBuf::from("tasks"),
+            field: name.to_owned(),
+            found: format!(
+                "is no task, group or tag; known are {known}{}",
+                broken.unwrap_or_default()
+            ),
+        }
+    }
+}
+
+fn find(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), TaskError> {
+    let entries = std::fs::read_dir(folder).map_err(|e| StoreError::io("read", folder, e))?;
+    for entry in entries {
+        let path = entry.map_err(|e| StoreError::io("read", folder, e))?.path();
+        if path.is_dir() {
+            find(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// A file with `group` is a group, else one with `task` a task; others are only included.
+fn register(here: &mut IndexMap<String, Entry>, file: &Path, map: &IndexMap<String, Node>) {
+    let text =
+        |key: &str| map.get(key).map(Node::value).and_then(|v| v.as_text().map(str::to_owned));
+    if let Some(group) = text("group") {
+        here.entry(group).or_insert_with(|| Entry::Group(file.to_path_buf()));
+        return;
+    }
+    let Some(task) = text("task") else { return };
+    if here.contains_key(&task) {
+        return;
+    }
+    here.insert(task.clone(), Entry::Task(file.to_path_buf()));
+    let tags = match map.get("tag").map(Node::value) {
+        Some(Value::Text(tag)) => vec![tag],
+        Some(Value::List(tags)) => {
+            tags.iter().filter_map(|t| t.as_text().map(str::to_owned)).collect()
+        }
+        _ => Vec::new(),
+    };
+    for tag in tags {
+        if let Entry::Tag(tasks) = here.entry(tag).or_insert_with(|| Entry::Tag(BTreeSet::new())) {
+            tasks.insert(task.clone());
+        }
+    }
+}

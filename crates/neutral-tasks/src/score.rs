@@ -1,0 +1,165 @@
+//! Scores of documents, and what a task's are together: `ConfigurableTask.process_results` and
+//! `_compute_task_aggregations` of the harness.
+
+use indexmap::IndexMap;
+
+use crate::TaskError;
+use crate::config::Task;
+use crate::metric::{Items, Metric};
+use crate::request::{Answer, Example};
+use crate::results::{Score, TaskResult};
+
+/// What a model says to a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Response {
+    /// The sum over the tokens.
+    pub log_likelihood: f64,
+    /// Whether every token is the most likely one.
+    pub is_greedy: bool,
+}
+
+/// A document's value of a metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Item {
+    /// A number.
+    Plain(f64),
+    /// A log-likelihood, and a length.
+    Weighted(f64, f64),
+}
+
+impl Task {
+    /// The document's metrics, in the order of results.
+    ///
+    /// # Errors
+    /// If there are not as many responses as requests.
+    pub fn measure(
+        &self,
+        example: &Example,
+        responses: &[Response],
+    ) -> Result<IndexMap<Metric, Item>, TaskError> {
+        if responses.len() != example.requests.len() {
+            let (id, asked, given) = (example.id, example.requests.len(), responses.len());
+            return Err(
+                self.wrong(format!("document {id} has {asked} requests and {given} responses"))
+            );
+        }
+        let likelihoods: Vec<f64> = responses.iter().map(|r| r.log_likelihood).collect();
+        let value = |metric: Metric| match &example.answer {
+            Answer::Continuation => continuation(metric, responses[0]),
+            Answer::Text { words, bytes } => text(metric, likelihoods[0], *words, *bytes),
+            Answer::Choices { choices, right } => {
+                let greedy = |i: &usize| responses[*i].is_greedy;
+                choice(metric, choices, right, &likelihoods, right.iter().any(greedy))
+            }
+        };
+        let wanted = |metric: &Metric| self.metrics.iter().any(|rule| rule.metric == *metric);
+        let pair = |metric: Metric| value(metric).map(|item| (metric, item));
+        Ok(Metric::all().filter(wanted).filter_map(pair).collect())
+    }
+
+    /// The task's result, of the responses to every example's requests. Perplexities get a standard
+    /// error by so many bootstraps; none: there are no standard errors at all, as in the harness.
+    ///
+    /// # Errors
+    /// If there are not as many responses as requests.
+    pub fn score(
+        &self,
+        examples: &[Example],
+        responses: &[Vec<Response>],
+        bootstraps: usize,
+    ) -> Result<TaskResult, TaskError> {
+        if examples.len() != responses.len() {
+            let (documents, given) = (examples.len(), responses.len());
+            return Err(
+                self.wrong(format!("there are {documents} documents and {given} responses"))
+            );
+        }
+        let mut values: IndexMap<Metric, Vec<Item>> = IndexMap::new();
+        for (example, responses) in examples.iter().zip(responses) {
+            for (metric, item) in self.measure(example, responses)? {
+                values.entry(metric).or_default().push(item);
+            }
+        }
+        let mut metrics = IndexMap::new();
+        for (metric, values) in values {
+            let items = items(&values);
+            for rule in self.metrics.iter().filter(|rule| rule.metric == metric) {
+                let error = rule.aggregation.standard_error(&items, bootstraps);
+                metrics
+                    .insert(format!("{metric},none"), Score::Number(rule.aggregation.of(&items)));
+                metrics.insert(format!("{metric}_stderr,none"), error.into());
+            }
+        }
+        let (name, alias) = (self.name.clone(), self.alias.clone());
+        Ok(TaskResult { name, alias, sample_len: examples.len(), metrics })
+    }
+}
+
+fn items(values: &[Item]) -> Items {
+    let plain = |item: &Item| if let Item::Plain(x) = item { Some(*x) } else { None };
+    let pair = |item: &Item| if let Item::Weighted(a, b) = item { Some((*a, *b)) } else { None };
+    match values.iter().map(plain).collect() {
+        Some(plain) => Items::Plain(plain),
+        None => Items::Weighted(values.iter().filter_map(pair).collect()),
+    }
+}
+
+fn flag(is: bool) -> Item {
+    Item::Plain(f64::from(u8::from(is)))
+}
+
+fn continuation(metric: Metric, response: Response) -> Option<Item> {
+    match metric {
+        Metric::Perplexity => Some(Item::Plain(response.log_likelihood)),
+        Metric::Acc => Some(flag(response.is_greedy)),
+        _ => None,
+    }
+}
+
+/// Lengths count at least one word, as Python splits.
+fn text(metric: Metric, log_likelihood: f64, words: usize, bytes: usize) -> Option<Item> {
+    match metric {
+        Metric::WordPerplexity => Some(Item::Weighted(log_likelihood, words as f64)),
+        Metric::BytePerplexity | Metric::BitsPerByte => {
+            Some(Item::Weighted(log_likelihood, bytes as f64))
+        }
+        _ => None,
+    }
+}
+
+fn choice(
+    metric: Metric,
+    choices: &[String],
+    right: &[usize],
+    likelihoods: &[f64],
+    greedy: bool,
+) -> Option<Item> {
+    let (given, alone) = likelihoods.split_at(choices.len());
+    let by = |length: fn(&str) -> usize| {
+        let each = given.iter().zip(choices);
+        largest(each.map(|(likelihood, choice)| likelihood / length(choice) as f64))
+    };
+    let picked = match metric {
+        Metric::Acc => largest(given.iter().copied()),
+        Metric::AccNorm => by(|choice| choice.chars().count()),
+        Metric::AccBytes => by(str::len),
+        Metric::AccMutualInfo => largest(given.iter().zip(alone).map(|(with, out)| with - out)),
+        Metric::ExactMatch => return Some(flag(greedy)),
+        _ => return None,
+    };
+    Some(flag(right.contains(&picked)))
+}
+
+/// `numpy.argmax`: the first of the largest, or the first that is no number.
+fn largest(values: impl Iterator<Item = f64>) -> usize {
+    let mut best = (0, f64::NEG_INFINITY);
+    for (i, value) in values.enumerate() {
+        if value.is_nan() {
+            return i;
+        }
+        if value > best.1 {
+            best = (i, value);
+        }
+    }
+    best.0
+}

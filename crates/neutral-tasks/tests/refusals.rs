@@ -1,0 +1,102 @@
+//! What cannot be evaluated as it stands is refused, with file, task, and key or document.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
+use std::path::Path;
+
+use neutral_tasks::{RequestOptions, Task};
+
+const SOUND: &str = "task: t\ndataset_path: json\ndataset_kwargs: {data_files: {test: d.jsonl}}\n\
+    test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_choice: [x, y]\n\
+    doc_to_target: a\n";
+
+/// The error of a task file with documents; the file's folder is cut from it.
+fn refusal(task: &str, documents: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.yaml");
+    std::fs::write(&path, task).unwrap();
+    std::fs::write(folder.path().join("d.jsonl"), documents).unwrap();
+    let examples = |path: &Path| {
+        let task = Task::load(path)?;
+        task.examples(&task.dataset().load(folder.path())?, &RequestOptions::default())
+    };
+    let error = examples(&path).unwrap_err().to_string();
+    error.replace(&format!("{}/", folder.path().display()), "")
+}
+
+#[track_caller]
+fn refuses(task: &str, documents: &str, parts: &[&str]) {
+    let error = refusal(task, documents);
+    for part in parts {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+#[test]
+fn a_sound_task_is_not_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.yaml");
+    std::fs::write(&path, SOUND).unwrap();
+    assert_eq!(Task::load(&path).unwrap().name(), "t");
+}
+
+#[test]
+fn python_and_keys_that_would_change_results_are_named() {
+    let with = |line: &str| format!("{SOUND}{line}\n");
+    let cases: [(&str, &[&str]); 9] = [
+        ("process_docs: !function utils.mine", &["t.yaml: process_docs", "utils.mine"]),
+        ("description: !function utils.mine", &["t.yaml: description", "utils.mine"]),
+        ("process_results: !function utils.mine", &["t.yaml: process_results", "not supported"]),
+        ("gen_prefix: 'So'", &["t.yaml: gen_prefix", "not supported"]),
+        ("fewshot_config: {sampler: balanced}", &["fewshot_config.sampler is balanced", "first_n"]),
+        ("fewshot_config: {fewshot_indices: [1]}", &["fewshot_config.fewshot_indices"]),
+        (
+            "metric_list: [{metric: perplexity}]",
+            &["metric_list[0].metric is perplexity", "acc_norm"],
+        ),
+        ("num_fewshot: -1", &["num_fewshot is -1"]),
+        ("tag: !python x", &["!python"]),
+    ];
+    for (line, parts) in cases {
+        refuses(&with(line), "", parts);
+    }
+    refuses(
+        &SOUND.replace("multiple_choice", "generate_until"),
+        "",
+        &["output_type", "generate_until"],
+    );
+    refuses(&SOUND.replace("{{q}}", "{{q"), "", &["t.yaml: doc_to_text fails"]);
+    refuses(&with("include: t.yaml"), "", &["include", "back to the file itself"]);
+}
+
+#[test]
+fn a_document_that_does_not_fit_is_named() {
+    let right = r#"{"q": "one", "a": "x"}"#;
+    let second = |line: &str| format!("{right}\n{line}\n");
+    let place = "task t, document 1 of test: ";
+    let label = format!("{place}doc_to_target gives 'z'");
+    refuses(SOUND, &second(r#"{"q": "two", "a": "z"}"#), &["t.yaml", &label, "\"x\", \"y\""]);
+    let number = SOUND.replace("doc_to_target: a", "doc_to_target: '{{a}}'");
+    let outside = format!("{place}doc_to_target gives 2");
+    refuses(&number, &second(r#"{"q": "two", "a": "2"}"#), &[&outside, "from 0 to 1"]);
+    let lists = SOUND.replace("[x, y]", "'{{c}}'");
+    let empty = "{\"q\": \"one\", \"a\": 0, \"c\": []}";
+    refuses(&lists, empty, &["document 0 of test: doc_to_choice gives no choices"]);
+    let undefined = SOUND.replace("{{q}}", "{{q.inner.deep}}");
+    refuses(&undefined, right, &["document 0 of test: doc_to_text fails", "undefined"]);
+}
+
+#[test]
+fn missing_splits_documents_and_examples_are_told() {
+    let right = "{\"q\": \"one\", \"a\": \"x\"}\n";
+    refuses(
+        &SOUND.replace("test_split: test", "test_split: dev"),
+        right,
+        &["no split dev, but test"],
+    );
+    refuses(&SOUND.replace("test_split: test\n", ""), right, &["test_split is missing"]);
+    refuses(SOUND, "", &["the split test has no documents"]);
+    refuses(SOUND, "{\"q\": ", &["d.jsonl has no JSON object as document 0"]);
+    let shots = format!("{SOUND}num_fewshot: 2\n");
+    refuses(&shots, right, &["document 0 of test: num_fewshot needs 2 documents", "there are 1"]);
+}
