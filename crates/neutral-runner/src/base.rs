@@ -98,6 +98,11 @@ fn pretrained(
     let place = cache.path("bases", &fingerprint);
     if place.is_dir() {
         tracing::info!("base {fingerprint}: taken from {}", place.display());
+        if !place.join("config.json").is_file() {
+            // Earlier versions kept the weights alone.
+            inputs.tokenizer.save(&place.join("tokenizer.json"))?;
+            write_json(&place.join("config.json"), &config_json(&config)?)?;
+        }
         return Ok((fingerprint, ModelFolder::open(&place)?));
     }
     let mut model = Transformer::new(config, *seed, device, plan.precision)?;
@@ -129,8 +134,7 @@ fn pretrained(
     );
     cache.get_or_make("bases", &fingerprint, |folder: &Path| -> anyhow::Result<()> {
         // A model folder like any other, so that other tools can read it too.
-        let json = model.config().to_hugging_face().context("a base that is no Llama")?;
-        write_model(folder, &json, &model, Kind::Float)?;
+        write_model(folder, &config_json(model.config())?, &model, Kind::Float)?;
         inputs.tokenizer.save(&folder.join("tokenizer.json"))?;
         Ok(write_json(&folder.join("summary.json"), &summary)?)
     })?;
@@ -138,6 +142,10 @@ fn pretrained(
     // The checkpoints have served; a failure to remove them costs disk space, not correctness.
     let _ = std::fs::remove_dir_all(&work);
     Ok((fingerprint, ModelFolder::open(&place)?))
+}
+
+fn config_json(config: &TransformerConfig) -> anyhow::Result<serde_json::Value> {
+    config.to_hugging_face().context("a base that is no Llama")
 }
 
 fn pretraining_stream(
