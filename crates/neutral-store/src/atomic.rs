@@ -21,10 +21,7 @@ pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<(), StoreError> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(|e| StoreError::io("create", folder, e))?;
     let temporary = tempfile::Builder::new()
         .prefix(".neutral-")
@@ -39,6 +36,14 @@ pub fn write_atomic(
         .map_err(|e| StoreError::io("write", path, e))?;
     temporary_path.persist(path).map_err(|e| StoreError::io("write", path, e.error))?;
     sync_folder(folder)
+}
+
+/// The folder that a path lies in; a bare name lies in the current one.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// `tempfile` makes files for the owner alone; results and caches are for everybody who may look.
@@ -64,10 +69,7 @@ pub fn write_folder<E: From<StoreError>>(
     if fs::symlink_metadata(place).is_ok() && !empty() {
         return Err(StoreError::Taken { path: place.to_path_buf() }.into());
     }
-    let parent = match place.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = folder_of(place);
     fs::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
     let work = tempfile::Builder::new()
         .prefix(".making-")
