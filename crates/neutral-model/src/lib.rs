@@ -30,6 +30,7 @@ mod linear;
 #[cfg(test)]
 mod parity;
 mod rotary;
+mod stream;
 mod transformer;
 mod weights;
 
