@@ -22,6 +22,7 @@
 //! neutral-adapters.
 
 mod batches;
+mod continuations;
 mod error;
 mod forgetting;
 mod metrics;
@@ -31,6 +32,7 @@ mod score;
 mod tests;
 mod windows;
 
+pub use continuations::{BatchSize, Continuation, ContinuationScore, Work, score_continuations};
 pub use error::EvalError;
 pub use forgetting::{forgetting, learning};
 pub use metrics::Metrics;

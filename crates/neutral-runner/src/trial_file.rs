@@ -131,9 +131,10 @@ impl FinishedTrial {
     pub(crate) fn model(
         &self,
         base: &ModelFolder,
+        device: Device,
         precision: Precision,
     ) -> anyhow::Result<(Transformer, Extension)> {
-        let mut model = base.load(Device::Cpu, precision)?;
+        let mut model = base.load(device, precision)?;
         let Trial { method, size, .. } = &self.file.trial;
         let weights = self.folder.join(weights_name(method));
         let extension = if let Method::Finetune {} = method {
@@ -142,7 +143,7 @@ impl FinishedTrial {
             Extension::none()
         } else {
             let file = TensorFile::open(&weights)?;
-            neutral_adapters::restore(method, size.units, base.config(), &file, Device::Cpu)?
+            neutral_adapters::restore(method, size.units, base.config(), &file, device)?
         };
         model.freeze();
         Ok((model, extension))
