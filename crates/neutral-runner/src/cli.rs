@@ -8,6 +8,7 @@ use neutral_torch::DeviceChoice;
 
 use crate::bench::BenchShape;
 use crate::eval::EvalArgs;
+use crate::eval::bench::BenchEvalArgs;
 use crate::export::ExportArgs;
 use crate::inspect::InspectArgs;
 
@@ -137,6 +138,8 @@ impl From<PrecisionArg> for Precision {
 pub(crate) enum BenchCommand {
     /// Time the training step that `run` uses, on random tokens.
     Step(Box<BenchStepArgs>),
+    /// Time the scoring that `eval` uses, on tasks, at several batch sizes.
+    Eval(Box<BenchEvalArgs>),
 }
 
 /// Arguments of `neutral bench step`.

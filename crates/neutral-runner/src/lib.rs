@@ -44,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, &bars),
         Command::Data(args) => data_command::run(&args, &bars),
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
+        Command::Bench(BenchCommand::Eval(args)) => eval::bench::run(&args, &bars),
         Command::Eval(args) => eval::run(&args, &bars),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),

@@ -10,6 +10,7 @@ use neutral_tasks::{Example, Request, RequestOptions, Response, Sample, Splits, 
 use rayon::prelude::*;
 
 use super::language_model::LanguageModel;
+use super::tokens::RequestTokenizer;
 use crate::exit::{BadInput, Interrupted};
 use crate::progress;
 
@@ -68,20 +69,8 @@ impl Evaluation<'_> {
         examples: &[Example],
         bar: &ProgressBar,
     ) -> anyhow::Result<Vec<Vec<Response>>> {
-        let asked: Vec<(usize, &Request)> = examples
-            .iter()
-            .flat_map(|example| example.requests.iter().map(|request| (example.id, request)))
-            .collect();
-        let tokens = &language_model.tokens;
-        let windows: Vec<Vec<Continuation>> = asked
-            .par_iter()
-            .map(|(document, request)| {
-                let windows = tokens.continuations(request);
-                windows.map_err(|error| error.context(place(task, *document)))
-            })
-            .collect::<anyhow::Result<_>>()?;
-        let counts: Vec<usize> = windows.iter().map(Vec::len).collect();
-        let windows: Vec<Continuation> = windows.into_iter().flatten().collect();
+        let Asked { windows, counts, documents } =
+            Asked::new(&language_model.tokens, task, examples)?;
         let answers = self.answers(language_model, &windows, bar);
         let answers = answers.map_err(|error| match error.downcast_ref() {
             Some(EvalError::Interrupted) => Interrupted.into(),
@@ -92,7 +81,7 @@ impl Evaluation<'_> {
                     Some(*end)
                 });
                 let of = ends.take_while(|end| end <= request).count();
-                BadInput(format!("{}: a request {found}", place(task, asked[of].0))).into()
+                BadInput(format!("{}: a request {found}", place(task, documents[of]))).into()
             }
             _ => error,
         })?;
@@ -125,6 +114,38 @@ impl Evaluation<'_> {
             Ok(write_json(&folder.join("scores.json"), &score()?.0)?)
         })?;
         Ok(read_json(&folder.join("scores.json"))?)
+    }
+}
+
+/// The tokens of all requests of some examples.
+pub(super) struct Asked {
+    pub windows: Vec<Continuation>,
+    /// How many windows each request has.
+    counts: Vec<usize>,
+    /// The document of each request.
+    documents: Vec<usize>,
+}
+
+impl Asked {
+    pub(super) fn new(
+        tokens: &RequestTokenizer,
+        task: &Task,
+        examples: &[Example],
+    ) -> anyhow::Result<Self> {
+        let (documents, requests): (Vec<usize>, Vec<&Request>) = examples
+            .iter()
+            .flat_map(|example| example.requests.iter().map(|request| (example.id, request)))
+            .unzip();
+        let windows: Vec<Vec<Continuation>> = requests
+            .par_iter()
+            .zip(&documents)
+            .map(|(request, document)| {
+                let windows = tokens.continuations(request);
+                windows.map_err(|error| error.context(place(task, *document)))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        let counts = windows.iter().map(Vec::len).collect();
+        Ok(Self { windows: windows.into_iter().flatten().collect(), counts, documents })
     }
 }
 

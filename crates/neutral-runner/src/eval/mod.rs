@@ -1,5 +1,6 @@
 //! `neutral eval`: a model's scores on tasks of lm-evaluation-harness.
 
+pub(crate) mod bench;
 mod documents;
 mod evaluate;
 mod language_model;

@@ -14,18 +14,19 @@ use crate::model_source;
 const DEFAULT_MAX_LENGTH: usize = 2048;
 
 /// What stands before the first window of a rolling text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RollingPrefix {
     /// The prefix token, and after it whatever the tokenizer puts before a text: with most Llamas BOS
     /// twice, as lm-evaluation-harness does.
+    #[default]
     Harness,
     /// The prefix token once.
     Single,
 }
 
 /// What a user may set about tokens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RuleOptions {
     pub add_bos_token: Option<bool>,
     pub rolling_prefix: RollingPrefix,
