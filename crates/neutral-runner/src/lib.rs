@@ -18,8 +18,10 @@ mod generate;
 mod inputs;
 mod inspect;
 mod model_source;
+mod neutrality;
 mod numerics;
 mod progress;
+mod report;
 mod results;
 mod run;
 mod scores;
@@ -46,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Schema => exit::print(&neutral_spec::json_schema()),
         Command::Doctor => doctor::run(),
     };

@@ -31,6 +31,9 @@ pub struct Plan {
     pub trials: Vec<Trial>,
     /// What is measured.
     pub evaluation: Evaluation,
+    /// Tokens of each corpus on which trained models are compared with the base, token by token. Not
+    /// a part of what determines a trial: it may be changed without training anew.
+    pub neutrality_tokens: usize,
     /// Steps between two checkpoints.
     pub checkpoint_every_steps: u64,
 }
