@@ -5,9 +5,10 @@ use crate::format::thousands;
 use crate::results::{Results, TrialResult};
 use crate::series::groups;
 
-/// The heads of the columns.
-pub(crate) const HEADS: [&str; 11] = [
-    "trial, corpus",
+/// The heads of the columns, the first [`TEXTS`] of text and the others of numbers.
+pub(crate) const HEADS: [&str; 12] = [
+    "trial",
+    "corpus",
     "tokens",
     "neutral prefixes, %",
     "violations",
@@ -19,6 +20,9 @@ pub(crate) const HEADS: [&str; 11] = [
     "p99",
     "max",
 ];
+
+/// Columns of text.
+pub(crate) const TEXTS: usize = 2;
 
 /// What they mean.
 pub(crate) const MEANINGS: [(&str, &str); 5] = [
@@ -60,7 +64,8 @@ fn row(trial: &TrialResult, domain: &str, corpus: &str, found: &Divergence) -> V
     let dash = || "–".to_owned();
     let (prefixes, kl) = (&found.neutral_prefixes, &found.kl_nats);
     let mut row = vec![
-        format!("{}, {corpus} ({domain})", trial.id),
+        trial.id.clone(),
+        format!("{corpus}, {domain}"),
         thousands(found.tokens),
         prefixes.map_or_else(dash, |prefixes| percent(prefixes.fraction)),
         prefixes.map_or_else(dash, |prefixes| thousands(prefixes.violations)),
@@ -91,9 +96,9 @@ mod tests {
         let rows = rows(&sample::against_base());
         assert_eq!(rows.len(), 3 + 3, "vanilla adapter and neutral residues");
         assert!(rows.iter().all(|row| row.len() == HEADS.len()));
-        assert_eq!(rows[3][0], "neutral-residues-s0, libreoffice-help/en (original)");
-        assert_eq!(rows[3][2..4], ["4.15", "0"]);
-        assert_eq!(rows[0][2], "–");
+        assert_eq!(rows[3][..2], ["neutral-residues-s0", "libreoffice-help/en, original"]);
+        assert_eq!(rows[3][3..5], ["4.15", "0"]);
+        assert_eq!(rows[0][3], "–");
         assert!(super::rows(&sample::quick()).is_empty());
     }
 

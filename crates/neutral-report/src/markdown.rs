@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::columns::{Cell, Grid, grid};
-use crate::divergence::{HEADS, MEANINGS, rows};
+use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
 use crate::results::Results;
 
 /// The question, the plot, the table, what its columns mean, and how to make it all again.
@@ -53,7 +53,8 @@ fn push_divergence(out: &mut String, results: &Results) {
         return;
     }
     out.push_str("\n## Beside the base\n\n");
-    let _ = writeln!(out, "| {} |\n|---{}|", HEADS.join(" | "), "|---:".repeat(HEADS.len() - 1));
+    let rule = "---|".repeat(TEXTS) + &"---:|".repeat(HEADS.len() - TEXTS);
+    let _ = writeln!(out, "| {} |\n|{rule}", HEADS.join(" | "));
     for row in rows {
         let row: Vec<_> = row.iter().map(|cell| escaped(cell)).collect();
         let _ = writeln!(out, "| {} |", row.join(" | "));

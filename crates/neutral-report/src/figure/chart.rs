@@ -43,7 +43,7 @@ impl Chart<'_> {
         points().next()?;
         let (legend, top) = self.legend();
         let bottom = top + FRAME;
-        let x = Scale::over(points().map(|p| p.0), 6, LEFT, RIGHT);
+        let x = Scale::over(points().map(|p| p.0).chain([0.0]), 6, LEFT, RIGHT);
         let y = if self.logarithmic {
             Scale::logarithmic(points().map(|p| p.1), 6, bottom, top)
         } else if self.share {

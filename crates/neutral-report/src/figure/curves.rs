@@ -6,7 +6,7 @@ use crate::run::Run;
 use crate::step::{Quantity, curve};
 
 /// Points of a line; of more steps, neighbours are put together as their mean.
-const POINTS: usize = 120;
+const POINTS: usize = 40;
 
 /// Losses a domain, and open gates where there are some; nothing where no trial's folder was found.
 pub(crate) fn curves(run: &Run) -> Vec<String> {

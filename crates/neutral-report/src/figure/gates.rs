@@ -12,7 +12,7 @@ pub(crate) fn gate_heatmap(trial: &TrialResult) -> Option<String> {
     let (columns, rows, cells) = by_corpus.or_else(|| of_domains(trial))?;
     let heatmap = Heatmap {
         title: "Gates that are exactly zero",
-        subtitle: "share of tokens, %; darker: more often shut",
+        subtitle: "share of tokens, %",
         row: "block",
         rows,
         columns,

@@ -132,7 +132,7 @@ fn push_cost(out: &mut String, results: &Results) {
     };
     let groups = groups(results);
     let rows: Vec<_> = groups.iter().flat_map(|group| &group.trials).map(row).collect();
-    out.push_str(&number_table(&heads, &rows));
+    out.push_str(&number_table(&heads, 1, &rows));
     let _ = writeln!(
         out,
         "<p class=\"note\">Training alone, evaluation not included. Memory is the largest that the \

@@ -6,7 +6,7 @@ use super::push_figures;
 use super::samples;
 use super::table::number_table;
 use crate::against_base::AgainstBase;
-use crate::divergence::{HEADS, MEANINGS, rows};
+use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
 use crate::escape::escaped;
 use crate::figure::{gate_heatmap, gate_histograms, spectra};
 use crate::results::{Results, TrialResult};
@@ -26,7 +26,10 @@ pub(super) fn push(out: &mut String, results: &Results) {
     }
     let _ = writeln!(out, "<h2>Beside the base</h2>");
     if !rows.is_empty() {
-        out.push_str(&number_table(&HEADS, &rows));
+        out.push_str(
+            "<p>Each trained model and the pristine base, on the same held-out tokens.</p>\n",
+        );
+        out.push_str(&number_table(&HEADS, TEXTS, &rows));
         out.push_str("<details><summary>What the columns mean</summary>\n<ul>\n");
         for (term, meaning) in MEANINGS {
             let _ = writeln!(out, "<li><strong>{term}</strong>: {meaning}</li>");
@@ -49,11 +52,20 @@ pub(super) fn push(out: &mut String, results: &Results) {
 
 fn push_trial(out: &mut String, trial: &TrialResult) {
     let mut figures: Vec<String> = gate_heatmap(trial).into_iter().collect();
-    figures.extend(gate_histograms(trial));
+    let histograms = gate_histograms(trial);
+    let binned = !histograms.is_empty();
+    figures.extend(histograms);
     if let Some(against_base) = &trial.against_base {
         figures.extend(spectra(&against_base.singular_values));
     }
     push_figures(out, &figures);
+    if binned {
+        let _ = writeln!(
+            out,
+            "<p class=\"note\">A bin of gate values begins at the value above it and ends where the next \
+             begins. 0 in a cell is less than half a percent; where a cell is empty there was no value.</p>"
+        );
+    }
     if let Some(samples) = trial.against_base.as_ref().and_then(|found| found.samples.as_ref()) {
         out.push_str("<h3>Text, coloured by gate</h3>\n");
         out.push_str(&samples::legend());
@@ -77,8 +89,8 @@ fn push_ranks<'a>(out: &mut String, trials: impl Iterator<Item = &'a TrialResult
         return;
     }
     let _ = writeln!(out, "<details><summary>Effective ranks of what was added</summary>");
-    let heads = ["trial, matrix", "size", "least", "mean over blocks", "most", "singular values"];
-    out.push_str(&number_table(&heads, &rows));
+    let heads = ["trial", "matrix", "size", "least", "mean over blocks", "most", "singular values"];
+    out.push_str(&number_table(&heads, 2, &rows));
     let _ = writeln!(
         out,
         "<p class=\"note\">The exponential of the entropy of a matrix' singular values as shares of their \
@@ -99,7 +111,7 @@ fn ranks(trial: &TrialResult, against_base: &AgainstBase) -> Vec<Vec<String>> {
         let least = ranks.iter().copied().fold(f64::INFINITY, f64::min);
         let most = ranks.iter().copied().fold(0.0, f64::max);
         let mean = ranks.iter().sum::<f64>() / ranks.len() as f64;
-        let mut row = vec![format!("{}, {matrix}", trial.id), format!("{rows} × {columns}")];
+        let mut row = vec![trial.id.clone(), matrix.to_owned(), format!("{rows} × {columns}")];
         row.extend([least, mean, most].map(|rank| format!("{rank:.1}")));
         row.push(rows.min(columns).to_string());
         row
