@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
+        Command::Inspect(args) => inspect::run(&args, &bars),
         Command::Report(args) => report::run(&args),
         Command::Schema => exit::print(&neutral_spec::json_schema()),
         Command::Doctor => doctor::run(),

@@ -107,7 +107,7 @@ impl Shared<'_> {
             window: evaluation.window,
         };
         let bar = progress::bar(self.bars, &format!("{}: beside the base", trial.id));
-        let limit = tokens as u64 * BYTES_PER_TOKEN;
+        let limit = most_bytes(tokens);
         let max_bytes = evaluation.max_bytes.map_or(limit, |max| max.min(limit));
         let corpus = |corpus: &CorpusRef| -> anyhow::Result<_> {
             if self.stop.load(Ordering::SeqCst) {
@@ -184,6 +184,11 @@ fn shown(documents: &[EvalDocument]) -> Option<&EvalDocument> {
     let length = |document: &&EvalDocument| document.tokens.len();
     let fills = documents.iter().find(|document| length(document) >= SAMPLE_TOKENS);
     fills.or_else(|| documents.iter().max_by_key(length).filter(|longest| length(longest) > 0))
+}
+
+/// Bytes of text that are enough for so many tokens.
+pub(crate) fn most_bytes(tokens: usize) -> u64 {
+    (tokens as u64).saturating_mul(BYTES_PER_TOKEN)
 }
 
 /// So many tokens of some documents, the last cut short.
