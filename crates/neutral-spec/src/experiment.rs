@@ -333,11 +333,11 @@ pub struct EvaluationSpec {
     pub neutrality_tokens: usize,
 }
 
-fn default_neutrality_tokens() -> usize {
+pub(crate) fn default_neutrality_tokens() -> usize {
     8192
 }
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_default_neutrality(tokens: &usize) -> bool {
+pub(crate) fn is_default_neutrality(tokens: &usize) -> bool {
     *tokens == default_neutrality_tokens()
 }
 
