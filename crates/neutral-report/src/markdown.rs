@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::columns::{Cell, Grid, grid};
 use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
+use crate::over_seeds;
 use crate::results::Results;
 
 /// The question, the plot, the table, what its columns mean, and how to make it all again.
@@ -41,6 +42,12 @@ pub(crate) fn markdown_with(results: &Results, plot: &str) -> String {
     for line in meanings(&grid) {
         let _ = writeln!(out, "- {line}");
     }
+    let seeds = over_seeds::rows(results);
+    if !seeds.is_empty() {
+        out.push_str("\n## Over seeds\n\n");
+        push_rows(&mut out, &over_seeds::HEADS, over_seeds::TEXTS, &seeds);
+        let _ = writeln!(out, "\n{}", over_seeds::MEANING);
+    }
     push_divergence(&mut out, results);
     push_origin(&mut out, results);
     out
@@ -53,15 +60,20 @@ fn push_divergence(out: &mut String, results: &Results) {
         return;
     }
     out.push_str("\n## Beside the base\n\n");
-    let rule = "---|".repeat(TEXTS) + &"---:|".repeat(HEADS.len() - TEXTS);
-    let _ = writeln!(out, "| {} |\n|{rule}", HEADS.join(" | "));
-    for row in rows {
-        let row: Vec<_> = row.iter().map(|cell| escaped(cell)).collect();
-        let _ = writeln!(out, "| {} |", row.join(" | "));
-    }
+    push_rows(out, &HEADS, TEXTS, &rows);
     out.push('\n');
     for (term, meaning) in MEANINGS {
         let _ = writeln!(out, "- **{term}**: {meaning}");
+    }
+}
+
+/// Rows of so many texts, then numbers.
+fn push_rows(out: &mut String, heads: &[&str], texts: usize, rows: &[Vec<String>]) {
+    let rule = "---|".repeat(texts) + &"---:|".repeat(heads.len() - texts);
+    let _ = writeln!(out, "| {} |\n|{rule}", heads.join(" | "));
+    for row in rows {
+        let row: Vec<_> = row.iter().map(|cell| escaped(cell)).collect();
+        let _ = writeln!(out, "| {} |", row.join(" | "));
     }
 }
 

@@ -12,6 +12,7 @@ use crate::escape::escaped;
 use crate::figure;
 use crate::format::{decimals, thousands};
 use crate::markdown::meanings;
+use crate::over_seeds;
 use crate::results::{Results, TrialResult};
 use crate::run::Run;
 use crate::series::groups;
@@ -56,6 +57,7 @@ fn push_run(out: &mut String, run: &Run) {
         escaped(&results.question)
     );
     push_results(out, results);
+    push_seeds(out, results);
     let _ = writeln!(out, "<h2>Learning against forgetting</h2>");
     push_figures(out, &[tradeoff_svg(results)]);
     let curves = figure::curves(run);
@@ -104,6 +106,16 @@ fn push_results(out: &mut String, results: &Results) {
             escaped(trial.error.as_deref().unwrap_or_default())
         );
     }
+}
+
+fn push_seeds(out: &mut String, results: &Results) {
+    let rows = over_seeds::rows(results);
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "<h2>Over seeds</h2>");
+    out.push_str(&number_table(&over_seeds::HEADS, over_seeds::TEXTS, &rows));
+    let _ = writeln!(out, "<p class=\"note\">{}</p>", over_seeds::MEANING);
 }
 
 /// Figures side by side where there is room. Each is SVG of this crate's own making.
@@ -211,10 +223,11 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}");
         }
+        assert!(html(&[run(sample::seeds())]).contains("<h2>Over seeds</h2>"));
         // A run of an earlier version has less to say, and its page no empty parts.
         let page = html(&[Run { results: sample::quick(), steps: [].into() }]);
         assert!(page.contains(">Gates that are exactly zero<"));
-        for part in ["class=\"sample\"", "Singular values", "<h2>Training</h2>"] {
+        for part in ["class=\"sample\"", "Singular values", "<h2>Training</h2>", "Over seeds"] {
             assert!(!page.contains(part), "{part}");
         }
     }
