@@ -38,7 +38,7 @@ const MAX_TRAINING_BYTES: u64 = i32::MAX as u64;
 /// A tokenizer that knows its document separator.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    inner: HuggingFace,
+    pub(crate) inner: HuggingFace,
     fingerprint: Fingerprint,
     separator_id: u32,
     vocab_size: usize,
@@ -152,21 +152,6 @@ impl Tokenizer {
             return Err(fail("it takes a part of the text for the document separator".to_owned()));
         }
         Ok(ids)
-    }
-
-    /// The tokens of a prompt: with the special tokens that the tokenizer's template puts around a
-    /// text, and those that the text itself names.
-    ///
-    /// # Errors
-    /// If the tokenizer has no token for a part of the text.
-    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        let mut inner = self.inner.clone();
-        inner.set_encode_special_tokens(false);
-        let encoding = inner.encode_fast(text, true).map_err(|e| DataError::Tokenizer {
-            what: "encoding a prompt".to_owned(),
-            message: e.to_string(),
-        })?;
-        Ok(encoding.get_ids().to_vec())
     }
 
     /// Text that comes a token at a time.

@@ -53,6 +53,17 @@ pub enum EvalError {
         /// The sum that came out.
         nats: f64,
     },
+    /// A request that cannot be scored.
+    #[error("request {request} {found}")]
+    Request {
+        /// Its place among the requests.
+        request: usize,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// Scoring was told to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// A mean loss that has no perplexity.
     #[error(
         "the text scores {nats_per_token} nats a token, whose exponential is no finite number; the model's training has diverged"

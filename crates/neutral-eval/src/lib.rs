@@ -24,6 +24,7 @@
 //! neutral-adapters.
 
 mod batches;
+mod continuations;
 mod error;
 mod forgetting;
 mod metrics;
@@ -33,6 +34,7 @@ mod score;
 mod tests;
 mod windows;
 
+pub use continuations::{BatchSize, Continuation, ContinuationScore, Work, score_continuations};
 pub use error::EvalError;
 pub use forgetting::{forgetting, learning};
 pub use metrics::Metrics;

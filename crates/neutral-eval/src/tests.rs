@@ -1,5 +1,7 @@
 //! [`score`] against a plain loop: one token at a time, without batch, padding or windows' code.
 
+use std::sync::atomic::AtomicBool;
+
 use indicatif::ProgressBar;
 use neutral_data::EvalDocument;
 use neutral_model::{
@@ -9,7 +11,9 @@ use neutral_spec::{Placement, Precision, Shape};
 use neutral_torch::ParamStore;
 use tch::{Device, Kind, Tensor};
 
-use crate::{CorpusScore, EvalError, ScoreOptions, score};
+use crate::{
+    BatchSize, Continuation, CorpusScore, EvalError, ScoreOptions, score, score_continuations,
+};
 
 const VOCABULARY: usize = 31;
 const SEPARATOR: u32 = 30;
@@ -260,4 +264,89 @@ fn options_that_do_not_fit_the_model_are_named() {
     assert_eq!(refusal(|o| o.tokens_per_batch = 0), "tokens_per_batch is 0, expected at least 1");
     assert!(refusal(|o| o.separator_id = 31).starts_with("separator_id is 31, expected a token"));
     assert!(refusal(|o| o.device = Device::Cuda(0)).starts_with("device is Cuda(0), expected the"));
+}
+
+/// Continuations of texts that share beginnings, of all lengths; two differ in the last token alone.
+fn continuations() -> Vec<Continuation> {
+    let text = document("text", 40).tokens;
+    let request = |from: usize, to: usize, targets: usize, last: u32| {
+        let mut targets = text[to + 1 - targets..=to].to_vec();
+        *targets.last_mut().unwrap() = last;
+        Continuation { input: text[from..to].to_vec(), targets }
+    };
+    vec![
+        request(0, 9, 3, 4),
+        request(0, 9, 1, 4),
+        request(0, 9, 1, 5),
+        request(0, 30, 30, 7),
+        request(3, 4, 1, 0),
+        request(5, 30, 2, 9),
+        request(0, 9, 3, 4),
+    ]
+}
+
+#[test]
+fn a_continuation_scores_what_the_softmax_of_a_plain_pass_says() {
+    for (precision, bound) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.05)] {
+        let model = model(precision);
+        for extension in [Extension::none(), branches(true)] {
+            let score = |batch_size| {
+                let (bar, stop) = (ProgressBar::hidden(), AtomicBool::new(false));
+                score_continuations(&model, &extension, &continuations(), batch_size, &stop, &bar)
+                    .unwrap()
+            };
+            for batch_size in [BatchSize::Auto, BatchSize::Requests(1), BatchSize::Requests(3)] {
+                let (scores, work) = score(batch_size);
+                for (request, found) in continuations().iter().zip(&scores) {
+                    let ids: Vec<i64> = request.input.iter().map(|t| i64::from(*t)).collect();
+                    let tokens_bt = Tensor::from_slice(&ids).unsqueeze(0);
+                    let input = Input { tokens_bt, attention: Attention::Causal };
+                    let hidden = model.forward(&input, &extension).hidden_btd;
+                    let log_p = model.logits(&hidden).log_softmax(-1, Kind::Double);
+                    let first = ids.len() - request.targets.len();
+                    let (mut sum, mut greedy) = (0.0, true);
+                    for (at, target) in (first..).zip(&request.targets) {
+                        let log_p = log_p.get(0).get(at as i64);
+                        sum += log_p.double_value(&[i64::from(*target)]);
+                        greedy &= log_p.argmax(-1, false).int64_value(&[]) == i64::from(*target);
+                    }
+                    let apart = (found.log_likelihood - sum).abs() / sum.abs();
+                    assert!(apart < bound, "{precision:?} {batch_size:?}: {apart:.1e}");
+                    assert_eq!(found.is_greedy, greedy);
+                }
+                assert_eq!(work.tokens, 3 * 9 + 30 + 1 + 25 + 9);
+                let passes = [(1, 30 + 1 + 25), (7, work.tokens)];
+                assert!(
+                    batch_size == BatchSize::Requests(3)
+                        || passes.contains(&(work.passes, work.rows))
+                );
+            }
+            // Alone, a request's score is its own, whatever else is asked.
+            let alone = score(BatchSize::Requests(1)).0;
+            assert_eq!(alone[0], alone[6]);
+        }
+    }
+}
+
+#[test]
+fn requests_that_cannot_be_scored_are_named() {
+    let fails = |request: Continuation, stop: bool| {
+        let (bar, stop) = (ProgressBar::hidden(), AtomicBool::new(stop));
+        let requests = [continuations()[0].clone(), request];
+        let model = model(Precision::Fp32);
+        score_continuations(&model, &Extension::none(), &requests, BatchSize::Auto, &stop, &bar)
+            .unwrap_err()
+            .to_string()
+    };
+    let request = |input: &[u32], targets: &[u32]| Continuation {
+        input: input.to_vec(),
+        targets: targets.to_vec(),
+    };
+    let empty = fails(request(&[1, 2], &[]), false);
+    assert_eq!(empty, "request 1 has an empty continuation; there is nothing to score");
+    let long = fails(request(&[1], &[2, 3]), false);
+    assert!(long.contains("request 1 reads 1 tokens and scores 2"), "{long}");
+    let unknown = fails(request(&[1, 31], &[2]), false);
+    assert!(unknown.contains("request 1 has token 31, but the model knows 31"), "{unknown}");
+    assert_eq!(fails(request(&[1], &[2]), true), "interrupted");
 }

@@ -2,7 +2,8 @@
 
 use neutral_spec::LinearSite;
 use neutral_torch::fused::{
-    Heads, KeyValues, NormRule, Scores, attention, cached_attention, rms_norm,
+    Heads, KeyValues, NormRule, PrefixTree, Scores, attention, cached_attention, prefix_attention,
+    rms_norm,
 };
 use tch::{Kind, Tensor};
 
@@ -33,6 +34,8 @@ pub(crate) enum Context<'a> {
     },
     /// Those of earlier calls too.
     Cached(&'a mut KeyValues),
+    /// Those before them on their path.
+    Prefixes(&'a PrefixTree),
 }
 
 impl SelfAttention {
@@ -57,6 +60,9 @@ impl SelfAttention {
             }
             Context::Cached(kept) => {
                 cached_attention(&qkv, heads, scores, rotary.halves(), kept, self.window)
+            }
+            Context::Prefixes(tree) => {
+                prefix_attention(&qkv, heads, scores, rotary.halves(), tree, self.window)
             }
         };
         self.o_proj.forward(&mixed, delta(OProj))

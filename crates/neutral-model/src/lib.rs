@@ -30,6 +30,7 @@ mod linear;
 #[cfg(test)]
 mod parity;
 mod rotary;
+mod stream;
 mod transformer;
 mod weights;
 
@@ -38,6 +39,7 @@ pub use error::ModelError;
 pub use extension::{Branch, BranchOutput, Extension, Gate, LinearDelta, Residue};
 pub use folder::{ModelFolder, write_model};
 pub use generate::{Generation, ReadToken, Sampling};
+pub use neutral_torch::fused::PrefixTree;
 pub use rotary::{Rotary, RotaryScaling};
 pub use transformer::{Attention, Cache, Input, Loss, Output, Transformer};
 pub use weights::linear_name;

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 
 use neutral_spec::{Placement, Precision};
 use neutral_torch::fused::{
-    KeyValues, NormRule, linear_cross_entropy, linear_token_losses, rms_norm,
+    KeyValues, PrefixTree, TokenScore, linear_cross_entropy, linear_log_probs, linear_token_losses,
 };
 use neutral_torch::{ParamStore, kind_of};
 use tch::{Device, Kind, Tensor};
 
 use crate::attention::{Context, document_starts, window_starts};
 use crate::block::Block;
-use crate::extension::BlockExtension;
 use crate::linear::{Joined, linear};
 use crate::rotary::RotaryTables;
+use crate::stream::Stream;
 use crate::weights;
-use crate::{BranchOutput, Extension, ModelError, Residue, TransformerConfig};
+use crate::{Extension, ModelError, Residue, TransformerConfig};
 
 /// Token ids and the attention that they are read with.
 #[derive(Debug)]
@@ -205,7 +205,7 @@ impl Transformer {
             let starts = || window_starts(tokens_bt, starts_bt.as_ref(), window);
             windows.entry(window).or_insert_with(starts);
         }
-        self.run(tokens_bt, 0, extension, |block| Context::Sequence {
+        self.run(tokens_bt, [0, tokens_bt.size()[1]], extension, |block| Context::Sequence {
             starts_bt: match self.config.blocks[block].window {
                 Some(window) => windows.get(&window),
                 None => starts_bt.as_ref(),
@@ -233,7 +233,8 @@ impl Transformer {
             // A slot is handed out once, as the blocks ask in order.
             let mut slots: Vec<Option<&mut KeyValues>> =
                 cache.blocks.iter_mut().map(Some).collect();
-            self.run(tokens_bt, before, extension, |block| match slots[block].take() {
+            let positions = [before, tokens_bt.size()[1]];
+            self.run(tokens_bt, positions, extension, |block| match slots[block].take() {
                 Some(slot) => Context::Cached(slot),
                 None => unreachable!("a block attends once"),
             })
@@ -245,11 +246,28 @@ impl Transformer {
         Cache { blocks: self.blocks.iter().map(|_| KeyValues::default()).collect() }
     }
 
-    /// All blocks over tokens that follow `before` others.
+    /// The hidden states of sequences that share beginnings, each token once. Without gradients.
+    ///
+    /// # Shapes
+    /// `tokens_bt`: `[1, n]`, `Int64`, the tree's rows; see [`Output`].
+    ///
+    /// # Panics
+    /// As [`Transformer::forward`]; or if there are not as many tokens as rows.
+    pub fn forward_prefixes(
+        &self,
+        tokens_bt: &Tensor,
+        tree: &PrefixTree,
+        extension: &Extension,
+    ) -> Output {
+        let positions = [0, tree.depth() as i64];
+        tch::no_grad(|| self.run(tokens_bt, positions, extension, |_| Context::Prefixes(tree)))
+    }
+
+    /// All blocks over tokens, with the rotations of so many positions from one on.
     fn run<'a>(
         &self,
         tokens_bt: &Tensor,
-        before: i64,
+        positions: [i64; 2],
         extension: &Extension,
         mut context: impl FnMut(usize) -> Context<'a>,
     ) -> Output {
@@ -259,13 +277,7 @@ impl Transformer {
             "the extension has {depth} blocks, the model {}",
             self.blocks.len()
         );
-        let positions = [before, tokens_bt.size()[1]];
-        let mut stream = Stream {
-            x_btd: self.embed(tokens_bt),
-            added: Vec::new(),
-            residues: Vec::new(),
-            rule: self.config.norm_rule(),
-        };
+        let mut stream = Stream::new(self.embed(tokens_bt), self.config.norm_rule());
         for (index, block) in self.blocks.iter().enumerate() {
             let extension = extension.block(index);
             let rotary = self.rotary.borrow_mut().get(
@@ -317,6 +329,17 @@ impl Transformer {
         linear_token_losses(hidden_btd, &self.head_vd, targets_bt, self.config.logit_softcap)
     }
 
+    /// `ln p` of some tokens at some rows, which are in ascending order: `(row, token)`.
+    ///
+    /// # Shapes
+    /// `hidden_nd`: `[n, d]`.
+    ///
+    /// # Panics
+    /// If a row is not below `n` or not in order, or a token not below the vocabulary's size.
+    pub fn log_probs(&self, hidden_nd: &Tensor, asked: &[(usize, u32)]) -> Vec<TokenScore> {
+        linear_log_probs(hidden_nd, &self.head_vd, asked, self.config.logit_softcap)
+    }
+
     /// Cross-entropy of all positions in nats; a target of −100 counts as 0.
     ///
     /// The logits never exist whole, in the backward pass neither.
@@ -330,51 +353,6 @@ impl Transformer {
         let cap = self.config.logit_softcap;
         let (sum, tokens_bt) = linear_cross_entropy(hidden_btd, &self.head_vd, targets_bt, cap);
         Loss { sum, tokens_bt }
-    }
-}
-
-/// The residual stream of one forward pass. What a sub-layer adds waits until the next norm, which
-/// adds and normalises in one pass.
-struct Stream {
-    x_btd: Tensor,
-    added: Vec<Tensor>,
-    residues: Vec<Residue>,
-    rule: NormRule,
-}
-
-impl Stream {
-    /// Adds a sub-layer's output and its branch's: normalised together, if there is a norm for it.
-    fn add(&mut self, output_btd: Tensor, branch_btd: Option<Tensor>, norm_d: Option<&Tensor>) {
-        match norm_d {
-            None => self.added.extend([Some(output_btd), branch_btd].into_iter().flatten()),
-            Some(weight_d) => {
-                let branch: Vec<&Tensor> = branch_btd.iter().collect();
-                self.added.push(rms_norm(&output_btd, &branch, weight_d, self.rule).1);
-            }
-        }
-    }
-
-    /// What the block's branch at a placement gives, if there is one; kept as a residue.
-    fn branch(
-        &mut self,
-        normed_btd: &Tensor,
-        extension: Option<&BlockExtension>,
-        block: usize,
-        placement: Placement,
-    ) -> Option<Tensor> {
-        let branch = extension.and_then(|extension| extension.branch(placement))?;
-        let BranchOutput { output_btd, gate } = branch.forward(normed_btd);
-        let added = output_btd.shallow_clone();
-        self.residues.push(Residue { block, placement, output_btd, gate });
-        Some(added)
-    }
-
-    fn normed(&mut self, weight_d: &Tensor) -> Tensor {
-        let added: Vec<&Tensor> = self.added.iter().collect();
-        let (x_btd, normed_btd) = rms_norm(&self.x_btd, &added, weight_d, self.rule);
-        self.x_btd = x_btd;
-        self.added.clear();
-        normed_btd
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use neutral_model::{Attention, Extension, Input, ModelFolder, write_model};
 use neutral_spec::Precision;
+use neutral_torch::fused::PrefixTree;
 use neutral_torch::load_tensors;
 use tch::{Device, Kind, Tensor};
 
@@ -132,5 +133,32 @@ fn a_model_that_is_written_is_the_one_that_was_read() {
             Input { tokens_bt: expected.tokens_bt.shallow_clone(), attention: Attention::Causal };
         let before = model.logits(&model.forward(&input, &Extension::none()).hidden_btd);
         assert!(logits(&copy, &expected.tokens_bt, Precision::Fp32).equal(&before));
+    }
+}
+
+#[test]
+fn sequences_that_share_a_beginning_give_the_logits_that_each_has_by_itself() {
+    for folder in folders() {
+        let first = Expected::read(&folder).tokens_bt.narrow(0, 0, 1);
+        let opened = ModelFolder::open(&folder).unwrap();
+        let mut model = opened.load(Device::Cpu, Precision::Fp32).unwrap();
+        model.freeze();
+        let (shared, own) = (first.narrow(1, 0, 9), first.narrow(1, 9, 28));
+        let other = own.flip([1]);
+        let mut tree = PrefixTree::default();
+        let root = tree.push(None, 9);
+        tree.push(Some(root), 28);
+        tree.push(Some(root), 28);
+        let rows = Tensor::cat(&[&shared, &own, &other], 1);
+        let none = Extension::none();
+        let hidden = model.forward_prefixes(&rows, &tree, &none).hidden_btd;
+        for (branch, begin) in [(&own, 9), (&other, 37)] {
+            let tokens_bt = Tensor::cat(&[&shared, branch], 1);
+            let alone = Input { tokens_bt, attention: Attention::Causal };
+            let alone = model.forward(&alone, &none).hidden_btd;
+            let found = Tensor::cat(&[hidden.narrow(1, 0, 9), hidden.narrow(1, begin, 28)], 1);
+            let apart = distance(&found, &alone);
+            assert!(apart <= FP32, "{}: {apart:.1e}", folder.display());
+        }
     }
 }

@@ -7,6 +7,7 @@ use neutral_spec::{Budget, Precision};
 use neutral_torch::DeviceChoice;
 
 use crate::bench::BenchShape;
+use crate::eval::EvalArgs;
 use crate::export::ExportArgs;
 use crate::inspect::InspectArgs;
 use crate::report::ReportArgs;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// List the corpora of the manifests, or fetch and clean some of them and show what came out.
     Data(DataArgs),
+    /// Score a model on tasks of lm-evaluation-harness.
+    Eval(Box<EvalArgs>),
     /// Write text with a model, a token at a time.
     Generate(GenerateArgs),
     /// Write a finished trial as other tools read it, load that again and compare its logits.

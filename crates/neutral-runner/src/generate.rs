@@ -30,7 +30,8 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
         None => Extension::none(),
     };
     let prompt = prompt(args)?;
-    let ids: Vec<i64> = tokenizer.encode_prompt(&prompt)?.into_iter().map(i64::from).collect();
+    let ids = tokenizer.prompts().encode(&prompt, true)?;
+    let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
     if ids.is_empty() {
         return Err(
             BadInput("the prompt is empty; write one with --prompt or pipe it in".into()).into()

@@ -116,7 +116,8 @@ pub(crate) fn manifests(given: Option<&Path>, start: &Path) -> anyhow::Result<Ma
     Ok(Manifests::read(&folder)?)
 }
 
-fn find_upwards(start: &Path, name: &str) -> anyhow::Result<PathBuf> {
+/// A folder of a name, here or above.
+pub(crate) fn find_upwards(start: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let start = if start.as_os_str().is_empty() { Path::new(".") } else { start };
     let start = start.canonicalize().with_context(|| format!("cannot find {}", start.display()))?;
     let found = start.ancestors().map(|folder| folder.join(name)).find(|f| f.is_dir());

@@ -12,6 +12,7 @@ mod data_command;
 mod doctor;
 mod dry_run;
 mod environment;
+mod eval;
 mod exit;
 mod export;
 mod generate;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, &bars),
         Command::Data(args) => data_command::run(&args, &bars),
         Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
+        Command::Eval(args) => eval::run(&args, &bars),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Inspect(args) => inspect::run(&args, &bars),

@@ -155,9 +155,10 @@ impl FinishedTrial {
     pub(crate) fn model(
         &self,
         base: &ModelFolder,
+        device: Device,
         precision: Precision,
     ) -> anyhow::Result<(Transformer, Extension)> {
-        trained(&self.file.trial, &self.folder, base, Device::Cpu, precision)
+        trained(&self.file.trial, &self.folder, base, device, precision)
     }
 
     /// The base's and the trial's rows of the run's results, if the folder still lies in its run.

@@ -185,6 +185,11 @@ impl Task {
         Ok(task)
     }
 
+    /// The file that it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The task's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -43,6 +43,8 @@ pub struct Example {
     pub document: Document,
     /// The requests, in order.
     pub requests: Vec<Request>,
+    /// What `doc_to_target` gives.
+    pub target: Value,
     /// What is right.
     pub(crate) answer: Answer,
 }
@@ -112,8 +114,8 @@ impl Task {
         documents.truncate(options.limit.unwrap_or(usize::MAX));
         let example = |(id, document): (usize, Document)| {
             let made = writer.requests(&document, shots, &mut draw);
-            let (requests, answer) = made.map_err(|trouble| wrong(id, trouble))?;
-            Ok(Example { id, document, requests, answer })
+            let (requests, target, answer) = made.map_err(|trouble| wrong(id, trouble))?;
+            Ok(Example { id, document, requests, target, answer })
         };
         documents.into_iter().enumerate().map(example).collect()
     }
@@ -261,13 +263,13 @@ impl<'a> Writer<'a> {
         document: &Document,
         shots: usize,
         draw: &mut Draw,
-    ) -> Result<(Vec<Request>, Answer), Trouble> {
+    ) -> Result<(Vec<Request>, Value, Answer), Trouble> {
         let task = self.task;
         let target = self.target(&task.target, document)?;
         if task.output == OutputType::LogLikelihoodRolling {
-            let text = needs_text("doc_to_target", target)?;
+            let text = needs_text("doc_to_target", target.clone())?;
             let answer = Answer::Text { words: python::count_words(&text), bytes: text.len() };
-            return Ok((vec![Request::Rolling { text }], answer));
+            return Ok((vec![Request::Rolling { text }], target, answer));
         }
         let mut before = self.description(document)?;
         before += &self.shown(document, shots, draw)?;
@@ -278,13 +280,14 @@ impl<'a> Writer<'a> {
         };
         let (Some(choice), OutputType::MultipleChoice) = (&task.choice, task.output) else {
             let context = before + &needs_text("doc_to_text", text)?;
-            let continuation = needs_text("doc_to_target", target)?;
-            return Ok((vec![ask(context, continuation)], Answer::Continuation));
+            let continuation = needs_text("doc_to_target", target.clone())?;
+            return Ok((vec![ask(context, continuation)], target, Answer::Continuation));
         };
         let choices = self.choices(choice, document)?;
         let delimiter = &task.target_delimiter;
         let (mut requests, right): (Vec<_>, _) = if self.many_contexts {
-            let continuation = format!("{delimiter}{}", needs_text("doc_to_target", target)?);
+            let continuation =
+                format!("{delimiter}{}", needs_text("doc_to_target", target.clone())?);
             let one = |choice: &String| ask(format!("{before}{choice}"), continuation.clone());
             (choices.iter().map(one).collect(), vec![place("doc_to_text", &text, &choices)?])
         } else {
@@ -297,7 +300,7 @@ impl<'a> Writer<'a> {
             let alone = |choice: &String| ask(String::new(), format!("{delimiter}{choice}"));
             requests.extend(choices.iter().map(alone));
         }
-        Ok((requests, Answer::Choices { choices, right }))
+        Ok((requests, target, Answer::Choices { choices, right }))
     }
 
     fn description(&self, document: &Document) -> Result<String, Trouble> {

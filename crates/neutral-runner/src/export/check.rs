@@ -51,7 +51,7 @@ pub(super) fn check(export: &Export, folder: &Path) -> anyhow::Result<Check> {
     let Export { trial, base, format, kind } = export;
     let tokens_bt = tokens(base.config().vocab_size);
     let of_trial = |precision| -> anyhow::Result<Tensor> {
-        let (model, extension) = trial.model(base, precision)?;
+        let (model, extension) = trial.model(base, Device::Cpu, precision)?;
         Ok(logits(&model, &extension, &tokens_bt))
     };
     let expected = of_trial(Precision::Fp32)?;

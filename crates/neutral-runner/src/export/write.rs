@@ -8,6 +8,7 @@ use neutral_adapters::{
 use neutral_model::write_model;
 use neutral_spec::{Precision, Trial};
 use neutral_store::StoreError;
+use tch::Device;
 
 use super::{Export, Format};
 
@@ -27,7 +28,7 @@ pub(super) fn write(export: &Export, folder: &Path) -> anyhow::Result<()> {
     let Trial { method, size, .. } = &trial.file.trial;
     let config = base.config();
     let layers = LoraLayer::of_method(method, size.units, config.n_layers());
-    let (mut model, extension) = trial.model(base, Precision::Fp32)?;
+    let (mut model, extension) = trial.model(base, Device::Cpu, Precision::Fp32)?;
     match format {
         Format::Peft => {
             let layers = layers.unwrap_or_default();

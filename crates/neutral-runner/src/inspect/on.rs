@@ -19,7 +19,7 @@ use crate::cli::PrecisionArg;
 use crate::exit::BadInput;
 use crate::neutrality::{Beside, cut, most_bytes};
 use crate::trial::trains_base;
-use crate::trial_file::{FinishedTrial, trained};
+use crate::trial_file::FinishedTrial;
 use crate::{inputs, model_source, progress, signals};
 
 /// Arguments about text.
@@ -107,7 +107,7 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
         }
         let folder = trial.base()?;
         let spec = &trial.file.trial;
-        let (model, extension) = trained(spec, &trial.folder, &folder, device, precision)?;
+        let (model, extension) = trial.model(&folder, device, precision)?;
         let pristine = if trains_base(&spec.method) { Some(load(&folder)?) } else { None };
         return Ok(Subject { folder, pristine, model, extension });
     }

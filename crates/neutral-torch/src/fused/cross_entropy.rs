@@ -17,7 +17,7 @@ const IGNORED: i64 = -100;
 
 /// Logits that exist at once if the head is frozen: few, for the cache's sake, and not fewer, as every
 /// chunk packs the head's weights again.
-const LOGITS_FROZEN: usize = 12 << 20;
+pub(super) const LOGITS_FROZEN: usize = 12 << 20;
 /// And if it trains: more, as every chunk adds a gradient of the head's size.
 const LOGITS_TRAINED: usize = 32 << 20;
 
@@ -120,12 +120,12 @@ fn in_chunks(
     (total, losses)
 }
 
-fn sum_kind(x: &Tensor) -> Kind {
+pub(super) fn sum_kind(x: &Tensor) -> Kind {
     if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
 }
 
 /// Caps logits; the slope `1 − tanh²(z / c)` of what was done to each.
-fn cap_in_place(logits: &mut Tensor, cap: f64) -> Tensor {
+pub(super) fn cap_in_place(logits: &mut Tensor, cap: f64) -> Tensor {
     let bent = (&*logits / cap).tanh();
     logits.copy_(&(&bent * cap));
     1.0 - bent.square()
@@ -168,7 +168,7 @@ fn kernel<T: Element>(logits: &mut Tensor, targets: &Tensor, gradient: bool) -> 
             }
             let target = target as usize;
             let at_target = row[target].to_f32();
-            let log_sum = log_sum_exp(row);
+            let log_sum = log_sum_exp(row).1;
             out[0] = log_sum - at_target;
             if gradient {
                 probabilities(row, log_sum);
@@ -187,8 +187,8 @@ vectorised! {
         }
     }
 
-    /// `ln Σ eˣ`, not finite if an `x` is not.
-    fn log_sum_exp<T>(row: &[T]) -> f32 {
+    /// The largest `x`, and `ln Σ eˣ`, which is not finite if an `x` is not.
+    pub(super) fn log_sum_exp<T>(row: &[T]) -> (f32, f32) {
         let (whole, rest) = row.as_chunks::<LANES>();
         let mut largest = [f32::NEG_INFINITY; LANES];
         for x in whole {
@@ -205,7 +205,7 @@ vectorised! {
             }
         }
         let rest: f32 = rest.iter().map(|x| exp(x.to_f32() - max)).sum();
-        max + (sum(sums) + rest).ln()
+        (max, max + (sum(sums) + rest).ln())
     }
 }
 

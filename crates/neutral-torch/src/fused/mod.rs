@@ -9,14 +9,18 @@
 
 pub(crate) mod attention;
 mod cross_entropy;
+mod log_probs;
 mod optimizer;
 mod rms_norm;
 mod row_dot;
 mod scale_rows;
 mod swiglu;
 
-pub use attention::{Heads, KeyValues, Scores, attention, cached_attention};
+pub use attention::{
+    Heads, KeyValues, PrefixTree, Scores, attention, cached_attention, prefix_attention,
+};
 pub use cross_entropy::{linear_cross_entropy, linear_token_losses};
+pub use log_probs::{TokenScore, linear_log_probs};
 pub use optimizer::{AdamWStep, adamw};
 pub use rms_norm::{NormRule, rms_norm};
 pub use row_dot::row_dot;

@@ -1,5 +1,8 @@
 //! Forward: block by block of queries, against the keys up to its last.
 
+use std::array;
+use std::ops::Range;
+
 use super::Kernel;
 use super::head::{Geometry, Place, Source};
 use super::pack::{as_numbers, pairs, transpose};
@@ -9,7 +12,7 @@ use crate::parallel::parallel_for;
 use crate::simd::{LANES, exp, sum, vectorised};
 
 /// Queries of a block: whole tiles, and few enough that scores and probabilities stay in the cache.
-const QUERIES: usize = 48;
+pub(super) const QUERIES: usize = 48;
 
 impl<T: Element> Kernel<'_, T> {
     /// Fills in the output, `[b·t][query heads · e]`, and `ln Σ eˢ` of every query.
@@ -46,54 +49,25 @@ impl<T: Element> Kernel<'_, T> {
         log_sums: Parts<f32>,
     ) {
         let g = self.geometry;
-        let Work { rows: queries, keys, values, scores, probabilities, mixed } = work;
-        g.read(&self.source(0, head, sequence), queries);
+        g.read(&self.source(0, head, sequence), &mut work.queries);
         let starts = self.starts.map(|starts| &starts[sequence * g.t..][..g.t]);
-        let width_words = g.e / T::GROUP;
+        let words = g.e / T::GROUP;
         for first in (0..g.t).step_by(QUERIES) {
             let last = (first + QUERIES).min(g.t);
-            let m = last - first;
-            // Keys that some query of the block may attend to, whole registers of them.
-            let from = starts.map_or(0, |s| s[first..last].iter().min().map_or(0, |&s| s as usize));
-            let from = from / LANES * LANES;
-            let n = last.next_multiple_of(LANES) - from;
-            product::<T>(
-                Sizes { m, n, k: width_words },
-                Left { words: &queries[first * width_words..], stride: width_words },
-                Right { words: &keys[from..], stride: g.padded_t },
-                Out { numbers: scores, stride: n, add: false },
-            );
-            let mut sums = [0.0_f32; QUERIES];
+            let keys: [Range<usize>; QUERIES] = array::from_fn(|i| {
+                starts.map_or(0, |s| s[(first + i).min(g.t - 1)] as usize)..first + i + 1
+            });
             #[expect(unsafe_code, reason = "threads write their own heads")]
             // SAFETY: this query head of this sequence belongs to one unit.
-            let log_sums =
-                unsafe { log_sums.get((sequence * g.query_heads + head) * g.t + first, m) };
-            for row in 0..m {
-                let query = first + row;
-                let begin = starts.map_or(0, |s| s[query] as usize) - from;
-                let scores = &mut scores[row * n..][..n];
-                let words = &mut probabilities[row * n / T::GROUP..][..n / T::GROUP];
-                let words = as_numbers::<T>(words);
-                let (max, total) = softmax(scores, begin, query + 1 - from, g.scale, words);
-                sums[row] = total;
-                log_sums[row] = max + total.ln();
-            }
-            product::<T>(
-                Sizes { m, n: g.padded_e, k: n / T::GROUP },
-                Left { words: probabilities, stride: n / T::GROUP },
-                Right { words: &values[from / T::GROUP * g.padded_e..], stride: g.padded_e },
-                Out { numbers: mixed, stride: g.padded_e, add: false },
-            );
-            for (row, total) in sums[..m].iter().enumerate() {
-                for x in &mut mixed[row * g.padded_e..][..g.e] {
-                    *x /= total;
-                }
-            }
+            let log_sums = unsafe {
+                log_sums.get((sequence * g.query_heads + head) * g.t + first, last - first)
+            };
+            work.attend::<T>(&g, first * words, &keys[..last - first], log_sums);
             let place = Place { stride: g.query_heads * g.e, offset: head * g.e };
             #[expect(unsafe_code, reason = "threads write their own heads")]
             // SAFETY: as above.
             unsafe {
-                g.write(out, place, sequence, first..last, None, (mixed, g.padded_e));
+                g.write(out, place, sequence, first..last, None, (&work.mixed, g.padded_e));
             }
         }
     }
@@ -145,25 +119,74 @@ vectorised! {
 }
 
 /// Memory of one thread.
-struct Work {
-    rows: Vec<u32>,
-    keys: Vec<u32>,
-    values: Vec<u32>,
+pub(super) struct Work {
+    /// Rows as they are read.
+    pub(super) rows: Vec<u32>,
+    pub(super) queries: Vec<u32>,
+    /// `[e / G][padded_t]`.
+    pub(super) keys: Vec<u32>,
+    /// `[padded_t / G][padded_e]`.
+    pub(super) values: Vec<u32>,
     scores: Vec<f32>,
     probabilities: Vec<u32>,
-    mixed: Vec<f32>,
+    /// What a block of queries gives, `[QUERIES][padded_e]`.
+    pub(super) mixed: Vec<f32>,
 }
 
 impl Work {
-    fn new<T: Element>(g: &Geometry) -> Self {
+    pub(super) fn new<T: Element>(g: &Geometry) -> Self {
         let (t, group) = (g.padded_t, T::GROUP);
         Self {
             rows: vec![0; t * g.e / group],
+            queries: vec![0; t * g.e / group],
             keys: vec![0; g.e / group * t],
             values: vec![0; t / group * g.padded_e],
             scores: vec![0.0; QUERIES * t],
             probabilities: vec![0; QUERIES * t / group],
             mixed: vec![0.0; QUERIES * g.padded_e],
+        }
+    }
+
+    /// `mixed` and `ln Σ eˢ` of some queries, at most [`QUERIES`], the first of which begins at a word of
+    /// `queries`; each attends to its range of keys.
+    pub(super) fn attend<T: Element>(
+        &mut self,
+        g: &Geometry,
+        first_word: usize,
+        keys: &[Range<usize>],
+        log_sums: &mut [f32],
+    ) {
+        let (m, width_words) = (keys.len(), g.e / T::GROUP);
+        // Keys that some query may attend to, whole registers of them.
+        let from = keys.iter().map(|keys| keys.start).min().unwrap_or(0) / LANES * LANES;
+        let last = keys.iter().map(|keys| keys.end).max().unwrap_or(0);
+        let n = last.next_multiple_of(LANES) - from;
+        product::<T>(
+            Sizes { m, n, k: width_words },
+            Left { words: &self.queries[first_word..], stride: width_words },
+            Right { words: &self.keys[from..], stride: g.padded_t },
+            Out { numbers: &mut self.scores, stride: n, add: false },
+        );
+        let mut sums = [0.0_f32; QUERIES];
+        for (row, keys) in keys.iter().enumerate() {
+            let scores = &mut self.scores[row * n..][..n];
+            let words = &mut self.probabilities[row * n / T::GROUP..][..n / T::GROUP];
+            let words = as_numbers::<T>(words);
+            let (begin, end) = (keys.start - from, keys.end - from);
+            let (max, total) = softmax(scores, begin, end, g.scale, words);
+            sums[row] = total;
+            log_sums[row] = max + total.ln();
+        }
+        product::<T>(
+            Sizes { m, n: g.padded_e, k: n / T::GROUP },
+            Left { words: &self.probabilities, stride: n / T::GROUP },
+            Right { words: &self.values[from / T::GROUP * g.padded_e..], stride: g.padded_e },
+            Out { numbers: &mut self.mixed, stride: g.padded_e, add: false },
+        );
+        for (row, total) in sums[..m].iter().enumerate() {
+            for x in &mut self.mixed[row * g.padded_e..][..g.e] {
+                *x /= total;
+            }
         }
     }
 }

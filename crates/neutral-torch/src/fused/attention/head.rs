@@ -58,20 +58,32 @@ impl Place {
 impl Geometry {
     /// Reads a head of one sequence, rotated if asked; the rows of the padding are zero.
     pub(super) fn read<T: Element>(&self, source: &Source<T>, out: &mut [u32]) {
-        let Source { all, place, sequence, rotation } = *source;
+        let out = &mut as_numbers::<T>(out)[..self.padded_t * self.e];
+        let (out, padding) = out.split_at_mut(self.t * self.e);
+        self.read_rows(source, source.sequence * self.t, 0, out);
+        padding.fill(T::from_f32(0.0));
+    }
+
+    /// Reads rows from one on, at positions from one on, as many as fit.
+    pub(super) fn read_rows<T: Element>(
+        &self,
+        source: &Source<T>,
+        first_row: usize,
+        first_position: usize,
+        out: &mut [T],
+    ) {
+        let Source { all, place, rotation, .. } = *source;
         let (e, half) = (self.e, self.e / 2);
-        let (out, padding) = as_numbers::<T>(out)[..self.padded_t * e].split_at_mut(self.t * e);
-        for (position, out) in out.chunks_exact_mut(e).enumerate() {
-            let row = &all[place.start(sequence * self.t + position)..][..e];
+        for (i, out) in out.chunks_exact_mut(e).enumerate() {
+            let row = &all[place.start(first_row + i)..][..e];
             match rotation {
                 None => out.copy_from_slice(row),
                 Some(Rotation { cos, sin }) => {
-                    let at = position * half;
+                    let at = (first_position + i) * half;
                     rotate_row(row, &cos[at..][..half], &sin[at..][..half], out);
                 }
             }
         }
-        padding.fill(T::from_f32(0.0));
     }
 
     /// Writes rows of an output or a gradient, rotated back if asked. Row `position` is at `position · stride`.

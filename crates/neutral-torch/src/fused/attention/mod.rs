@@ -11,12 +11,14 @@ mod cached;
 mod forward;
 mod head;
 mod pack;
+mod prefix;
 mod product;
 
 use tch::{Kind, Tensor, no_grad};
 
 pub use self::cached::{KeyValues, cached_attention};
 use self::head::{Geometry, Place, Rotation};
+pub use self::prefix::{PrefixTree, prefix_attention};
 use super::{by_kind, has_kernel};
 use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers, numbers_mut};
@@ -173,7 +175,9 @@ fn kernel<T: Element>(
     starts_bt: Option<&Tensor>,
 ) -> Tensor {
     let inputs: Vec<Tensor> = qkv.iter().map(|x| x.contiguous()).collect();
-    let geometry = geometry(&inputs, heads, scores, rotation);
+    let size = inputs[0].size();
+    let sizes = [size[0] as usize, size[1] as usize];
+    let geometry = geometry(&inputs, heads, scores, sizes, sizes[1], rotation);
     let g = geometry;
     let starts: Option<Vec<i32>> = starts_bt.map(|starts| {
         let starts: Vec<i64> =
@@ -216,31 +220,32 @@ fn kernel<T: Element>(
     out
 }
 
+/// Sizes of a call on tensors of `[batch, rows]`, with positions below `t`.
 fn geometry(
     qkv: &[Tensor],
     heads: Heads,
     scores: Scores,
+    [batch, rows]: [usize; 2],
+    t: usize,
     [cos_te, sin_te]: [&Tensor; 2],
 ) -> Geometry {
     let Heads { query, key_value, width: e } = heads;
     assert!(e.is_multiple_of(2) && query.is_multiple_of(key_value), "{heads:?}");
-    let size = qkv[0].size();
-    let (batch, t) = (size[0], size[1]);
     let widths = match qkv.len() {
         1 => vec![query + 2 * key_value],
         3 => vec![query, key_value, key_value],
         n => panic!("queries, keys and values are one tensor or three, not {n}"),
     };
     for (tensor, heads) in qkv.iter().zip(widths) {
-        assert_eq!(tensor.size(), [batch, t, (heads * e) as i64]);
+        assert_eq!(tensor.size(), [batch, rows, heads * e].map(|n| n as i64));
     }
     for table in [cos_te, sin_te] {
-        assert_eq!((table.kind(), table.size()), (Kind::Float, vec![t, (e / 2) as i64]));
+        assert_eq!((table.kind(), table.size()), (Kind::Float, vec![t as i64, (e / 2) as i64]));
     }
     Geometry {
-        batch: batch as usize,
-        t: t as usize,
-        padded_t: (t as usize).next_multiple_of(LANES),
+        batch,
+        t,
+        padded_t: t.next_multiple_of(LANES),
         query_heads: query,
         key_value_heads: key_value,
         e,
@@ -278,12 +283,12 @@ fn operands<'a, T: Element>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::testing::{agrees, normal};
     use super::*;
     use tch::Device;
 
-    fn table(t: i64, half: i64) -> [Tensor; 2] {
+    pub(super) fn table(t: i64, half: i64) -> [Tensor; 2] {
         let angles = Tensor::arange(t, (Kind::Double, Device::Cpu))
             .outer(&(Tensor::arange(half, (Kind::Double, Device::Cpu)) * -0.7).exp());
         [angles.cos(), angles.sin()].map(|t| t.to_kind(Kind::Float))

@@ -1,0 +1,99 @@
+//! The model that is evaluated: a base, what extends it, and how it reads text.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use neutral_data::Control;
+use neutral_model::{Extension, Transformer};
+use neutral_spec::{ModelSource, Precision};
+use neutral_store::{Cache, Fingerprint, sha256_file};
+use tch::Device;
+
+use super::tokens::{RequestTokenizer, RuleOptions};
+use crate::exit::BadInput;
+use crate::model_source;
+use crate::numerics::NUMERICS_VERSION;
+use crate::trial_file::FinishedTrial;
+
+/// A model, its extension and its tokenizer.
+pub(crate) struct LanguageModel {
+    pub model: Transformer,
+    pub extension: Extension,
+    pub tokens: RequestTokenizer,
+    /// Of everything that its answers depend on, but tokens.
+    pub identity: Fingerprint,
+    /// Checksums of the model's files.
+    pub digest: Vec<String>,
+}
+
+/// What a user may set about a model.
+pub(crate) struct Options<'a> {
+    /// A model folder, a GGUF file, or a finished trial.
+    pub model: &'a Path,
+    pub extension: Option<&'a Path>,
+    pub precision: Precision,
+    pub device: Device,
+    pub rules: RuleOptions,
+}
+
+impl LanguageModel {
+    /// Loads a model and what extends it.
+    pub(crate) fn open(
+        options: &Options,
+        cache: &Cache,
+        control: &Control,
+    ) -> anyhow::Result<Self> {
+        let Options { model: path, extension, precision, device, .. } = *options;
+        let trial = FinishedTrial::folder(path).map(|_| FinishedTrial::open(path)).transpose()?;
+        let folder = match &trial {
+            Some(trial) => trial.base()?,
+            None => {
+                let source = ModelSource::Path { path: path.display().to_string() };
+                model_source::open(&source, Path::new(""), cache, control)?
+            }
+        };
+        let (model, extension, made_from) = match (&trial, extension) {
+            (Some(_), Some(_)) => {
+                let message = format!("{} is a trial, which has its own extension", path.display());
+                return Err(BadInput(message).into());
+            }
+            (Some(trial), None) => {
+                let (model, extension) = trial.model(&folder, device, precision)?;
+                (model, extension, vec![trial.file.fingerprint.to_string()])
+            }
+            (None, extension) => {
+                let mut model = folder.load(device, precision)?;
+                model.freeze();
+                let (extension, files) = match extension {
+                    None => (Extension::none(), Vec::new()),
+                    Some(path) => (
+                        neutral_adapters::open_extension(path, folder.config(), device)?,
+                        digest(path)?,
+                    ),
+                };
+                (model, extension, files)
+            }
+        };
+        let files = folder.digest()?;
+        let parts = (NUMERICS_VERSION, &files, made_from, precision, device.is_cuda());
+        let identity = Fingerprint::of(&parts);
+        let tokens = RequestTokenizer::of(&folder, &options.rules)?;
+        Ok(Self { model, extension, tokens, identity, digest: files })
+    }
+
+    /// Number of weights, the extension's included.
+    pub(crate) fn parameters(&self) -> u64 {
+        self.model.params().parameter_count() + self.extension.params().parameter_count()
+    }
+}
+
+/// Checksums of an extension's files.
+fn digest(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.retain(|path| {
+        path.extension().is_some_and(|kind| kind == "safetensors" || kind == "json")
+    });
+    files.sort();
+    Ok(files.iter().map(|path| sha256_file(path)).collect::<Result<_, _>>()?)
+}

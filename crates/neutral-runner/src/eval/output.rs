@@ -1,0 +1,155 @@
+//! Result files in the harness's schema: `results_TIME.json` and `samples_TASK_TIME.jsonl`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use neutral_store::{write_atomic, write_json};
+use neutral_tasks::{Selection, Task, Value};
+use serde_json::{Map, json};
+
+use super::evaluate::Evaluated;
+
+/// What a run says of itself, beside its scores.
+pub(crate) struct Envelope {
+    pub config: serde_json::Value,
+    /// What only this program says: rules, failures.
+    pub own: serde_json::Value,
+    pub model_name: String,
+    pub prefix: (String, u32),
+    pub max_length: usize,
+    pub git: Option<String>,
+    pub started: jiff::Timestamp,
+    pub seconds: f64,
+}
+
+/// The results of all tasks that did not fail, and of their groups.
+pub(crate) fn results(
+    selection: &Selection,
+    done: &IndexMap<String, Evaluated>,
+    envelope: &Envelope,
+) -> serde_json::Value {
+    let mut results = Map::new();
+    for (name, evaluated) in done {
+        results.insert(name.clone(), json!(evaluated.result));
+    }
+    let mut groups = Map::new();
+    for (name, (group, below)) in &selection.groups {
+        let members: Vec<_> = below.iter().filter_map(|task| done.get(task)).collect();
+        // A mean over some of its tasks is not the group's.
+        if members.len() == below.len() {
+            let members: Vec<_> = members.iter().map(|evaluated| &evaluated.result).collect();
+            let result = json!(group.aggregate(&members));
+            results.insert(name.clone(), result.clone());
+            groups.insert(name.clone(), result);
+        }
+    }
+    let tasks = || done.iter().map(|(name, evaluated)| (name, evaluated, &selection.tasks[name]));
+    let by_task = |of: &dyn Fn(&Evaluated, &Task) -> serde_json::Value| -> Map<_, _> {
+        tasks().map(|(name, evaluated, task)| (name.clone(), of(evaluated, task))).collect()
+    };
+    let mut versions = by_task(&|_, task| json!(task.version()));
+    let mut better = by_task(&|_, task| json!(task.higher_is_better()));
+    for (name, (group, below)) in &selection.groups {
+        versions.insert(name.clone(), json!(group.version));
+        let metrics = below.iter().filter_map(|task| selection.tasks.get(task));
+        let metrics: IndexMap<_, _> = metrics.flat_map(Task::higher_is_better).collect();
+        better.insert(name.clone(), json!(metrics));
+    }
+    let members = selection.groups.iter();
+    let members: Map<_, _> =
+        members.map(|(name, (group, _))| (name.clone(), json!(group.members))).collect();
+    let mut all = json!({
+        "results": results,
+        "group_subtasks": members,
+        "configs": by_task(&|evaluated, task| config(evaluated, task)),
+        "versions": versions,
+        "n-shot": by_task(&|evaluated, _| json!(evaluated.shots)),
+        "higher_is_better": better,
+        "n-samples": by_task(&|evaluated, _| json!({
+            "original": evaluated.documents,
+            "effective": evaluated.samples.len(),
+        })),
+        "config": envelope.config,
+        "git_hash": envelope.git,
+        "date": envelope.started.as_microsecond() as f64 / 1e6,
+        "tokenizer_bos_token": [envelope.prefix.0, envelope.prefix.1.to_string()],
+        "max_length": envelope.max_length,
+        "task_hashes": by_task(&|evaluated, _| json!(Task::hash(&evaluated.samples))),
+        "model_source": "neutral",
+        "model_name": envelope.model_name,
+        "model_name_sanitized": sanitized(&envelope.model_name),
+        "total_evaluation_time_seconds": envelope.seconds.to_string(),
+        "neutral": envelope.own,
+    });
+    if !groups.is_empty() {
+        all["groups"] = groups.into();
+    }
+    all
+}
+
+/// What the task's file says, and what was made of it.
+fn config(evaluated: &Evaluated, task: &Task) -> serde_json::Value {
+    let mut config = json!(task.config());
+    config["num_fewshot"] = json!(evaluated.shots);
+    if !config["metadata"].is_object() {
+        config["metadata"] = json!({});
+    }
+    config["metadata"]["config_source"] = json!(task.path().display().to_string());
+    config
+}
+
+/// Writes the files below `out`, in a folder that is named after the model, as the harness does.
+pub(crate) fn write(
+    out: &Path,
+    results: &serde_json::Value,
+    done: &IndexMap<String, Evaluated>,
+    samples: bool,
+    envelope: &Envelope,
+) -> anyhow::Result<PathBuf> {
+    let folder = out.join(sanitized(&envelope.model_name));
+    let time = envelope.started.strftime("%Y-%m-%dT%H-%M-%S%.6f");
+    if samples {
+        for (name, evaluated) in done {
+            let path = folder.join(format!("samples_{}_{time}.jsonl", sanitized(name)));
+            write_atomic(&path, |file| {
+                evaluated.samples.iter().try_for_each(|sample| writeln!(file, "{}", sample.line))
+            })?;
+        }
+    }
+    let path = folder.join(format!("results_{time}.json"));
+    write_json(&path, results)?;
+    Ok(path)
+}
+
+/// A name without what folders cannot have.
+fn sanitized(name: &str) -> String {
+    let mut clean = String::new();
+    let mut replaced = false;
+    for c in name.chars() {
+        let bad = "\"<>:/|\\?*[]".contains(c);
+        if !bad {
+            clean.push(c);
+        } else if !replaced {
+            clean.push_str("__");
+        }
+        replaced = bad;
+    }
+    clean
+}
+
+/// A version as tables show it.
+pub(crate) fn shown(version: &Value) -> String {
+    version.as_text().map_or_else(|| version.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sanitized;
+
+    #[test]
+    fn names_of_models_become_names_of_folders_as_in_the_harness() {
+        assert_eq!(sanitized("org/model"), "org__model");
+        assert_eq!(sanitized("/a//b:c*"), "__a__b__c__");
+    }
+}

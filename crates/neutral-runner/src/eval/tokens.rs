@@ -1,0 +1,159 @@
+//! Requests to tokens, by the rules of lm-evaluation-harness' `HFLM`, so that tokens are the same ones.
+
+use neutral_data::PromptTokenizer;
+use neutral_eval::Continuation;
+use neutral_model::ModelFolder;
+use neutral_store::read_json;
+use neutral_tasks::{Request, Split, rolling_windows, split_context_continuation};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::model_source;
+
+/// The window of a model that does not say its own.
+const DEFAULT_MAX_LENGTH: usize = 2048;
+
+/// What stands before the first window of a rolling text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RollingPrefix {
+    /// The prefix token, and after it whatever the tokenizer puts before a text: with most Llamas BOS
+    /// twice, as lm-evaluation-harness does.
+    Harness,
+    /// The prefix token once.
+    Single,
+}
+
+/// What a user may set about tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RuleOptions {
+    pub add_bos_token: Option<bool>,
+    pub rolling_prefix: RollingPrefix,
+    pub max_length: Option<usize>,
+}
+
+/// How text becomes tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct TokenRules {
+    /// Special tokens around a text: those of the tokenizer's template, or BOS always or never.
+    pub add_bos_token: Option<bool>,
+    /// What stands before a rolling text.
+    pub rolling_prefix: RollingPrefix,
+    /// What stands for an empty context.
+    pub prefix_token: u32,
+    /// Tokens that the model reads at once.
+    pub max_length: usize,
+}
+
+/// A model's tokenizer with its rules.
+pub(crate) struct RequestTokenizer {
+    pub rules: TokenRules,
+    prompts: PromptTokenizer,
+}
+
+impl RequestTokenizer {
+    /// The tokenizer of a model's folder.
+    pub(crate) fn of(folder: &ModelFolder, options: &RuleOptions) -> anyhow::Result<Self> {
+        let tokenizer = model_source::tokenizer(folder)?;
+        let prompts = tokenizer.prompts();
+        let own = folder.path().join("tokenizer_config.json");
+        let own: Value = if own.is_file() { read_json(&own)? } else { Value::Null };
+        let prefix_token = prefix_token(&own, folder.config_json(), &prompts);
+        let rules = TokenRules {
+            add_bos_token: options.add_bos_token,
+            rolling_prefix: options.rolling_prefix,
+            prefix_token: prefix_token.unwrap_or_else(|| tokenizer.separator_id()),
+            max_length: options
+                .max_length
+                .or_else(|| max_length(folder.config_json(), &own))
+                .unwrap_or(DEFAULT_MAX_LENGTH),
+        };
+        Ok(Self { rules, prompts })
+    }
+
+    /// The text of the prefix token.
+    pub(crate) fn prefix_text(&self) -> String {
+        self.prompts.name(self.rules.prefix_token).unwrap_or_default()
+    }
+
+    /// The windows that a request is scored in: one, or of a rolling text as many as it fills.
+    ///
+    /// # Errors
+    /// If the tokenizer fails on the text, or nothing of it is left to be scored.
+    pub(crate) fn continuations(&self, request: &Request) -> anyhow::Result<Vec<Continuation>> {
+        let TokenRules { prefix_token, max_length, rolling_prefix, .. } = self.rules;
+        let window = |split: Split| Continuation {
+            input: split.input(max_length),
+            targets: split.continuation,
+        };
+        match request {
+            Request::LogLikelihood { context, continuation } => {
+                // The callbacks cannot fail, so that the first error is kept aside.
+                let failed = std::cell::Cell::new(None);
+                let keep = |tokens: anyhow::Result<Vec<u32>>| {
+                    tokens.unwrap_or_else(|error| {
+                        failed.set(Some(error));
+                        Vec::new()
+                    })
+                };
+                let split = split_context_continuation(
+                    context,
+                    continuation,
+                    |text| keep(self.encode(text)),
+                    |text| keep(self.prompts.encode(text, false).map_err(Into::into)),
+                    prefix_token,
+                );
+                failed.into_inner().map_or(Ok(()), Err)?;
+                Ok(vec![window(split)])
+            }
+            Request::Rolling { text } => {
+                let mut tokens = self.encode(text)?;
+                if rolling_prefix == RollingPrefix::Single && tokens.first() == Some(&prefix_token)
+                {
+                    tokens.remove(0);
+                }
+                let windows = rolling_windows(&tokens, prefix_token, max_length);
+                Ok(windows.into_iter().map(window).collect())
+            }
+        }
+    }
+
+    /// The tokens of a text, with the special tokens that the rules want.
+    fn encode(&self, text: &str) -> anyhow::Result<Vec<u32>> {
+        let TokenRules { add_bos_token, prefix_token, .. } = self.rules;
+        let named = || self.prefix_text().is_empty() || !text.starts_with(&self.prefix_text());
+        let template = add_bos_token.unwrap_or_else(named);
+        let mut tokens = self.prompts.encode(text, template)?;
+        if add_bos_token == Some(true) && tokens.first() != Some(&prefix_token) {
+            tokens.insert(0, prefix_token);
+        }
+        Ok(tokens)
+    }
+}
+
+/// BOS, or EOS where there is none: by name in `tokenizer_config.json`, else by number in `config.json`.
+fn prefix_token(tokenizer: &Value, model: &Value, prompts: &PromptTokenizer) -> Option<u32> {
+    let named = |key: &str| {
+        let token = &tokenizer[key];
+        prompts.id(token.as_str().or_else(|| token["content"].as_str())?)
+    };
+    let numbered = |key: &str| {
+        let id = &model[key];
+        let id = id.as_array().and_then(|ids| ids.first()).unwrap_or(id);
+        u32::try_from(id.as_u64()?).ok()
+    };
+    named("bos_token")
+        .or_else(|| named("eos_token"))
+        .or_else(|| numbered("bos_token_id"))
+        .or_else(|| numbered("eos_token_id"))
+}
+
+fn max_length(model: &Value, tokenizer: &Value) -> Option<usize> {
+    // A tokenizer without a limit says some 10³⁰.
+    let own = tokenizer["model_max_length"].as_u64();
+    ["n_positions", "max_position_embeddings", "n_ctx"]
+        .iter()
+        .find_map(|key| model[*key].as_u64())
+        .or(own)
+        .and_then(|length| usize::try_from(length).ok())
+}
