@@ -10,6 +10,7 @@ mod export;
 mod hardship;
 mod interruption;
 mod loaded_base;
+mod neutrality;
 mod shipped;
 mod smoke;
 mod stopping;

@@ -4,12 +4,14 @@
 //! documents ─ rolling windows ─► batches ─ Transformer::forward ─► nats a token ─► Metrics
 //!                                                              └─► residues     ─► Neutrality
 //! Metrics of the pristine base, Metrics after training ─► forgetting, learning
+//! base and extended model on the same batches ─► Divergence: KL, agreement, equal bits, gates
 //! ```
 //!
 //! [`score`] reads every document by itself: no token is ever conditioned on another document. Long
 //! documents are cut into windows as lm-evaluation-harness cuts them ([`rolling_windows`]), so the
 //! figures can be held against those of other tools. [`Metrics`] says why bits per byte is the one
-//! to compare. [`forgetting()`] and [`learning`] are the paper's two axes.
+//! to compare. [`forgetting()`] and [`learning`] are the paper's two axes. [`compare`], [`trace`] and
+//! [`spectra`] say how an extended model departs from its base: where, by how much, and with what.
 //!
 //! # What varies with the batch
 //! Windows of one batch are computed together, and matrix products of another shape round in another
@@ -36,6 +38,9 @@ pub use continuations::{BatchSize, Continuation, ContinuationScore, Work, score_
 pub use error::EvalError;
 pub use forgetting::{forgetting, learning};
 pub use metrics::Metrics;
-pub use neutrality::Neutrality;
+pub use neutrality::{
+    BlockGates, Distribution, Divergence, GATE_EDGES, GateHistogram, NeutralPrefixes, Neutrality,
+    Spectrum, TokenTrace, compare, spectra, trace,
+};
 pub use score::{CorpusScore, DocumentScore, ScoreOptions, score};
 pub use windows::{Window, rolling_windows};

@@ -130,7 +130,7 @@ fn token_losses(
     losses
 }
 
-fn check_options(model: &Transformer, options: &ScoreOptions) -> Result<(), EvalError> {
+pub(crate) fn check_options(model: &Transformer, options: &ScoreOptions) -> Result<(), EvalError> {
     let require = |holds: bool, field, value: String, expected: String| {
         if holds { Ok(()) } else { Err(EvalError::Option { field, value, expected }) }
     };
@@ -148,7 +148,7 @@ fn check_options(model: &Transformer, options: &ScoreOptions) -> Result<(), Eval
     require(device == place, "device", format!("{device:?}"), expected)
 }
 
-fn check_document(document: &EvalDocument, vocab_size: usize) -> Result<(), EvalError> {
+pub(crate) fn check_document(document: &EvalDocument, vocab_size: usize) -> Result<(), EvalError> {
     let EvalDocument { id, tokens, bytes } = document;
     if tokens.is_empty() != (*bytes == 0) {
         let tokens = tokens.len() as u64;

@@ -19,7 +19,7 @@ const VOCABULARY: usize = 31;
 const SEPARATOR: u32 = 30;
 const WINDOW: usize = 8;
 
-fn model(precision: Precision) -> Transformer {
+pub(crate) fn model(precision: Precision) -> Transformer {
     let shape = Shape {
         d_model: 16,
         n_layers: 2,
@@ -42,21 +42,21 @@ fn model(precision: Precision) -> Transformer {
     model
 }
 
-fn document(id: &str, length: usize) -> EvalDocument {
+pub(crate) fn document(id: &str, length: usize) -> EvalDocument {
     let token = |at: usize| ((at * at * 7 + at * 5 + length) % 30) as u32;
     let tokens: Vec<u32> = (0..length).map(token).collect();
     EvalDocument { id: id.to_owned(), tokens, bytes: 3 * length as u64 }
 }
 
 /// Shorter than the window, as long, longer, much longer, of one token, and empty.
-fn documents() -> Vec<EvalDocument> {
+pub(crate) fn documents() -> Vec<EvalDocument> {
     [3, 8, 9, 1, 0, 21, 16, 5]
         .iter()
         .map(|&length| document(&format!("page-{length}"), length))
         .collect()
 }
 
-fn options(tokens_per_batch: usize) -> ScoreOptions {
+pub(crate) fn options(tokens_per_batch: usize) -> ScoreOptions {
     let (window, separator_id, device) = (WINDOW, SEPARATOR, Device::Cpu);
     ScoreOptions { window, separator_id, device, tokens_per_batch }
 }
@@ -70,12 +70,12 @@ fn scored(
     score(model, extension, documents, &options(tokens_per_batch), &ProgressBar::hidden())
 }
 
-fn close(a: f64, b: f64, relative: f64) -> bool {
+pub(crate) fn close(a: f64, b: f64, relative: f64) -> bool {
     (a - b).abs() <= relative * a.abs().max(b.abs())
 }
 
 /// What the model reads before it predicts token `at`.
-fn context(tokens: &[u32], at: usize) -> Vec<i64> {
+pub(crate) fn context(tokens: &[u32], at: usize) -> Vec<i64> {
     let piece = at / WINDOW;
     let mut context = vec![];
     if piece == 0 {
@@ -88,13 +88,17 @@ fn context(tokens: &[u32], at: usize) -> Vec<i64> {
     context
 }
 
-fn forward(model: &Transformer, extension: &Extension, context: &[i64]) -> neutral_model::Output {
+pub(crate) fn forward(
+    model: &Transformer,
+    extension: &Extension,
+    context: &[i64],
+) -> neutral_model::Output {
     let tokens_bt = Tensor::from_slice(context).unsqueeze(0);
     tch::no_grad(|| model.forward(&Input { tokens_bt, attention: Attention::Causal }, extension))
 }
 
 /// Numbers of the last position of `[1, t, c]`.
-fn last(x_1tc: &Tensor) -> Vec<f64> {
+pub(crate) fn last(x_1tc: &Tensor) -> Vec<f64> {
     let last_c = x_1tc.select(1, -1).view(-1).to_kind(Kind::Double);
     Vec::<f64>::try_from(last_c).unwrap()
 }
@@ -180,7 +184,7 @@ impl Branch for FirstChannel {
     }
 }
 
-fn branches(gated: bool) -> Extension {
+pub(crate) fn branches(gated: bool) -> Extension {
     let mut extension = Extension::new(ParamStore::new(Device::Cpu));
     for block in 0..2 {
         extension.add_branch(block, Placement::Ffn, Box::new(FirstChannel { gated }));

@@ -20,6 +20,16 @@ pub enum ReportError {
         /// The number.
         value: f64,
     },
+    /// A line of a trial's `metrics.jsonl`.
+    #[error("{}, line {line}: {message}; expected what `neutral run` writes", path.display())]
+    Metrics {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The file was written by another version of neutral.
     #[error("{}: schema is {found}, this version reads {}", path.display(), crate::SCHEMA)]
     Schema {

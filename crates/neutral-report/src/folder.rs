@@ -5,8 +5,9 @@ use std::path::Path;
 
 use neutral_store::{read_json, write_atomic, write_json};
 
+use crate::markdown::markdown_with;
 use crate::results::Results;
-use crate::{ReportError, SCHEMA, csv, markdown, tradeoff_svg};
+use crate::{ReportError, Run, SCHEMA, csv, html, markdown, tradeoff_svg};
 
 /// Writes `results.json`, `results.csv`, `tradeoff.svg` and `report.md` into a folder.
 ///
@@ -21,6 +22,28 @@ pub fn write_all(results: &Results, folder: &Path) -> Result<(), ReportError> {
         ("tradeoff.svg", tradeoff_svg(results)),
         ("report.md", markdown(results)),
     ];
+    for (name, text) in texts {
+        write_atomic(&folder.join(name), |w| w.write_all(text.as_bytes()))?;
+    }
+    Ok(())
+}
+
+/// Writes `report.html` of some runs, and `report.md` with its plots, into a folder.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write_report(runs: &[Run], folder: &Path) -> Result<(), ReportError> {
+    let mut texts = vec![("report.html".to_owned(), html(runs))];
+    let mut pages = Vec::new();
+    for (i, run) in runs.iter().enumerate() {
+        let plot = match runs.len() {
+            1 => "tradeoff.svg".to_owned(),
+            _ => format!("tradeoff-{}.svg", i + 1),
+        };
+        pages.push(markdown_with(&run.results, &plot));
+        texts.push((plot, tradeoff_svg(&run.results)));
+    }
+    texts.push(("report.md".to_owned(), pages.join("\n")));
     for (name, text) in texts {
         write_atomic(&folder.join(name), |w| w.write_all(text.as_bytes()))?;
     }
@@ -65,6 +88,36 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_all(&sample::sweep(), folder.path()).unwrap();
         assert_eq!(read(&folder.path().join("results.json")).unwrap(), sample::sweep());
+    }
+
+    #[test]
+    fn what_was_compared_with_the_base_survives_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        write_all(&sample::against_base(), folder.path()).unwrap();
+        let path = folder.path().join("results.json");
+        assert_eq!(read(&path).unwrap(), sample::against_base());
+        let mut results = sample::against_base();
+        let against_base = results.trials[3].against_base.as_mut().unwrap();
+        against_base.divergence.new[0].kl_nats.p99 = f64::NAN;
+        let error = write_all(&results, folder.path()).unwrap_err().to_string();
+        assert!(error.contains("neutral-residues-s0: against_base.divergence"), "{error}");
+    }
+
+    #[test]
+    fn a_report_of_several_runs_has_a_plot_each() {
+        let folder = tempfile::tempdir().unwrap();
+        write_all(&sample::quick(), folder.path()).unwrap();
+        let trial = folder.path().join("trials/lora-s0");
+        std::fs::create_dir_all(&trial).unwrap();
+        std::fs::write(trial.join("metrics.jsonl"), "{\"tokens\":8}\n").unwrap();
+        let run = Run::read(folder.path()).unwrap();
+        assert_eq!(run.steps.keys().collect::<Vec<_>>(), ["lora-s0"]);
+        let out = tempfile::tempdir().unwrap();
+        write_report(&[run.clone(), run], out.path()).unwrap();
+        let text = |name: &str| std::fs::read_to_string(out.path().join(name)).unwrap();
+        assert!(text("report.md").contains("(tradeoff-2.svg)"));
+        assert_eq!(text("report.html").matches("<article").count(), 2);
+        assert_eq!(text("tradeoff-1.svg"), text("tradeoff-2.svg"));
     }
 
     #[test]

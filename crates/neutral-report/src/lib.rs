@@ -2,29 +2,43 @@
 //!
 //! [`Results`] is `results.json`, the one record: everything else here is drawn from it and can be
 //! drawn again from the file alone. [`terminal_table`] goes to the screen; [`write_all`] puts
-//! `results.json`, `results.csv`, `report.md` and `tradeoff.svg` into a run's folder. This crate
+//! `results.json`, `results.csv`, `report.md` and `tradeoff.svg` into a run's folder; [`write_report`]
+//! makes `report.html` of one or several runs, with figures of what their trials' folders hold. This crate
 //! computes differences and means, no scores: those come from `neutral-eval`.
 
+mod against_base;
 mod columns;
 mod control;
 mod csv;
+mod divergence;
 mod error;
+mod escape;
+mod figure;
 mod folder;
 mod format;
+mod html;
+mod interval;
 mod markdown;
 mod marker;
 mod neutrality;
+mod over_seeds;
 mod plot;
 mod results;
+mod run;
 #[cfg(test)]
 mod sample;
 mod scale;
 mod series;
+mod step;
 mod table;
 
+pub use against_base::{
+    AgainstBase, BlockGates, Distribution, Divergence, NeutralPrefixes, Sample, Spectrum,
+};
 pub use csv::csv;
 pub use error::ReportError;
-pub use folder::{read, write_all};
+pub use folder::{read, write_all, write_report};
+pub use html::html;
 pub use markdown::markdown;
 pub use neutrality::Neutrality;
 pub use plot::tradeoff_svg;
@@ -32,6 +46,8 @@ pub use results::{
     BaseResult, ByCorpus, ByDomain, Environment, Metrics, Parameters, Results, SCHEMA, Status,
     TrialResult, forgetting, learning,
 };
+pub use run::Run;
+pub use step::Step;
 pub use table::{Style, terminal_table};
 
 #[cfg(doctest)]

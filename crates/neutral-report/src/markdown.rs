@@ -3,10 +3,17 @@
 use std::fmt::Write;
 
 use crate::columns::{Cell, Grid, grid};
+use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
+use crate::over_seeds;
 use crate::results::Results;
 
 /// The question, the plot, the table, what its columns mean, and how to make it all again.
 pub fn markdown(results: &Results) -> String {
+    markdown_with(results, "tradeoff.svg")
+}
+
+/// The same, with the name of the plot's file.
+pub(crate) fn markdown_with(results: &Results, plot: &str) -> String {
     let grid = grid(results);
     let mut out =
         format!("# {}\n\n{}\n\n", escaped(&results.experiment), escaped(&results.question));
@@ -31,12 +38,43 @@ pub fn markdown(results: &Results) -> String {
         }
         out.push('\n');
     }
-    out.push_str("![Learning against forgetting](tradeoff.svg)\n\n## Columns\n\n");
+    let _ = writeln!(out, "![Learning against forgetting]({plot})\n\n## Columns\n");
     for line in meanings(&grid) {
         let _ = writeln!(out, "- {line}");
     }
+    let seeds = over_seeds::rows(results);
+    if !seeds.is_empty() {
+        out.push_str("\n## Over seeds\n\n");
+        push_rows(&mut out, &over_seeds::HEADS, over_seeds::TEXTS, &seeds);
+        let _ = writeln!(out, "\n{}", over_seeds::MEANING);
+    }
+    push_divergence(&mut out, results);
     push_origin(&mut out, results);
     out
+}
+
+/// How far trained models are from their base, where that was measured.
+fn push_divergence(out: &mut String, results: &Results) {
+    let rows = rows(results);
+    if rows.is_empty() {
+        return;
+    }
+    out.push_str("\n## Beside the base\n\n");
+    push_rows(out, &HEADS, TEXTS, &rows);
+    out.push('\n');
+    for (term, meaning) in MEANINGS {
+        let _ = writeln!(out, "- **{term}**: {meaning}");
+    }
+}
+
+/// Rows of so many texts, then numbers.
+fn push_rows(out: &mut String, heads: &[&str], texts: usize, rows: &[Vec<String>]) {
+    let rule = "---|".repeat(texts) + &"---:|".repeat(heads.len() - texts);
+    let _ = writeln!(out, "| {} |\n|{rule}", heads.join(" | "));
+    for row in rows {
+        let row: Vec<_> = row.iter().map(|cell| escaped(cell)).collect();
+        let _ = writeln!(out, "| {} |", row.join(" | "));
+    }
 }
 
 fn push_table(out: &mut String, grid: &Grid) {
@@ -55,7 +93,7 @@ fn push_table(out: &mut String, grid: &Grid) {
 }
 
 /// A line for each kind of column that the table has.
-fn meanings(grid: &Grid) -> Vec<&'static str> {
+pub(crate) fn meanings(grid: &Grid) -> Vec<&'static str> {
     const ALL: [(&str, &str); 9] = [
         (
             "seed",
@@ -150,6 +188,14 @@ mod tests {
         results.trials[0].label = "a|b\n<i>".to_owned();
         let text = markdown(&results);
         assert!(text.contains(r"a\|b \<i>"), "{text}");
+    }
+
+    #[test]
+    fn what_was_compared_with_the_base_has_a_table() {
+        let text = markdown(&sample::against_base());
+        let section = text.split("## Beside the base").nth(1).unwrap();
+        insta::assert_snapshot!(section.split("\n## Origin").next().unwrap());
+        assert!(!markdown(&sample::quick()).contains("Beside the base"));
     }
 
     #[test]

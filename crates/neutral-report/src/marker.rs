@@ -42,6 +42,11 @@ impl Marker {
         Self { colour: COLOURS[place], shape: place, inner: variant % INNERS }
     }
 
+    /// How lines of this label are dashed, as in SVG: as many ways as there are inner marks.
+    pub(crate) fn dash(self) -> &'static str {
+        ["", "7 3", "2 3", "9 3 2 3", "12 4"][self.inner % INNERS]
+    }
+
     /// Draws it at a place.
     pub(crate) fn draw(self, out: &mut String, x: f64, y: f64, radius: f64) {
         // A filled shape has a white rim, so that neighbours stay apart.

@@ -8,6 +8,7 @@
 
 use std::fmt::Write;
 
+use crate::escape::escaped;
 use crate::format::{mean_and_deviation, shorten};
 use crate::marker::Marker;
 use crate::results::{Results, TrialResult};
@@ -25,10 +26,10 @@ const LEGEND_LINE: f64 = 23.0;
 const RADIUS: f64 = 6.0;
 
 /// All points of one label of a method.
-struct Series<'a> {
-    name: String,
-    marker: Marker,
-    groups: Vec<Group<'a>>,
+pub(crate) struct Series<'a> {
+    pub name: String,
+    pub marker: Marker,
+    pub groups: Vec<Group<'a>>,
 }
 
 /// The picture as SVG, without external fonts, styles or scripts.
@@ -58,7 +59,8 @@ pub fn tradeoff_svg(results: &Results) -> String {
     out
 }
 
-fn series(results: &Results) -> Vec<Series<'_>> {
+/// The labels of all methods, in the order of tables.
+pub(crate) fn series(results: &Results) -> Vec<Series<'_>> {
     let groups = groups(results);
     let mut others: Vec<&str> = Vec::new();
     for group in &groups {
@@ -86,7 +88,7 @@ fn series(results: &Results) -> Vec<Series<'_>> {
 }
 
 /// Width of a letter of the legend; generous, since every system has another font.
-fn letter(letter: char) -> f64 {
+pub(crate) fn letter(letter: char) -> f64 {
     match letter {
         'f' | 'i' | 'j' | 'l' | 'r' | 't' | ' ' | '-' | '.' | ',' | '(' | ')' => 5.8,
         'm' | 'w' | 'M' | 'W' => 14.0,
@@ -238,10 +240,6 @@ fn cross(out: &mut String, x: f64, y: f64) {
         x - 6.0,
         y - 6.0
     );
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use neutral_store::Fingerprint;
 use serde::{Deserialize, Serialize};
 
-use crate::{Neutrality, ReportError};
+use crate::{AgainstBase, Neutrality, ReportError};
 
 /// The number of the schema that this crate writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -119,6 +119,9 @@ pub struct TrialResult {
     pub learning: Option<ByCorpus<f64>>,
     /// What gates and residues do; null for methods without a residue.
     pub neutrality: Option<ByDomain<Neutrality>>,
+    /// The trained model beside its base; absent where it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against_base: Option<AgainstBase>,
     /// Tokens trained on.
     pub tokens: Option<u64>,
     /// Training speed.
@@ -229,6 +232,9 @@ impl Results {
                     finite(&trial.id, *value, || format!("neutrality.{domain}"))?;
                 }
             }
+            if let Some(against_base) = &trial.against_base {
+                against_base.check(&trial.id)?;
+            }
             for value in [trial.tokens_per_second, trial.elapsed_seconds].into_iter().flatten() {
                 finite(&trial.id, value, || "tokens_per_second or elapsed_seconds".to_owned())?;
             }
@@ -246,7 +252,11 @@ fn check_metrics(trial: &str, metrics: &ByDomain<ByCorpus<Metrics>>) -> Result<(
     Ok(())
 }
 
-fn finite(trial: &str, value: f64, field: impl FnOnce() -> String) -> Result<(), ReportError> {
+pub(crate) fn finite(
+    trial: &str,
+    value: f64,
+    field: impl FnOnce() -> String,
+) -> Result<(), ReportError> {
     if value.is_finite() {
         Ok(())
     } else {

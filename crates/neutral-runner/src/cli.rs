@@ -11,6 +11,7 @@ use crate::eval::EvalArgs;
 use crate::eval::bench::BenchEvalArgs;
 use crate::export::ExportArgs;
 use crate::inspect::InspectArgs;
+use crate::report::ReportArgs;
 
 /// Extend a language model to a new language or domain without forgetting the old one, and prove it.
 #[derive(Debug, Parser)]
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Show what is in a model, an extension, a trial or a run.
     Inspect(InspectArgs),
+    /// Draw runs on one page: report.html, which needs nothing else, and report.md.
+    Report(ReportArgs),
     /// Time the parts that decide how long a run takes.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -19,8 +19,10 @@ mod generate;
 mod inputs;
 mod inspect;
 mod model_source;
+mod neutrality;
 mod numerics;
 mod progress;
+mod report;
 mod results;
 mod run;
 mod scores;
@@ -48,7 +50,8 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args, &bars),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
+        Command::Inspect(args) => inspect::run(&args, &bars),
+        Command::Report(args) => report::run(&args),
         Command::Schema => exit::print(&neutral_spec::json_schema()),
         Command::Doctor => doctor::run(),
     };

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use neutral_eval::CorpusScore;
 use neutral_report::{
-    BaseResult, ByCorpus, ByDomain, Environment, Metrics, Neutrality, Parameters, Results, SCHEMA,
-    Status, Style, TrialResult, terminal_table,
+    AgainstBase, BaseResult, ByCorpus, ByDomain, Environment, Metrics, Neutrality, Parameters,
+    Results, SCHEMA, Status, Style, TrialResult, terminal_table,
 };
 use neutral_spec::Trial;
 use neutral_store::Fingerprint;
@@ -50,7 +50,12 @@ impl ResultsBuilder {
     }
 
     /// Adds a finished trial, and holds those that there are against the control.
-    pub(crate) fn finished(&mut self, trial: &Trial, record: &TrialRecord) {
+    pub(crate) fn finished(
+        &mut self,
+        trial: &Trial,
+        record: &TrialRecord,
+        against_base: Option<AgainstBase>,
+    ) {
         let after = metrics(&record.scores);
         let base = &self.results.base.metrics;
         let (forgetting, learning) = (
@@ -63,6 +68,7 @@ impl ResultsBuilder {
             learning: Some(learning),
             metrics: Some(after),
             neutrality: neutrality(&record.scores),
+            against_base,
             tokens: Some(record.training.tokens),
             tokens_per_second: Some(record.training.tokens_per_second),
             peak_rss_bytes: Some(record.training.peak_rss_bytes),
@@ -116,6 +122,7 @@ impl ResultsBuilder {
             forgetting_from_control: None,
             learning: None,
             neutrality: None,
+            against_base: None,
             tokens: None,
             tokens_per_second: None,
             peak_rss_bytes: None,

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     for trial in &plan.trials {
         if let Some(record) = shared.finished(trial)? {
             tracing::info!("{}: finished earlier, kept", trial.id);
-            results.finished(trial, &record);
+            results.finished(trial, &record, shared.against_base(trial, &mut interrupted)?);
             continue;
         }
         if interrupted {
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
                     record.training.tokens_per_second,
                     record.training.elapsed_seconds
                 );
-                results.finished(trial, &record);
+                results.finished(trial, &record, shared.against_base(trial, &mut interrupted)?);
             }
             Err(error) if exit::is_interrupted(&error) => {
                 interrupted = true;

@@ -15,7 +15,7 @@ use crate::inputs::Inputs;
 use crate::progress;
 
 /// Tokens of one forward pass; bounds memory, and moves scores by rounding alone.
-const TOKENS_PER_BATCH: usize = 8192;
+pub(crate) const TOKENS_PER_BATCH: usize = 8192;
 
 /// Scores by corpus, a map a domain.
 #[derive(Clone, Debug, Serialize, Deserialize)]

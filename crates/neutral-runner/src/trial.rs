@@ -178,7 +178,7 @@ impl Shared<'_> {
         }
     }
 
-    fn folder(&self, trial: &Trial) -> PathBuf {
+    pub(crate) fn folder(&self, trial: &Trial) -> PathBuf {
         self.out.join("trials").join(&trial.id)
     }
 }
@@ -197,6 +197,6 @@ fn clear_if_stale(folder: &Path, fingerprint: &Fingerprint) -> anyhow::Result<()
     Ok(write_json(&mark, fingerprint)?)
 }
 
-fn trains_base(method: &Method) -> bool {
+pub(crate) fn trains_base(method: &Method) -> bool {
     matches!(method, Method::Finetune {})
 }

@@ -66,6 +66,30 @@ impl TrialBase {
     }
 }
 
+/// A trial's model from the weights in its folder, frozen: base and extension, or the base with the
+/// trained weights.
+pub(crate) fn trained(
+    trial: &Trial,
+    folder: &Path,
+    base: &ModelFolder,
+    device: Device,
+    precision: Precision,
+) -> anyhow::Result<(Transformer, Extension)> {
+    let mut model = base.load(device, precision)?;
+    let Trial { method, size, .. } = trial;
+    let weights = folder.join(weights_name(method));
+    let extension = if let Method::Finetune {} = method {
+        model.make_trainable();
+        model.params_mut().load(&weights)?;
+        Extension::none()
+    } else {
+        let file = TensorFile::open(&weights)?;
+        neutral_adapters::restore(method, size.units, base.config(), &file, device)?
+    };
+    model.freeze();
+    Ok((model, extension))
+}
+
 /// A trial that has finished, as its folder has it.
 #[derive(Debug)]
 pub(crate) struct FinishedTrial {
@@ -134,19 +158,7 @@ impl FinishedTrial {
         device: Device,
         precision: Precision,
     ) -> anyhow::Result<(Transformer, Extension)> {
-        let mut model = base.load(device, precision)?;
-        let Trial { method, size, .. } = &self.file.trial;
-        let weights = self.folder.join(weights_name(method));
-        let extension = if let Method::Finetune {} = method {
-            model.make_trainable();
-            model.params_mut().load(&weights)?;
-            Extension::none()
-        } else {
-            let file = TensorFile::open(&weights)?;
-            neutral_adapters::restore(method, size.units, base.config(), &file, device)?
-        };
-        model.freeze();
-        Ok((model, extension))
+        trained(&self.file.trial, &self.folder, base, device, precision)
     }
 
     /// The base's and the trial's rows of the run's results, if the folder still lies in its run.

@@ -326,6 +326,19 @@ pub struct EvaluationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub window: Option<usize>,
+    /// Tokens of each corpus on which every trained model is compared with its base, token by token:
+    /// KL, neutral prefixes, gates; 0 leaves that out. Has no influence on other results.
+    #[serde(default = "default_neutrality_tokens", skip_serializing_if = "is_default_neutrality")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub neutrality_tokens: usize,
+}
+
+pub(crate) fn default_neutrality_tokens() -> usize {
+    8192
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+pub(crate) fn is_default_neutrality(tokens: &usize) -> bool {
+    *tokens == default_neutrality_tokens()
 }
 
 /// A split that may be measured on.

@@ -6,7 +6,10 @@ use neutral_store::Fingerprint;
 
 use crate::base::BaseSpec;
 use crate::corpus_ref::CorpusRef;
-use crate::experiment::{DataSpec, EvaluationSplit, Precision, TokenizerSpec, TrainingSpec};
+use crate::experiment::{
+    DataSpec, EvaluationSplit, Precision, TokenizerSpec, TrainingSpec, default_neutrality_tokens,
+    is_default_neutrality,
+};
 use crate::method::Method;
 
 /// Everything a run will do, resolved.
@@ -31,6 +34,10 @@ pub struct Plan {
     pub trials: Vec<Trial>,
     /// What is measured.
     pub evaluation: Evaluation,
+    /// Tokens of each corpus on which trained models are compared with the base, token by token. Not
+    /// a part of what determines a trial: it may be changed without training anew.
+    #[serde(default = "default_neutrality_tokens", skip_serializing_if = "is_default_neutrality")]
+    pub neutrality_tokens: usize,
     /// Steps between two checkpoints.
     pub checkpoint_every_steps: u64,
 }

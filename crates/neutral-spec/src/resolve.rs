@@ -62,6 +62,7 @@ pub fn resolve(experiment: &Experiment, loaded: Loaded) -> Result<Plan, SpecErro
             max_bytes: evaluation.max_bytes,
             window: evaluation.window.unwrap_or(experiment.training.sequence_length),
         },
+        neutrality_tokens: evaluation.neutrality_tokens,
         checkpoint_every_steps: experiment.checkpoint_every_steps,
     })
 }

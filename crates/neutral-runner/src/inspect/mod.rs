@@ -1,6 +1,7 @@
 //! `neutral inspect`: what is in a model, an extension, a trial or a run.
 
 mod gates;
+mod on;
 mod table;
 mod tensors;
 
@@ -8,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use indicatif::MultiProgress;
 use neutral_adapters::ExtensionFolder;
 use neutral_model::ModelFolder;
 use neutral_report::{Style, terminal_table};
@@ -18,6 +20,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::gates::BlockRow;
+use self::on::OnArgs;
 use self::tensors::TensorRow;
 use crate::exit::BadInput;
 use crate::results::neutrality;
@@ -32,6 +35,8 @@ pub(crate) struct InspectArgs {
     /// JSON instead of tables.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub text: OnArgs,
 }
 
 /// What was found.
@@ -52,7 +57,10 @@ struct Inspection {
 }
 
 /// `neutral inspect`.
-pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &InspectArgs, bars: &MultiProgress) -> anyhow::Result<()> {
+    if let Some(on) = &args.text.on {
+        return on::run(args, on, bars);
+    }
     let path = &args.path;
     let mut out = std::io::stdout().lock();
     // A run is its results.

@@ -1,4 +1,5 @@
-//! How neutral the residues are on a text (the paper's analysis of how gates respond to each domain).
+//! How often gates are shut and how large residues are (the paper's analysis of how gates respond to
+//! each domain).
 //!
 //! Counted over exactly the tokens that are scored: no padding, and no token twice where windows
 //! overlap.
@@ -55,11 +56,7 @@ impl NeutralitySums {
         self.tokens += scored_n.numel() as u64;
         for branches in residues.chunk_by(|a, b| a.block == b.block) {
             let sums = self.blocks.entry(branches[0].block).or_default();
-            let shut_n = branches
-                .iter()
-                .map(|residue| shut(residue, scored_n))
-                .reduce(|shut_n, also_n| shut_n.logical_and(&also_n));
-            sums.shut += shut_n.map_or(0, |shut_n| shut_n.sum(Kind::Int64).int64_value(&[]) as u64);
+            sums.shut += count(&at(&all_shut(branches).unsqueeze(-1), scored_n));
             sums.l1 += branches.iter().map(|residue| l1_sum(residue, scored_n)).sum::<f64>();
         }
     }
@@ -90,10 +87,23 @@ impl NeutralitySums {
     }
 }
 
-/// Where the branch lets nothing through, `[n]`, bool.
-fn shut(residue: &Residue, scored_n: &Tensor) -> Tensor {
-    let decides_btc = residue.gate.as_ref().map_or(&residue.output_btd, |gate| &gate.value);
-    at(decides_btc, scored_n).eq(0.0).all_dim(-1, false)
+/// Where all of some branches let nothing through, `[b, t]`, bool.
+///
+/// A gate of −0 is shut like one of 0; one that is no number is not.
+///
+/// # Panics
+/// If there are none.
+pub(crate) fn all_shut(branches: &[Residue]) -> Tensor {
+    let shut = branches.iter().map(|residue| {
+        let decides_btc = residue.gate.as_ref().map_or(&residue.output_btd, |gate| &gate.value);
+        decides_btc.eq(0.0).all_dim(-1, false)
+    });
+    shut.reduce(|shut_bt, also_bt| shut_bt.logical_and(&also_bt)).expect("at least one branch")
+}
+
+/// How often something is true.
+pub(crate) fn count(truths: &Tensor) -> u64 {
+    truths.sum(Kind::Int64).int64_value(&[]) as u64
 }
 
 /// `Σ_n ‖residue‖₁ / d`.

@@ -1,0 +1,122 @@
+//! The table of means over seeds, with their intervals, and of paired differences.
+
+use std::collections::BTreeMap;
+
+use crate::format::{decimals, value};
+use crate::interval::Interval;
+use crate::results::{ByCorpus, Results, TrialResult};
+use crate::series::{Group, groups, name};
+
+/// The heads of the columns, the first [`TEXTS`] of text and the others of numbers.
+pub(crate) const HEADS: [&str; 6] =
+    ["method", "measure", "seeds", "mean", "95 % interval", "minus vanilla adapter, 95 % interval"];
+
+/// Columns of text.
+pub(crate) const TEXTS: usize = 2;
+
+/// What they mean.
+pub(crate) const MEANING: &str = "Bits/byte. Intervals are Student's, of the mean over seeds. Differences \
+    are paired: a trial's number minus the vanilla adapter's of the same seed; where the interval leaves \
+    out 0, the methods differ.";
+
+/// What is averaged.
+type Measure = fn(&TrialResult) -> Option<&ByCorpus<f64>>;
+
+const MEASURES: [(&str, Measure); 3] = [
+    ("forgetting", |trial| trial.forgetting.as_ref()),
+    ("from control", |trial| trial.forgetting_from_control.as_ref()),
+    ("learning", |trial| trial.learning.as_ref()),
+];
+
+/// A row a method and measure; none where no method has several seeds.
+pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
+    let groups = groups(results);
+    // The paper's closest competitor; of several, none is the one to compare with.
+    let mut adapters = groups.iter().filter(|group| group.first().method == "adapter");
+    let reference = adapters.next().filter(|_| adapters.next().is_none());
+    let mut rows = Vec::new();
+    for group in &groups {
+        for (title, measure) in MEASURES {
+            for corpus in corpora(results, measure) {
+                let own = by_seed(group, measure, corpus);
+                let values: Vec<f64> = own.values().copied().collect();
+                let Some(interval) = Interval::of(&values) else { continue };
+                let other = reference.filter(|other| !std::ptr::eq(*other, group));
+                let other = other.map(|other| by_seed(other, measure, corpus));
+                rows.push(vec![
+                    group_name(group),
+                    format!("{title}, {corpus}"),
+                    values.len().to_string(),
+                    decimals(interval.mean, 4),
+                    ends(interval),
+                    other
+                        .and_then(|other| difference(&own, &other))
+                        .unwrap_or_else(|| "–".to_owned()),
+                ]);
+            }
+        }
+    }
+    rows
+}
+
+/// The corpora that any trial has the measure of.
+fn corpora(results: &Results, measure: Measure) -> impl Iterator<Item = &str> {
+    let found = results.trials.iter().find_map(measure);
+    found.into_iter().flat_map(|by_corpus| by_corpus.keys().map(String::as_str))
+}
+
+fn by_seed(group: &Group<'_>, measure: Measure, corpus: &str) -> BTreeMap<u64, f64> {
+    let pair = |trial: &TrialResult| Some((trial.seed, *measure(trial)?.get(corpus)?));
+    group.finished().filter_map(pair).collect()
+}
+
+/// The mean difference over the seeds that both have.
+fn difference(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<String> {
+    let paired = own.iter().filter_map(|(seed, value)| Some(value - other.get(seed)?));
+    let interval = Interval::of(&paired.collect::<Vec<_>>())?;
+    Some(format!("{} ({})", decimals(interval.mean, 4), ends(interval)))
+}
+
+fn ends(interval: Interval) -> String {
+    format!("{} to {}", decimals(interval.low, 4), decimals(interval.high, 4))
+}
+
+/// The method, with what the sweep set.
+fn group_name(group: &Group<'_>) -> String {
+    let trial = group.first();
+    let varied = trial
+        .varied()
+        .into_iter()
+        .map(|(path, set)| format!(", {} {}", path.rsplit('.').next().unwrap_or(path), value(set)));
+    name(trial) + &varied.collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn methods_with_several_seeds_have_a_row_a_measure() {
+        let results = sample::seeds();
+        let rows = rows(&results);
+        assert_eq!(rows.len(), 4 * 3, "methods, corpora");
+        assert!(rows.iter().all(|row| row.len() == HEADS.len() && row[2] == "3"));
+        let of = |method: &str| rows.iter().find(|row| row[0] == method).unwrap();
+        assert_eq!(of("vanilla adapter")[5], "–");
+        // Seeds shift every method alike, so a paired difference is surer than the means.
+        let width = |text: &str| {
+            let (low, high) = text.split_once(" to ").unwrap();
+            high.parse::<f64>().unwrap() - low.parse::<f64>().unwrap()
+        };
+        let lora = of("LoRA");
+        let (_, paired) = lora[5].trim_end_matches(')').split_once(" (").unwrap();
+        assert!(width(paired) < width(&lora[4]), "{lora:?}");
+    }
+
+    #[test]
+    fn one_seed_is_no_sample() {
+        assert!(rows(&sample::quick()).is_empty());
+        assert!(rows(&sample::sweep()).is_empty());
+    }
+}

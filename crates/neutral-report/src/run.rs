@@ -1,0 +1,35 @@
+//! A run as a report shows it: its results, and what its trials' folders hold besides.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::results::Results;
+use crate::step::{Step, read_steps};
+use crate::{ReportError, read};
+
+/// A run to be reported.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What came out.
+    pub results: Results,
+    /// The steps of each trial whose folder is there, by the trial's id.
+    pub steps: BTreeMap<String, Vec<Step>>,
+}
+
+impl Run {
+    /// Reads `results.json` in a folder, and `trials/*/metrics.jsonl` where they are.
+    ///
+    /// # Errors
+    /// If the results cannot be read, or a trial's metrics are there and cannot.
+    pub fn read(folder: &Path) -> Result<Self, ReportError> {
+        let results = read(&folder.join("results.json"))?;
+        let mut steps = BTreeMap::new();
+        for trial in &results.trials {
+            let path = folder.join("trials").join(&trial.id).join("metrics.jsonl");
+            if path.is_file() {
+                steps.insert(trial.id.clone(), read_steps(&path)?);
+            }
+        }
+        Ok(Self { results, steps })
+    }
+}
