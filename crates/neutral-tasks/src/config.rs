@@ -12,6 +12,7 @@ use crate::dataset::Dataset;
 use crate::field::Results;
 use crate::metric::MetricRule;
 use crate::process::Process;
+use crate::request::RequestOptions;
 use crate::scoring;
 use crate::source::Source;
 use crate::template::Templates;
@@ -238,6 +239,19 @@ impl Task {
         own.or(self.training_split.as_deref())
             .or(self.validation_split.as_deref())
             .or(self.test_split.as_deref())
+    }
+
+    /// The splits that [`Task::examples`] reads: the one that is evaluated and, where examples are shown,
+    /// the one that they come from.
+    ///
+    /// # Errors
+    /// If no split is named that could be evaluated.
+    pub fn splits(&self, options: &RequestOptions) -> Result<Vec<&str>, TaskError> {
+        let mut splits = vec![self.evaluated_split()?];
+        if self.shots(options) > 0 {
+            splits.extend(self.fewshot_split().filter(|split| *split != splits[0]));
+        }
+        Ok(splits)
     }
 
     /// Metric to whether more is better.

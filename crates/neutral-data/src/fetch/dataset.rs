@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use neutral_store::{Cache, Fingerprint, read_json, write_json};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::hub::{FILES, Listing, Repository};
 use super::splits;
@@ -30,8 +31,10 @@ pub struct DatasetSource {
     pub config: Option<String>,
     /// A commit, tag or branch of its own files; none: the newest, converted by the hub.
     pub revision: Option<String>,
-    /// Files by split, by name or pattern; empty: all splits of the configuration.
+    /// Files by split, by name or pattern; empty: those of the configuration.
     pub files: BTreeMap<String, Vec<String>>,
+    /// The splits that are wanted; empty: all.
+    pub splits: Vec<String>,
 }
 
 /// The files of a data set, in the cache.
@@ -70,6 +73,7 @@ type Names = BTreeMap<String, Vec<String>>;
 impl Fetcher<'_> {
     fn fetch(&self) -> Result<DatasetFiles, DataError> {
         let (commit, names) = self.names()?;
+        let names = self.wanted(names)?;
         let files = names.values().map(Vec::len).sum::<usize>();
         let what = format!("fetching {} files of {}", files, self.source.repo);
         let bar = crate::progress::spinner(self.control.bars(), &what);
@@ -80,6 +84,16 @@ impl Fetcher<'_> {
         let splits = names.into_iter().map(split).collect::<Result<_, DataError>>()?;
         bar.finish_and_clear();
         Ok(DatasetFiles { splits, version: format!("{} {commit}", self.source.repo) })
+    }
+
+    fn wanted(&self, mut names: Names) -> Result<Names, DataError> {
+        let wanted = &self.source.splits;
+        if let Some(missing) = wanted.iter().find(|split| !names.contains_key(*split)) {
+            let known = names.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            return Err(self.wrong("split", missing, &format!("there are {known}")));
+        }
+        names.retain(|split, _| wanted.is_empty() || wanted.contains(split));
+        Ok(names)
     }
 
     /// The commit, and the names of the files.
@@ -108,12 +122,12 @@ impl Fetcher<'_> {
         Ok((listing.sha, names))
     }
 
+    /// What the hub converted; that it converted nothing is kept too.
     fn converted(&self) -> Result<Option<Listing>, DataError> {
-        match self.list(CONVERTED) {
-            Ok(listing) => Ok(Some(listing)),
-            Err(error) if error.is_unavailable() => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.kept(CONVERTED, |listing| match listing {
+            Err(error) if error.is_missing() => Ok(None),
+            listing => listing.map(Some),
+        })
     }
 
     /// Of converted files, those of the configuration; none if it was not converted whole.
@@ -201,11 +215,20 @@ impl Fetcher<'_> {
         Ok(names)
     }
 
-    /// The files of a revision. Asked once, so that a data set that is in the cache needs no network.
     fn list(&self, revision: &str) -> Result<Listing, DataError> {
+        self.kept(revision, |listing| listing)
+    }
+
+    /// What is made of the files of a revision. The hub is asked once, so that a data set that is in the
+    /// cache needs no network.
+    fn kept<T: Serialize + DeserializeOwned>(
+        &self,
+        revision: &str,
+        made: impl FnOnce(Result<Listing, DataError>) -> Result<T, DataError>,
+    ) -> Result<T, DataError> {
         let key = Fingerprint::of(&("data set", &self.source.repo, revision));
         let folder = self.cache.get_or_make("downloads", &key, |folder| {
-            let listing = self.repository(revision).list(self.endpoint, self.control)?;
+            let listing = made(self.repository(revision).list(self.endpoint, self.control))?;
             Ok::<_, DataError>(write_json(&folder.join("files.json"), &listing)?)
         })?;
         Ok(read_json(&folder.join("files.json"))?)
@@ -232,58 +255,10 @@ impl Fetcher<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::TcpListener;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::Ordering;
 
     use super::*;
-
-    /// A hub that has some answers by path, and counts the questions.
-    struct Hub {
-        endpoint: String,
-        asked: Arc<AtomicUsize>,
-    }
-
-    fn hub(pages: &[(&str, &str)]) -> Hub {
-        let pages: Vec<_> =
-            pages.iter().map(|(path, body)| ((*path).to_owned(), (*body).to_owned())).collect();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                counted.fetch_add(1, Ordering::SeqCst);
-                let mut stream = stream.unwrap();
-                let head: Vec<String> = BufReader::new(stream.try_clone().unwrap())
-                    .lines()
-                    .map(Result::unwrap)
-                    .take_while(|l| !l.is_empty())
-                    .collect();
-                let path = head[0].split(' ').nth(1).unwrap();
-                let page = pages.iter().find(|(known, _)| known == path);
-                let whole = page.map_or("", |(_, body)| body.as_str());
-                let first = head.iter().any(|l| l.ends_with("bytes=0-0"));
-                let body = if first { &whole[..whole.len().min(1)] } else { whole };
-                let status = if page.is_some() { "206 Partial Content" } else { "404 Not Found" };
-                let head = format!(
-                    "HTTP/1.1 {status}\r\nETag: \"e\"\r\nX-Repo-Commit: c0\r\nContent-Range: bytes 0-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                    body.len(),
-                    whole.len(),
-                    body.len()
-                );
-                stream.write_all(head.as_bytes()).unwrap();
-                stream.write_all(body.as_bytes()).unwrap();
-            }
-        });
-        Hub { endpoint, asked }
-    }
-
-    fn listing(sha: &str, files: &[&str]) -> String {
-        let files: Vec<_> = files.iter().map(|f| format!(r#"{{"rfilename": "{f}"}}"#)).collect();
-        format!(r#"{{"sha": "{sha}", "siblings": [{}]}}"#, files.join(", "))
-    }
+    use crate::fetch::test_hub::{Hub, hub, listing};
 
     fn source(config: Option<&str>) -> DatasetSource {
         DatasetSource {
@@ -291,6 +266,7 @@ mod tests {
             config: config.map(str::to_owned),
             revision: None,
             files: BTreeMap::new(),
+            splits: Vec::new(),
         }
     }
 
@@ -381,8 +357,16 @@ mod tests {
             ("/datasets/us/set/resolve/c3/data/test-00000-of-00001.parquet", "b"),
         ]);
         let folder = tempfile::tempdir().unwrap();
-        let found = fetch(&source(None), &hub, &Cache::at(folder.path())).unwrap();
+        let cache = Cache::at(folder.path());
+        let found = fetch(&source(None), &hub, &cache).unwrap();
         assert_eq!(text(&found), pairs(&[("test", "b"), ("train", "a")]));
+        let asked = hub.asked.load(Ordering::SeqCst);
+        let only = |split: &str| DatasetSource { splits: vec![split.to_owned()], ..source(None) };
+        let found = fetch(&only("test"), &hub, &cache).unwrap();
+        assert_eq!(text(&found), pairs(&[("test", "b")]));
+        assert_eq!(hub.asked.load(Ordering::SeqCst), asked);
+        let error = fetch(&only("dev"), &hub, &cache).unwrap_err().to_string();
+        assert!(error.contains("dev") && error.contains("test, train"), "{error}");
         let error = fetch(&source(Some("fr")), &hub, &Cache::at(folder.path())).unwrap_err();
         assert!(error.to_string().contains("no folder of that name"), "{error}");
         let missing = DatasetSource { repo: "us/other".to_owned(), ..source(None) };

@@ -13,6 +13,8 @@ mod model;
 mod npm;
 mod pip;
 mod splits;
+#[cfg(test)]
+mod test_hub;
 
 use std::path::{Path, PathBuf};
 
