@@ -136,6 +136,11 @@ impl DataError {
         }
     }
 
+    /// Whether the hub answered that there is no such thing.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Fetch { message, .. } if message.contains("status: 404"))
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
         Self::Store(StoreError::io(action, path, source))
     }

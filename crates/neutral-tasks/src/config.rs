@@ -9,11 +9,15 @@ use indexmap::IndexMap;
 
 use crate::TaskError;
 use crate::dataset::Dataset;
-use crate::metric::{Aggregation, Metric, MetricRule};
+use crate::field::Results;
+use crate::metric::MetricRule;
 use crate::process::Process;
+use crate::request::RequestOptions;
+use crate::scoring;
+use crate::source::Source;
 use crate::template::Templates;
 use crate::value::{Document, Value};
-use crate::yaml::{self, Fields, Node};
+use crate::yaml::{self, Fields, Keys, Node};
 
 /// Keys that change neither requests nor scores: names, what only generation reads, and `repeats`, since
 /// of equal answers the first is taken.
@@ -50,17 +54,6 @@ pub(crate) enum Sampler {
     FirstN,
 }
 
-/// What a field is made from: the name of a column or a template, or the value itself.
-#[derive(Clone, Debug)]
-pub(crate) enum Source {
-    /// The template's name is the key's path.
-    Template {
-        name: String,
-        source: String,
-    },
-    Fixed(Value),
-}
-
 /// Where few-shot examples come from and how they are written; what `fewshot_config` leaves out is the
 /// task's own.
 #[derive(Debug)]
@@ -72,6 +65,7 @@ pub(crate) struct Fewshot {
     pub(crate) text: Source,
     pub(crate) choice: Option<Source>,
     pub(crate) target: Source,
+    pub(crate) prefix: Option<Source>,
     pub(crate) target_delimiter: String,
     pub(crate) delimiter: String,
 }
@@ -94,10 +88,16 @@ pub struct Task {
     pub(crate) choice: Option<Source>,
     pub(crate) target: Source,
     pub(crate) description: Option<Source>,
+    /// What a model's answer begins with.
+    pub(crate) prefix: Option<Source>,
     pub(crate) target_delimiter: String,
     pub(crate) fewshot: Fewshot,
     pub(crate) num_fewshot: Option<usize>,
     pub(crate) metrics: Vec<MetricRule>,
+    /// What makes scores of answers, where that is not the rule of the output type.
+    pub(crate) results: Option<Results>,
+    /// Names under which results are told; each takes the first answer to a request.
+    pub(crate) filters: Vec<String>,
     pub(crate) templates: Templates,
 }
 
@@ -110,7 +110,7 @@ impl Task {
         Self::read(path, yaml::load(path)?)
     }
 
-    pub(crate) fn read(path: &Path, map: IndexMap<String, Node>) -> Result<Self, TaskError> {
+    pub(crate) fn read(path: &Path, map: Keys) -> Result<Self, TaskError> {
         let raw = Node::Map(map.clone()).value();
         let mut fields = Fields::new(path, "", map);
         let Some(name) = fields.text("task")? else {
@@ -133,29 +133,32 @@ impl Task {
         fields.ignore(&WITHOUT_EFFECT);
         let mut templates = Templates::new();
         let process = process(&mut fields)?;
-        let text = source(&mut fields, "", "doc_to_text", &mut templates)?;
-        let target = source(&mut fields, "", "doc_to_target", &mut templates)?;
+        let mut source = |fields: &mut Fields, key| Source::read(fields, "", key, &mut templates);
+        let text = source(&mut fields, "doc_to_text")?;
+        let target = source(&mut fields, "doc_to_target")?;
         let Some(target) = target else {
             return Err(fields.wrong("doc_to_target", "is missing; it makes the answer"));
         };
-        let choice = source(&mut fields, "", "doc_to_choice", &mut templates)?;
+        let choice = source(&mut fields, "doc_to_choice")?;
         if output == OutputType::MultipleChoice && choice.is_none() {
             return Err(fields.wrong("doc_to_choice", "is missing; multiple_choice needs it"));
         }
         let Some(text) = text else {
             return Err(fields.wrong("doc_to_text", "is missing; it makes the context"));
         };
-        let description = source(&mut fields, "", "description", &mut templates)?;
+        let description = source(&mut fields, "description")?;
+        let prefix = source(&mut fields, "gen_prefix")?;
         let target_delimiter = fields.text("target_delimiter")?.unwrap_or_else(|| " ".to_owned());
         let delimiter = fields.text("fewshot_delimiter")?.unwrap_or_else(|| "\n\n".to_owned());
         let inherited = Fewshot {
             sampler: Sampler::Random,
             split: fields.text("fewshot_split")?,
             samples: None,
-            process,
+            process: process.clone(),
             text: text.clone(),
             choice: choice.clone(),
             target: target.clone(),
+            prefix: prefix.clone(),
             target_delimiter: target_delimiter.clone(),
             delimiter,
         };
@@ -175,10 +178,13 @@ impl Task {
             choice,
             target,
             description,
+            prefix,
             target_delimiter,
             fewshot: fewshot(&mut fields, inherited, &mut templates)?,
             num_fewshot: fields.count("num_fewshot")?,
-            metrics: metrics(&mut fields, output)?,
+            results: scoring::results(&mut fields)?,
+            metrics: scoring::metrics(&mut fields, output)?,
+            filters: scoring::filters(&mut fields)?,
             templates,
         };
         fields.finish()?;
@@ -240,6 +246,19 @@ impl Task {
             .or(self.test_split.as_deref())
     }
 
+    /// The splits that [`Task::examples`] reads: the one that is evaluated and, where examples are shown,
+    /// the one that they come from.
+    ///
+    /// # Errors
+    /// If no split is named that could be evaluated.
+    pub fn splits(&self, options: &RequestOptions) -> Result<Vec<&str>, TaskError> {
+        let mut splits = vec![self.evaluated_split()?];
+        if self.shots(options) > 0 {
+            splits.extend(self.fewshot_split().filter(|split| *split != splits[0]));
+        }
+        Ok(splits)
+    }
+
     /// Metric to whether more is better.
     pub fn higher_is_better(&self) -> IndexMap<String, bool> {
         let pair = |rule: &MetricRule| (rule.metric.to_string(), rule.higher_is_better);
@@ -277,37 +296,14 @@ fn process(fields: &mut Fields) -> Result<Option<Process>, TaskError> {
     }
 }
 
-fn source(
-    fields: &mut Fields,
-    prefix: &str,
-    key: &str,
-    templates: &mut Templates,
-) -> Result<Option<Source>, TaskError> {
-    match fields.value(key)? {
-        None => Ok(None),
-        Some(Value::Text(source)) => {
-            let name = format!("{prefix}{key}");
-            templates.add(&name, &source).map_err(|found| fields.wrong(key, found))?;
-            Ok(Some(Source::Template { name, source }))
-        }
-        Some(value @ (Value::Int(_) | Value::List(_))) => Ok(Some(Source::Fixed(value))),
-        Some(Value::Map(map)) if key == "doc_to_choice" => {
-            Ok(Some(Source::Fixed(Value::List(map.into_values().collect()))))
-        }
-        Some(other) => {
-            let kind = other.kind();
-            Err(fields.wrong(key, format!("is {kind}; a template or a column is needed")))
-        }
-    }
-}
-
 fn fewshot(
     fields: &mut Fields,
     mut own: Fewshot,
     templates: &mut Templates,
 ) -> Result<Fewshot, TaskError> {
     let Some(mut fields) = fields.map("fewshot_config")? else { return Ok(own) };
-    let prefix = "fewshot_config.";
+    let mut source =
+        |fields: &mut Fields, key| Source::read(fields, "fewshot_config.", key, templates);
     own.sampler = match fields.text("sampler")?.as_deref() {
         None | Some("default") => Sampler::Random,
         Some("first_n") => Sampler::FirstN,
@@ -319,13 +315,14 @@ fn fewshot(
     };
     own.split = fields.text("split")?.or(own.split);
     own.process = process(&mut fields)?.or(own.process);
-    if let Some(text) = source(&mut fields, prefix, "doc_to_text", templates)? {
+    if let Some(text) = source(&mut fields, "doc_to_text")? {
         own.text = text;
     }
-    if let Some(target) = source(&mut fields, prefix, "doc_to_target", templates)? {
+    if let Some(target) = source(&mut fields, "doc_to_target")? {
         own.target = target;
     }
-    own.choice = source(&mut fields, prefix, "doc_to_choice", templates)?.or(own.choice);
+    own.choice = source(&mut fields, "doc_to_choice")?.or(own.choice);
+    own.prefix = source(&mut fields, "gen_prefix")?.or(own.prefix);
     own.target_delimiter = fields.text("target_delimiter")?.unwrap_or(own.target_delimiter);
     own.delimiter = fields.text("fewshot_delimiter")?.unwrap_or(own.delimiter);
     own.samples = match fields.value("samples")? {
@@ -343,35 +340,4 @@ fn fewshot(
     };
     fields.finish()?;
     Ok(own)
-}
-
-fn metrics(fields: &mut Fields, output: OutputType) -> Result<Vec<MetricRule>, TaskError> {
-    let Some(list) = fields.maps("metric_list")? else {
-        return Ok(Metric::defaults(output).iter().map(|m| MetricRule::new(*m)).collect());
-    };
-    let mut rules: Vec<MetricRule> = Vec::new();
-    for mut fields in list {
-        let Some(name) = fields.text("metric")? else {
-            return Err(fields.wrong("metric", "is missing"));
-        };
-        let metric = Metric::find(&name, output).map_err(|found| fields.wrong("metric", found))?;
-        let mut rule = MetricRule::new(metric);
-        if let Some(name) = fields.text("aggregation")? {
-            rule.aggregation =
-                Aggregation::find(&name, metric).map_err(|f| fields.wrong("aggregation", f))?;
-        }
-        rule.higher_is_better = fields.flag("higher_is_better")?.unwrap_or(rule.higher_is_better);
-        if fields.flag("hf_evaluate")?.unwrap_or(false) {
-            return Err(
-                fields.wrong("hf_evaluate", "is true; only the harness's metrics are known")
-            );
-        }
-        fields.finish()?;
-        // The last entry of a name wins, in the first one's place.
-        match rules.iter_mut().find(|other| other.metric == metric) {
-            Some(other) => *other = rule,
-            None => rules.push(rule),
-        }
-    }
-    Ok(rules)
 }

@@ -37,6 +37,16 @@ impl Format {
             _ => None,
         }
     }
+
+    /// By the end of a file's name.
+    pub fn of(file: &Path) -> Option<Self> {
+        match file.extension()?.to_str()? {
+            "json" | "jsonl" | "ndjson" => Some(Self::Json),
+            "csv" => Some(Self::Csv),
+            "parquet" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
 }
 
 /// The documents of several files. All get the columns that any of them has, in the order in which they
@@ -45,12 +55,24 @@ impl Format {
 /// # Errors
 /// If a file cannot be read, is damaged, or holds what documents cannot.
 pub fn read(format: Format, files: &[PathBuf]) -> Result<Vec<Document>, TaskError> {
+    read_as(Some(format), None, files)
+}
+
+/// As [`read`], in the format of each file's name where none is given. `columns` are those of CSV files
+/// without a line of names.
+pub(crate) fn read_as(
+    format: Option<Format>,
+    columns: Option<&[String]>,
+    files: &[PathBuf],
+) -> Result<Vec<Document>, TaskError> {
     let mut documents = Vec::new();
     for path in files {
+        let format = format.or_else(|| Format::of(path));
         documents.extend(match format {
-            Format::Json => json(path)?,
-            Format::Csv => csv(path)?,
-            Format::Parquet => parquet(path)?,
+            Some(Format::Json) => json(path)?,
+            Some(Format::Csv) => csv(path, columns)?,
+            Some(Format::Parquet) => parquet(path)?,
+            None => return Err(bad(path, "is no file of JSON, CSV or Parquet by its name")),
         });
     }
     let columns: IndexSet<String> = documents.iter().flat_map(IndexMap::keys).cloned().collect();
@@ -92,11 +114,16 @@ fn json(path: &Path) -> Result<Vec<Document>, TaskError> {
         .collect()
 }
 
-fn csv(path: &Path) -> Result<Vec<Document>, TaskError> {
+fn csv(path: &Path, columns: Option<&[String]>) -> Result<Vec<Document>, TaskError> {
     let text = text(path)?;
     let failed = |e: csv::Error| bad(path, format!("is no sound CSV file: {e}"));
-    let mut reader = csv::Reader::from_reader(text.trim_start_matches('\u{feff}').as_bytes());
-    let names: Vec<_> = reader.headers().map_err(failed)?.iter().map(str::to_owned).collect();
+    let text = text.trim_start_matches('\u{feff}');
+    let mut reader = csv::ReaderBuilder::new();
+    let mut reader = reader.has_headers(columns.is_none()).from_reader(text.as_bytes());
+    let names: Vec<_> = match columns {
+        Some(names) => names.to_vec(),
+        None => reader.headers().map_err(failed)?.iter().map(str::to_owned).collect(),
+    };
     let rows: Vec<_> = reader.records().collect::<Result<_, _>>().map_err(failed)?;
     let mut documents = vec![Document::new(); rows.len()];
     for (i, name) in names.into_iter().enumerate() {

@@ -13,13 +13,18 @@
 //! Fixtures come from the harness itself (`tests/fixtures/make_task_fixtures.py`): every request must be
 //! equal, and every metric to 1e-12.
 
+mod columns;
 mod config;
 mod dataset;
 mod documents;
 mod error;
 mod fewshot;
+mod field;
+mod functions;
+mod glob;
 mod group;
 mod json;
+mod labels;
 mod library;
 mod metric;
 mod process;
@@ -29,13 +34,16 @@ mod request;
 mod results;
 mod sample;
 mod score;
+mod scoring;
+mod source;
 mod template;
 mod tokens;
 mod value;
+mod writer;
 mod yaml;
 
 pub use config::{OutputType, Task};
-pub use dataset::{Dataset, Splits};
+pub use dataset::{Dataset, HubDataset, Splits};
 pub use documents::{Format, read as read_documents};
 pub use error::TaskError;
 pub use group::Group;

@@ -8,9 +8,12 @@ use neutral_store::StoreError;
 
 use crate::TaskError;
 use crate::config::Task;
-use crate::group::Group;
+use crate::group::{Group, Member};
 use crate::value::Value;
-use crate::yaml::{self, Node};
+use crate::yaml::{self, Keys, Node};
+
+/// How many names are offered for one that is not known.
+const NEAREST: usize = 8;
 
 /// What a name stands for.
 #[derive(Clone, Debug)]
@@ -67,6 +70,12 @@ impl Library {
         self.entries.keys().map(String::as_str)
     }
 
+    /// The names of all tasks.
+    pub fn tasks(&self) -> impl Iterator<Item = &str> {
+        let tasks = self.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Task(_)));
+        tasks.map(|(name, _)| name.as_str())
+    }
+
     /// Files that could not be read.
     pub fn broken(&self) -> &[TaskError] {
         &self.broken
@@ -79,68 +88,116 @@ impl Library {
     pub fn select(&self, names: &[&str]) -> Result<Selection, TaskError> {
         let mut selection = Selection::default();
         for name in names {
-            self.add(name, &mut selection, &mut Vec::new())?;
+            self.add(name, &Keys::new(), &mut selection, &mut Vec::new())?;
         }
         Ok(selection)
     }
 
-    /// Adds what a name stands for; returns the tasks below it.
+    /// Adds what a name stands for, with some of its tasks' keys changed; returns the tasks below it.
     fn add(
         &self,
         name: &str,
+        changed: &Keys,
         selection: &mut Selection,
         above: &mut Vec<String>,
     ) -> Result<Vec<String>, TaskError> {
         match self.entries.get(name) {
             None => Err(self.unknown(name)),
             Some(Entry::Task(path)) => {
-                if !selection.tasks.contains_key(name) {
-                    selection.tasks.insert(name.to_owned(), Task::load(path)?);
-                }
+                let task = Task::read(path, with(yaml::load(path)?, changed))?;
+                selection.tasks.insert(name.to_owned(), task);
                 Ok(vec![name.to_owned()])
             }
             Some(Entry::Tag(tasks)) => {
                 let mut below = Vec::new();
                 for task in tasks {
-                    below.extend(self.add(task, selection, above)?);
+                    below.extend(self.add(task, changed, selection, above)?);
                 }
                 Ok(below)
             }
             Some(Entry::Group(path)) => {
-                let group = Group::read(path, yaml::load(path)?)?;
-                if above.iter().any(|other| other == name) {
-                    let found = format!("leads from the group {name} back to it");
-                    return Err(TaskError::Config {
-                        path: path.clone(),
-                        field: "task".to_owned(),
-                        found,
-                    });
-                }
-                above.push(name.to_owned());
-                let mut below = Vec::new();
-                for member in &group.members {
-                    below.extend(self.add(member, selection, above)?);
-                }
-                above.pop();
-                selection.groups.insert(name.to_owned(), (group, below.clone()));
-                Ok(below)
+                self.add_group(path, yaml::load(path)?, changed, selection, above)
             }
         }
     }
 
+    /// Adds a group of a file, or one that another group lists.
+    fn add_group(
+        &self,
+        path: &Path,
+        map: Keys,
+        changed: &Keys,
+        selection: &mut Selection,
+        above: &mut Vec<String>,
+    ) -> Result<Vec<String>, TaskError> {
+        let (group, members, own) = Group::read(path, map)?;
+        let changed = with(own, changed);
+        if above.contains(&group.name) {
+            let found = format!("leads from the group {} back to it", group.name);
+            let field = "task".to_owned();
+            return Err(TaskError::Config { path: path.to_path_buf(), field, found });
+        }
+        above.push(group.name.clone());
+        let mut below = Vec::new();
+        for Member { name, mut keys, is_group } in members {
+            let known = self.entries.contains_key(&name);
+            let within = format!("{}::{name}", group.name);
+            let added = if is_group && !known {
+                keys.insert("group".to_owned(), Node::Plain(Value::Text(within)));
+                self.add_group(path, keys, &changed, selection, above)?
+            } else if known || keys.is_empty() {
+                keys.shift_remove("group");
+                self.add(&name, &with(changed.clone(), &keys), selection, above)?
+            } else {
+                let mut keys = with(changed.clone(), &keys);
+                keys.insert("task".to_owned(), Node::Plain(Value::Text(within.clone())));
+                selection.tasks.insert(within.clone(), Task::read(path, keys)?);
+                vec![within]
+            };
+            below.extend(added);
+        }
+        above.pop();
+        selection.groups.insert(group.name.clone(), (group, below.clone()));
+        Ok(below)
+    }
+
     fn unknown(&self, name: &str) -> TaskError {
         let broken = self.broken.first().map(|e| format!("; a file could not be read: {e}"));
-        let known: Vec<_> = self.names().take(20).collect();
-        let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
+        let mut known: Vec<_> = self.names().collect();
+        known.sort_by_cached_key(|other| edits(name, other));
+        known.truncate(NEAREST);
+        let known = if known.is_empty() {
+            "there are none".to_owned()
+        } else {
+            format!("the nearest are {}", known.join(", "))
+        };
         TaskError::Config {
             path: PathBuf::from("tasks"),
             field: name.to_owned(),
-            found: format!(
-                "is no task, group or tag; known are {known}{}",
-                broken.unwrap_or_default()
-            ),
+            found: format!("is no task, group or tag; {known}{}", broken.unwrap_or_default()),
         }
     }
+}
+
+/// Keys of which some are changed.
+fn with(mut keys: Keys, changed: &Keys) -> Keys {
+    keys.extend(changed.clone());
+    keys
+}
+
+/// How many letters are put in, left out or changed between two names (Levenshtein).
+fn edits(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, b) in other.chars().enumerate() {
+            let changed = corner + usize::from(a != b);
+            corner = row[j + 1];
+            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 fn find(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), TaskError> {
@@ -157,7 +214,7 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), TaskError> {
 }
 
 /// A file with `group` is a group, else one with `task` a task; others are only included.
-fn register(here: &mut IndexMap<String, Entry>, file: &Path, map: &IndexMap<String, Node>) {
+fn register(here: &mut IndexMap<String, Entry>, file: &Path, map: &Keys) {
     let text =
         |key: &str| map.get(key).map(Node::value).and_then(|v| v.as_text().map(str::to_owned));
     if let Some(group) = text("group") {

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::config::OutputType;
+use crate::labels::{self, Pair};
 use crate::random::PythonRandom;
 
 /// How often perplexities are bootstrapped for their standard error, unless told otherwise.
@@ -18,6 +19,10 @@ const CHUNK: usize = 1000;
 pub enum Metric {
     /// The most likely choice is right; for one continuation: greedy decoding gives it.
     Acc,
+    /// The F1 score of the choices, of which the second is the positive one.
+    F1,
+    /// Matthews' correlation of right and picked choices.
+    Mcc,
     /// As `acc`, by log-likelihood per character (Unicode code point) of the choice.
     AccNorm,
     /// As `acc`, by log-likelihood per byte of the choice.
@@ -37,9 +42,11 @@ pub enum Metric {
 }
 
 /// Every metric: its name, and what it is measured on. In the order of results.
-const METRICS: [(Metric, &str, &[OutputType]); 9] = [
+const METRICS: [(Metric, &str, &[OutputType]); 11] = [
     (Metric::Perplexity, "perplexity", &[OutputType::LogLikelihood]),
     (Metric::Acc, "acc", &[OutputType::MultipleChoice, OutputType::LogLikelihood]),
+    (Metric::F1, "f1", &[OutputType::MultipleChoice]),
+    (Metric::Mcc, "mcc", &[OutputType::MultipleChoice]),
     (Metric::AccNorm, "acc_norm", &[OutputType::MultipleChoice]),
     (Metric::AccBytes, "acc_bytes", &[OutputType::MultipleChoice]),
     (Metric::ExactMatch, "exact_match", &[OutputType::MultipleChoice]),
@@ -95,14 +102,17 @@ pub(crate) struct MetricRule {
 impl MetricRule {
     /// A metric with its own aggregation and direction.
     pub(crate) fn new(metric: Metric) -> Self {
-        use Metric::{BitsPerByte, BytePerplexity, Perplexity, WordPerplexity};
+        use Metric::{BitsPerByte, BytePerplexity, F1, Mcc, Perplexity, WordPerplexity};
         let aggregation = match metric {
             Perplexity => Aggregation::Perplexity,
             WordPerplexity | BytePerplexity => Aggregation::WeightedPerplexity,
             BitsPerByte => Aggregation::BitsPerByte,
+            F1 => Aggregation::F1,
+            Mcc => Aggregation::Matthews,
             _ => Aggregation::Mean,
         };
-        let higher_is_better = aggregation == Aggregation::Mean;
+        let higher_is_better =
+            !matches!(metric, Perplexity | WordPerplexity | BytePerplexity | BitsPerByte);
         Self { metric, aggregation, higher_is_better }
     }
 }
@@ -118,15 +128,27 @@ pub enum Aggregation {
     WeightedPerplexity,
     /// The negative ratio of sums over ln 2.
     BitsPerByte,
+    /// The F1 score of label 1.
+    F1,
+    /// The plain mean of every label's F1 score.
+    F1Macro,
+    /// The F1 score of all labels together.
+    F1Micro,
+    /// The mean of every label's F1 score, weighted by how often it is right.
+    F1Weighted,
+    /// Matthews' correlation coefficient.
+    Matthews,
 }
 
-/// The values of a metric on documents: plain, or log-likelihoods with lengths.
+/// The values of a metric on documents: plain, log-likelihoods with lengths, or labels.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Items {
     /// A number a document.
     Plain(Vec<f64>),
     /// Log-likelihood and length, a pair a document.
     Weighted(Vec<(f64, f64)>),
+    /// The right label and the one that was picked, a pair a document.
+    Labels(Vec<Pair>),
 }
 
 impl Items {
@@ -135,6 +157,7 @@ impl Items {
         match self {
             Self::Plain(items) => items.len(),
             Self::Weighted(items) => items.len(),
+            Self::Labels(items) => items.len(),
         }
     }
 
@@ -145,20 +168,38 @@ impl Items {
 }
 
 impl Aggregation {
+    /// Every aggregation with a name of its own.
+    const NAMES: [(Self, &'static str); 6] = [
+        (Self::Mean, "mean"),
+        (Self::Perplexity, "perplexity"),
+        (Self::WeightedPerplexity, "weighted_perplexity"),
+        (Self::BitsPerByte, "bits_per_byte"),
+        (Self::F1, "f1"),
+        (Self::Matthews, "matthews_corrcoef"),
+    ];
+
     pub(crate) fn find(name: &str, metric: Metric) -> Result<Self, String> {
-        let weighted = matches!(
-            MetricRule::new(metric).aggregation,
-            Self::WeightedPerplexity | Self::BitsPerByte
-        );
-        match (name, weighted) {
-            ("mean", false) => Ok(Self::Mean),
-            ("perplexity", false) => Ok(Self::Perplexity),
-            ("weighted_perplexity", true) => Ok(Self::WeightedPerplexity),
-            ("bits_per_byte", true) => Ok(Self::BitsPerByte),
-            (_, false) => Err(format!("is {name}; mean and perplexity go with {metric}")),
-            (_, true) => {
-                Err(format!("is {name}; weighted_perplexity and bits_per_byte go with {metric}"))
-            }
+        let fits = |(aggregation, _): &&(Self, &str)| aggregation.goes_with(metric).is_ok();
+        let found = Self::NAMES.iter().filter(fits).find(|(_, other)| *other == name);
+        found.map(|(aggregation, _)| *aggregation).ok_or_else(|| {
+            let names: Vec<_> = Self::NAMES.iter().filter(fits).map(|(_, name)| *name).collect();
+            format!("is {name}; {} go with {metric}", names.join(" and "))
+        })
+    }
+
+    /// Itself, if it is of the values that the metric has.
+    pub(crate) fn goes_with(self, metric: Metric) -> Result<Self, String> {
+        let own = MetricRule::new(metric).aggregation;
+        let fits = self.values() == own.values();
+        fits.then_some(self).ok_or_else(|| format!("does not go with {metric}"))
+    }
+
+    /// What it is taken of, as a number.
+    fn values(self) -> u8 {
+        match self {
+            Self::Mean | Self::Perplexity => 0,
+            Self::WeightedPerplexity | Self::BitsPerByte => 1,
+            Self::F1 | Self::F1Macro | Self::F1Micro | Self::F1Weighted | Self::Matthews => 2,
         }
     }
 
@@ -169,23 +210,33 @@ impl Aggregation {
             (Self::Perplexity, Items::Plain(items)) => (-mean(items)).exp(),
             (Self::WeightedPerplexity, Items::Weighted(items)) => (-ratio(items)).exp(),
             (Self::BitsPerByte, Items::Weighted(items)) => -ratio(items) / std::f64::consts::LN_2,
+            (Self::F1, Items::Labels(items)) => labels::f1(items),
+            (Self::F1Macro, Items::Labels(items)) => labels::f1_macro(items),
+            (Self::F1Micro, Items::Labels(items)) => labels::f1_micro(items),
+            (Self::F1Weighted, Items::Labels(items)) => labels::f1_weighted(items),
+            (Self::Matthews, Items::Labels(items)) => labels::matthews(items),
             _ => f64::NAN,
         }
     }
 
-    /// The standard error: of a mean the sample deviation over √n, of a perplexity the deviation of
-    /// `iterations` bootstraps in chunks of a thousand; of ratios there is none, nor of one document or
-    /// with no iterations.
+    /// The standard error: of a mean the sample deviation over √n, of a perplexity, F1 and Matthews'
+    /// coefficient the deviation of `iterations` bootstraps in chunks of a thousand; of all else there is
+    /// none, nor of one document or with no iterations.
     pub fn standard_error(self, items: &Items, iterations: usize) -> Option<f64> {
         if iterations == 0 || items.len() < 2 {
             return None;
         }
+        let deviation = |replicates: Vec<f64>| Some(sample_deviation(&replicates));
         match (self, items) {
             (Self::Mean, Items::Plain(items)) => {
                 Some(sample_deviation(items) / (items.len() as f64).sqrt())
             }
             (Self::Perplexity, Items::Plain(items)) => {
-                Some(sample_deviation(&bootstrap(items, iterations, |drawn| (-mean(drawn)).exp())))
+                deviation(bootstrap(items, iterations, |drawn| (-mean(drawn)).exp()))
+            }
+            (Self::F1, Items::Labels(items)) => deviation(bootstrap(items, iterations, labels::f1)),
+            (Self::Matthews, Items::Labels(items)) => {
+                deviation(bootstrap(items, iterations, labels::matthews))
             }
             _ => None,
         }
@@ -209,12 +260,16 @@ fn sample_deviation(items: &[f64]) -> f64 {
 
 /// A statistic of items drawn with replacement. Chunks have seeds of their own, so they are shared
 /// between threads and come out in order.
-fn bootstrap(items: &[f64], iterations: usize, statistic: fn(&[f64]) -> f64) -> Vec<f64> {
+fn bootstrap<T: Copy + Sync>(
+    items: &[T],
+    iterations: usize,
+    statistic: fn(&[T]) -> f64,
+) -> Vec<f64> {
     let size = CHUNK.min(iterations);
     let chunks = iterations / size;
     let chunk = |seed: usize| {
         let mut random = PythonRandom::new(seed as u64);
-        let mut drawn = vec![0.0; items.len()];
+        let mut drawn = items.to_vec();
         let replicate = |_| {
             drawn.fill_with(|| items[random.choice(items.len())]);
             statistic(&drawn)

@@ -83,6 +83,9 @@ impl Task {
         match item {
             Item::Plain(x) if whole && metric != Metric::Perplexity => Value::Int(x as i64),
             Item::Plain(x) => Value::Float(x),
+            Item::Labels(right, picked) => {
+                Value::List([right, picked].map(|label| Value::Int(label as i64)).to_vec())
+            }
             Item::Weighted(x, length) => {
                 Value::List(vec![Value::Float(x), Value::Int(length as i64)])
             }

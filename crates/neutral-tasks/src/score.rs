@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 
 use crate::TaskError;
 use crate::config::Task;
-use crate::metric::{Items, Metric};
+use crate::metric::{Aggregation, Items, Metric};
 use crate::request::{Answer, Example};
 use crate::results::{Score, TaskResult};
 
@@ -25,6 +25,8 @@ pub enum Item {
     Plain(f64),
     /// A log-likelihood, and a length.
     Weighted(f64, f64),
+    /// The right choice, and the one that was picked.
+    Labels(usize, usize),
 }
 
 impl Task {
@@ -46,6 +48,7 @@ impl Task {
         let likelihoods: Vec<f64> = responses.iter().map(|r| r.log_likelihood).collect();
         let value = |metric: Metric| match &example.answer {
             Answer::Continuation => continuation(metric, responses[0]),
+            Answer::Labels(labels) => mass(metric, labels, &likelihoods),
             Answer::Text { words, bytes } => text(metric, likelihoods[0], *words, *bytes),
             Answer::Choices { choices, right } => {
                 let greedy = |i: &usize| responses[*i].is_greedy;
@@ -80,26 +83,48 @@ impl Task {
                 values.entry(metric).or_default().push(item);
             }
         }
-        let mut metrics = IndexMap::new();
+        let mut scores = Vec::new();
         for (metric, values) in values {
             let items = items(&values);
             for rule in self.metrics.iter().filter(|rule| rule.metric == metric) {
+                self.check_labels(rule.aggregation, &items)?;
                 let error = rule.aggregation.standard_error(&items, bootstraps);
-                metrics
-                    .insert(format!("{metric},none"), Score::Number(rule.aggregation.of(&items)));
-                metrics.insert(format!("{metric}_stderr,none"), error.into());
+                scores.push((metric, rule.aggregation.of(&items), error));
+            }
+        }
+        let mut metrics = IndexMap::new();
+        for filter in &self.filters {
+            for (metric, score, error) in &scores {
+                metrics.insert(format!("{metric},{filter}"), Score::Number(*score));
+                metrics.insert(format!("{metric}_stderr,{filter}"), (*error).into());
             }
         }
         let (name, alias) = (self.name.clone(), self.alias.clone());
         Ok(TaskResult { name, alias, sample_len: examples.len(), metrics })
+    }
+
+    /// F1 alone is that of label 1 against label 0; of more labels it has to be told how they are
+    /// averaged.
+    fn check_labels(&self, aggregation: Aggregation, items: &Items) -> Result<(), TaskError> {
+        let (Aggregation::F1, Items::Labels(pairs)) = (aggregation, items) else { return Ok(()) };
+        match pairs.iter().flat_map(|(right, picked)| [right, picked]).find(|label| **label > 1) {
+            None => Ok(()),
+            Some(label) => Err(self.wrong(format!(
+                "metric_list has f1, which is of choices 0 and 1, and there is a choice {label}"
+            ))),
+        }
     }
 }
 
 fn items(values: &[Item]) -> Items {
     let plain = |item: &Item| if let Item::Plain(x) = item { Some(*x) } else { None };
     let pair = |item: &Item| if let Item::Weighted(a, b) = item { Some((*a, *b)) } else { None };
-    match values.iter().map(plain).collect() {
-        Some(plain) => Items::Plain(plain),
+    let labels = |item: &Item| if let Item::Labels(a, b) = item { Some((*a, *b)) } else { None };
+    if let Some(plain) = values.iter().map(plain).collect() {
+        return Items::Plain(plain);
+    }
+    match values.iter().map(labels).collect() {
+        Some(labels) => Items::Labels(labels),
         None => Items::Weighted(values.iter().filter_map(pair).collect()),
     }
 }
@@ -114,6 +139,14 @@ fn continuation(metric: Metric, response: Response) -> Option<Item> {
         Metric::Acc => Some(flag(response.is_greedy)),
         _ => None,
     }
+}
+
+/// The share of the choices' probability that the true ones have.
+fn mass(metric: Metric, labels: &[bool], likelihoods: &[f64]) -> Option<Item> {
+    let masses: Vec<f64> = likelihoods.iter().map(|likelihood| likelihood.exp()).collect();
+    let all: f64 = masses.iter().sum();
+    let right = masses.iter().zip(labels).filter(|(_, label)| **label);
+    (metric == Metric::Acc).then(|| Item::Plain(right.map(|(mass, _)| mass / all).sum()))
 }
 
 /// Lengths count at least one word, as Python splits.
@@ -139,8 +172,10 @@ fn choice(
         let each = given.iter().zip(choices);
         largest(each.map(|(likelihood, choice)| likelihood / length(choice) as f64))
     };
+    let best = || largest(given.iter().copied());
     let picked = match metric {
-        Metric::Acc => largest(given.iter().copied()),
+        Metric::Acc => best(),
+        Metric::F1 | Metric::Mcc => return Some(Item::Labels(*right.first()?, best())),
         Metric::AccNorm => by(|choice| choice.chars().count()),
         Metric::AccBytes => by(str::len),
         Metric::AccMutualInfo => largest(given.iter().zip(alone).map(|(with, out)| with - out)),

@@ -10,6 +10,9 @@ use serde_yaml::Value as Yaml;
 use crate::TaskError;
 use crate::value::Value;
 
+/// The keys of a task file.
+pub(crate) type Keys = IndexMap<String, Node>;
+
 /// A value of a task file.
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
@@ -52,11 +55,11 @@ impl Node {
 
 /// The keys of a file and of those that it includes: of several includes the later wins, and the
 /// file's own over all. `task_list` is not inherited.
-pub(crate) fn load(path: &Path) -> Result<IndexMap<String, Node>, TaskError> {
+pub(crate) fn load(path: &Path) -> Result<Keys, TaskError> {
     load_below(path, &mut Vec::new())
 }
 
-fn load_below(path: &Path, above: &mut Vec<PathBuf>) -> Result<IndexMap<String, Node>, TaskError> {
+fn load_below(path: &Path, above: &mut Vec<PathBuf>) -> Result<Keys, TaskError> {
     let wrong = |field: &str, found: String| TaskError::Config {
         path: path.to_path_buf(),
         field: field.to_owned(),
@@ -134,11 +137,11 @@ fn node(yaml: Yaml, folder: &Path) -> Result<Node, String> {
 pub(crate) struct Fields {
     path: PathBuf,
     prefix: String,
-    map: IndexMap<String, Node>,
+    map: Keys,
 }
 
 impl Fields {
-    pub(crate) fn new(path: &Path, prefix: &str, map: IndexMap<String, Node>) -> Self {
+    pub(crate) fn new(path: &Path, prefix: &str, map: Keys) -> Self {
         Self { path: path.to_path_buf(), prefix: prefix.to_owned(), map }
     }
 
@@ -159,8 +162,13 @@ impl Fields {
 
     pub(crate) fn value(&mut self, key: &str) -> Result<Option<Value>, TaskError> {
         let Some(node) = self.take(key) else { return Ok(None) };
+        self.plain(key, &node).map(Some)
+    }
+
+    /// The value, which no function may be part of.
+    pub(crate) fn plain(&self, key: &str, node: &Node) -> Result<Value, TaskError> {
         match node.function() {
-            None => Ok(Some(node.value())),
+            None => Ok(node.value()),
             Some(function) => Err(self.wrong(key, no_python(&function.name))),
         }
     }
@@ -171,6 +179,20 @@ impl Fields {
             Some(Value::Text(text)) => Ok(Some(text)),
             Some(other) => Err(self.wrong(key, format!("is {}; text is needed", other.kind()))),
         }
+    }
+
+    /// A list of texts; one text is a list of one.
+    pub(crate) fn texts(&mut self, key: &str) -> Result<Option<Vec<String>>, TaskError> {
+        let items = match self.value(key)? {
+            None => return Ok(None),
+            Some(Value::List(items)) => items,
+            Some(one) => vec![one],
+        };
+        let text = |item| match item {
+            Value::Text(text) => Ok(text),
+            other => Err(self.wrong(key, format!("holds {}; text is needed", other.kind()))),
+        };
+        items.into_iter().map(text).collect::<Result<_, _>>().map(Some)
     }
 
     pub(crate) fn flag(&mut self, key: &str) -> Result<Option<bool>, TaskError> {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use neutral_tasks::{RequestOptions, Task};
+use neutral_tasks::{Library, RequestOptions, Response, Task};
 
 const SOUND: &str = "task: t\ndataset_path: json\ndataset_kwargs: {data_files: {test: d.jsonl}}\n\
     test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_choice: [x, y]\n\
@@ -43,11 +43,16 @@ fn a_sound_task_is_not_refused() {
 #[test]
 fn python_and_keys_that_would_change_results_are_named() {
     let with = |line: &str| format!("{SOUND}{line}\n");
-    let cases: [(&str, &[&str]); 9] = [
+    let cases: [(&str, &[&str]); 11] = [
         ("process_docs: !function utils.mine", &["t.yaml: process_docs", "utils.mine"]),
         ("description: !function utils.mine", &["t.yaml: description", "utils.mine"]),
-        ("process_results: !function utils.mine", &["t.yaml: process_results", "not supported"]),
-        ("gen_prefix: 'So'", &["t.yaml: gen_prefix", "not supported"]),
+        ("process_results: !function utils.mine", &["t.yaml: process_results", "utils.mine"]),
+        ("use_prompt: 'all'", &["t.yaml: use_prompt", "not supported"]),
+        (
+            "filter_list: [{name: n, filter: [{function: regex}]}]",
+            &["filter_list[0].filter[0].function is 'regex'", "take_first"],
+        ),
+        ("metric_list: [{metric: acc, aggregation: f1}]", &["aggregation is f1; mean", "with acc"]),
         ("fewshot_config: {sampler: balanced}", &["fewshot_config.sampler is balanced", "first_n"]),
         ("fewshot_config: {fewshot_indices: [1]}", &["fewshot_config.fewshot_indices"]),
         (
@@ -99,4 +104,32 @@ fn missing_splits_documents_and_examples_are_told() {
     refuses(SOUND, "{\"q\": ", &["d.jsonl has no JSON object as document 0"]);
     let shots = format!("{SOUND}num_fewshot: 2\n");
     refuses(&shots, right, &["document 0 of test: num_fewshot needs 2 documents", "there are 1"]);
+}
+
+#[test]
+fn f1_of_more_than_two_choices_has_to_be_told_how() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.yaml");
+    let three = SOUND.replace("[x, y]", "[x, y, z]");
+    std::fs::write(&path, format!("{three}metric_list: [{{metric: f1}}]\n")).unwrap();
+    std::fs::write(folder.path().join("d.jsonl"), "{\"q\": \"one\", \"a\": \"z\"}\n").unwrap();
+    let task = Task::load(&path).unwrap();
+    let splits = task.dataset().load(folder.path()).unwrap();
+    let examples = task.examples(&splits, &RequestOptions::default()).unwrap();
+    let answer = Response { log_likelihood: -1.0, is_greedy: false };
+    let error = task.score(&examples, &[vec![answer; 3]], 0).unwrap_err().to_string();
+    assert!(error.contains("f1") && error.contains("a choice 2"), "{error}");
+}
+
+#[test]
+fn names_that_are_not_known_get_the_nearest_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["arc_easy", "arc_challenge", "hellaswag"] {
+        let task = SOUND.replace("task: t", &format!("task: {name}"));
+        std::fs::write(folder.path().join(format!("{name}.yaml")), task).unwrap();
+    }
+    let library = Library::open(&[folder.path().to_path_buf()]).unwrap();
+    let error = library.select(&["arc_chalenge"]).unwrap_err().to_string();
+    assert!(error.contains("arc_chalenge is no task"), "{error}");
+    assert!(error.contains("nearest are arc_challenge, arc_easy"), "{error}");
 }

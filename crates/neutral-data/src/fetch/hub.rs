@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Repo, RepoType};
+use serde::{Deserialize, Serialize};
 
 use crate::manifest::HubRepoType;
 use crate::{Control, DataError};
@@ -23,6 +24,15 @@ pub(super) struct Repository<'a> {
     pub(super) repo: &'a str,
     pub(super) repo_type: HubRepoType,
     pub(super) revision: &'a str,
+}
+
+/// What a repository holds at a revision.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Listing {
+    /// The commit.
+    pub(super) sha: String,
+    /// The paths of all files.
+    pub(super) files: Vec<String>,
 }
 
 impl Repository<'_> {
@@ -63,18 +73,19 @@ impl Repository<'_> {
         Ok(format!("{} {}", self.repo, self.revision))
     }
 
-    /// The paths of all files.
+    /// The commit, and the paths of all files.
     pub(super) fn list(
         &self,
         endpoint: Option<&str>,
         control: &Control,
-    ) -> Result<Vec<String>, DataError> {
+    ) -> Result<Listing, DataError> {
         let work = std::env::temp_dir();
         let api = Self::api(&work, endpoint).map_err(|e| self.failed("", &e))?;
         let repo = api.repo(self.repo());
         let info = control.abandonable(move || repo.info())?;
         let info = info.map_err(|e| self.failed("", &e))?;
-        Ok(info.siblings.into_iter().map(|file| file.rfilename).collect())
+        let files = info.siblings.into_iter().map(|file| file.rfilename).collect();
+        Ok(Listing { sha: info.sha, files })
     }
 
     fn repo(&self) -> Repo {
@@ -170,7 +181,7 @@ mod tests {
             let repository = Repository { repo, repo_type: HubRepoType::Model, revision: "abc" };
             repository.list(Some(&endpoint), &Control::default())
         };
-        assert_eq!(list("us/model").unwrap(), ["config.json", "a/b.bin"]);
+        assert_eq!(list("us/model").unwrap().files, ["config.json", "a/b.bin"]);
         let error = list("us/other").unwrap_err().to_string();
         assert!(error.contains("us/other@abc"), "{error}");
     }

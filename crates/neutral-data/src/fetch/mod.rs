@@ -7,10 +7,14 @@
 mod apt;
 mod archive;
 mod command;
+mod dataset;
 mod hub;
 mod model;
 mod npm;
 mod pip;
+mod splits;
+#[cfg(test)]
+mod test_hub;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +22,7 @@ use neutral_store::{Cache, Fingerprint, StoreError, read_json, sha256_file, writ
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use self::dataset::{DatasetFiles, DatasetSource, fetch_dataset};
 pub use self::model::{ModelFiles, fetch_model};
 use crate::extract::files::{self, Found};
 use crate::manifest::{Source, Variant};

@@ -92,7 +92,7 @@ fn listed(
 ) -> Result<Vec<String>, DataError> {
     let key = Fingerprint::of(&("model folder", repository.repo, repository.revision));
     let folder = cache.get_or_make("downloads", &key, |folder| {
-        let files = repository.list(None, control)?;
+        let files = repository.list(None, control)?.files;
         Ok::<_, DataError>(write_json(&folder.join("files.json"), &model_folder(files))?)
     })?;
     Ok(read_json(&folder.join("files.json"))?)

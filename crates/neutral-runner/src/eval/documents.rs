@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use neutral_data::{Control, Manifests, Split, prepare};
+use anyhow::Context as _;
+use neutral_data::{Control, DatasetSource, Manifests, Split, fetch_dataset, prepare};
 use neutral_spec::CorpusRef;
 use neutral_store::Cache;
-use neutral_tasks::{Splits, Task, Value};
+use neutral_tasks::{HubDataset, Splits, Task, Value};
 
 use crate::exit::BadInput;
 use crate::inputs;
@@ -31,12 +32,7 @@ impl Sources<'_> {
             return Ok(dataset.load(self.here)?);
         }
         if dataset.path != MANIFESTS {
-            let message = format!(
-                "{}: dataset_path is {}, which is on the hub; get its files and name them: dataset_path: parquet, dataset_kwargs: {{data_files: {{…}}}}",
-                task.name(),
-                dataset.path
-            );
-            return Err(BadInput(message).into());
+            return self.from_hub(task);
         }
         let corpus = match &dataset.name {
             Some(name) => CorpusRef::try_from(name.clone())
@@ -61,5 +57,24 @@ impl Sources<'_> {
             splits.insert(split.name().to_owned(), documents);
         }
         Ok(splits)
+    }
+
+    /// The splits that the task reads, of a data set on the hub.
+    fn from_hub(&self, task: &Task) -> anyhow::Result<Splits> {
+        let dataset = task.dataset();
+        let Some(hub) = dataset.hub() else {
+            let message = format!("{}: {} is no data set of the hub", task.name(), dataset.path);
+            return Err(BadInput(message).into());
+        };
+        let HubDataset { repo, name, revision, files } = hub;
+        let mut splits = vec![task.evaluated_split()?.to_owned()];
+        splits.extend(task.fewshot_split().map(str::to_owned));
+        splits.dedup();
+        let source =
+            DatasetSource { repo, name, revision, files: files.into_iter().collect(), splits };
+        let fetched = fetch_dataset(&source, self.cache, self.control)
+            .with_context(|| format!("the documents of {}", task.name()))?;
+        tracing::info!("{}: {}", task.name(), fetched.version);
+        Ok(dataset.read_files(&fetched.splits.into_iter().collect())?)
     }
 }

@@ -1,0 +1,78 @@
+//! What a task says of its data set: what to fetch from the hub, and how the files are read that came.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
+use indexmap::IndexMap;
+use neutral_tasks::{HubDataset, Task, Value};
+
+/// A task with these lines on its data set.
+fn task(lines: &str) -> Task {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.yaml");
+    let rest = "task: t\ntest_split: test\noutput_type: multiple_choice\ndoc_to_text: q\n\
+        doc_to_choice: [x, y]\ndoc_to_target: 0\n";
+    std::fs::write(&path, format!("{rest}{lines}")).unwrap();
+    Task::load(&path).unwrap()
+}
+
+fn hub(lines: &str) -> HubDataset {
+    task(lines).dataset().hub().unwrap()
+}
+
+fn files(pairs: &[(&str, &str)]) -> IndexMap<String, Vec<String>> {
+    pairs.iter().map(|(split, file)| ((*split).to_owned(), vec![(*file).to_owned()])).collect()
+}
+
+#[test]
+fn a_data_set_on_the_hub_says_what_to_fetch() {
+    let set = hub("dataset_path: us/set\ndataset_name: fr\n");
+    assert_eq!((set.repo.as_str(), set.name.as_deref()), ("us/set", Some("fr")));
+    assert!(set.revision.is_none() && set.files.is_empty());
+
+    let set =
+        hub("dataset_path: us/set\ndataset_kwargs: {revision: v1, data_files: {test: a.csv}}\n");
+    assert_eq!((set.revision.as_deref(), set.files), (Some("v1"), files(&[("test", "a.csv")])));
+
+    let by_url = "dataset_path: json\ndataset_kwargs: {data_files: {test: 'hf://datasets/us/set@v2/d/a.jsonl'}}\n";
+    let set = hub(by_url);
+    assert_eq!((set.repo.as_str(), set.revision.as_deref()), ("us/set", Some("v2")));
+    assert_eq!((set.name, set.files), (None, files(&[("test", "d/a.jsonl")])));
+    let error = task(by_url).dataset().load(std::path::Path::new(".")).unwrap_err();
+    assert!(error.to_string().contains("to be fetched first"), "{error}");
+}
+
+#[test]
+fn files_on_disk_are_not_fetched() {
+    let task = task("dataset_path: json\ndataset_kwargs: {data_files: a.jsonl}\n");
+    assert!(task.dataset().is_local());
+    assert_eq!(task.dataset().hub(), None);
+}
+
+#[test]
+fn fetched_files_are_read_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (json, csv) = (write("a.jsonl", "{\"q\": \"one\"}\n"), write("b.csv", "q\ntwo\n"));
+    let splits = IndexMap::from([("test".to_owned(), vec![json, csv])]);
+    let read = task("dataset_path: us/set\n").dataset().read_files(&splits).unwrap();
+    let column = |splits: &neutral_tasks::Splits, name: &str| {
+        splits["test"].iter().map(|document| document[name].clone()).collect::<Vec<_>>()
+    };
+    let texts = |texts: &[&str]| {
+        texts.iter().map(|text| Value::Text((*text).to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(column(&read, "q"), texts(&["one", "two"]));
+
+    let bare = write("c.csv", "one,1\ntwo,2\n");
+    let splits = IndexMap::from([("test".to_owned(), vec![bare])]);
+    let named = task("dataset_path: us/set\ndataset_kwargs: {column_names: [q, n]}\n");
+    assert_eq!(column(&named.dataset().read_files(&splits).unwrap(), "q"), texts(&["one", "two"]));
+
+    let other = IndexMap::from([("test".to_owned(), vec![write("d.txt", "")])]);
+    let error = named.dataset().read_files(&other).unwrap_err().to_string();
+    assert!(error.contains("d.txt") && error.contains("JSON, CSV or Parquet"), "{error}");
+}
