@@ -71,7 +71,7 @@ impl Sources<'_> {
         splits.extend(task.fewshot_split().map(str::to_owned));
         splits.dedup();
         let source =
-            DatasetSource { repo, name, revision, files: files.into_iter().collect(), splits };
+            DatasetSource { repo, config: name, revision, files: files.into_iter().collect(), splits };
         let fetched = fetch_dataset(&source, self.cache, self.control)
             .with_context(|| format!("the documents of {}", task.name()))?;
         tracing::info!("{}: {}", task.name(), fetched.version);
