@@ -85,7 +85,10 @@ fn keep(
     written: fn(&str) -> String,
 ) -> Result<Option<Document>, String> {
     let wanted = function.split_once('_').map_or(function, |(_, wanted)| wanted);
-    let found = written(text(&document, column)?);
+    let found = match document.get(column) {
+        Some(Value::Null) => return Ok(None),
+        _ => written(text(&document, column)?),
+    };
     Ok((found == wanted).then_some(document))
 }
 
