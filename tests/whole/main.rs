@@ -6,6 +6,7 @@ mod architecture;
 mod bad_input;
 mod command;
 mod control;
+mod eval;
 mod export;
 mod hardship;
 mod interruption;

@@ -1,8 +1,9 @@
 //! The comparison as a grid of text, before it is drawn for a terminal or for Markdown.
 
 use crate::format::{decimals, mean_and_deviation, thousands, value};
-use crate::results::{Results, Status, TrialResult};
+use crate::results::{ByDomain, Results, Status, TrialResult};
 use crate::series::{Group, groups, name, varied_paths};
+use crate::tasks::{ByTask, mean_score};
 
 /// A grid of text.
 pub(crate) struct Grid {
@@ -89,6 +90,21 @@ fn measures(results: &Results) -> Vec<Measure<'_>> {
             less_is_better: false,
             base: Some(metrics.bits_per_byte),
             get: Box::new(|t| t.learning.as_ref()?.get(corpus).copied()),
+        });
+    }
+    let domains: [(&str, fn(&ByDomain<ByTask>) -> &ByTask); 2] =
+        [("original", |tasks| &tasks.original), ("new", |tasks| &tasks.new)];
+    for (domain, of) in domains {
+        let Some(base) = results.base.tasks.as_ref().and_then(|tasks| mean_score(of(tasks))) else {
+            continue;
+        };
+        all.push(Measure {
+            title: "tasks, %",
+            of: domain.to_owned(),
+            places: 1,
+            less_is_better: false,
+            base: Some(100.0 * base),
+            get: Box::new(move |t| Some(100.0 * mean_score(of(t.tasks.as_ref()?))?)),
         });
     }
     let mut plain =

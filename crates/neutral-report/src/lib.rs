@@ -31,6 +31,7 @@ mod scale;
 mod series;
 mod step;
 mod table;
+mod tasks;
 
 pub use against_base::{
     AgainstBase, BlockGates, Distribution, Divergence, NeutralPrefixes, Sample, Spectrum,
@@ -49,6 +50,7 @@ pub use results::{
 pub use run::Run;
 pub use step::Step;
 pub use table::{Style, terminal_table};
+pub use tasks::{ByTask, TaskScore, mean_score};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -6,6 +6,7 @@ use crate::columns::{Cell, Grid, grid};
 use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
 use crate::over_seeds;
 use crate::results::Results;
+use crate::tasks;
 
 /// The question, the plot, the table, what its columns mean, and how to make it all again.
 pub fn markdown(results: &Results) -> String {
@@ -47,6 +48,12 @@ pub(crate) fn markdown_with(results: &Results, plot: &str) -> String {
         out.push_str("\n## Over seeds\n\n");
         push_rows(&mut out, &over_seeds::HEADS, over_seeds::TEXTS, &seeds);
         let _ = writeln!(out, "\n{}", over_seeds::MEANING);
+    }
+    if let Some((heads, rows)) = tasks::rows(results) {
+        let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+        out.push_str("\n## Tasks\n\n");
+        push_rows(&mut out, &heads, 2, &rows);
+        let _ = writeln!(out, "\n{}", tasks::MEANING);
     }
     push_divergence(&mut out, results);
     push_origin(&mut out, results);
@@ -94,7 +101,7 @@ fn push_table(out: &mut String, grid: &Grid) {
 
 /// A line for each kind of column that the table has.
 pub(crate) fn meanings(grid: &Grid) -> Vec<&'static str> {
-    const ALL: [(&str, &str); 9] = [
+    const ALL: [(&str, &str); 10] = [
         (
             "seed",
             "**seed**: of the extension's start and of the data's order; a mean of several comes with their sample deviation.",
@@ -119,6 +126,10 @@ pub(crate) fn meanings(grid: &Grid) -> Vec<&'static str> {
         (
             "gates zero",
             "**gates zero**: share (%) of tokens at which a block's gate is exactly zero, mean over blocks, on text of the original and of the new domain; a dash where there is no gate.",
+        ),
+        (
+            "tasks, %",
+            "**tasks, %**: mean accuracy over the tasks of the original and of the new domain; more is better. A fall of the first is forgetting.",
         ),
         ("tokens/s", "**tokens/s**: training speed."),
         ("minutes", "**minutes**: training time; evaluation not included."),

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use neutral_store::Fingerprint;
 use serde::{Deserialize, Serialize};
 
+use crate::tasks::{self, ByTask};
 use crate::{AgainstBase, Neutrality, ReportError};
 
 /// The number of the schema that this crate writes and reads.
@@ -61,6 +62,9 @@ pub struct BaseResult {
     pub parameters: u64,
     /// Its scores.
     pub metrics: ByDomain<ByCorpus<Metrics>>,
+    /// Its scores on tasks; absent if none were scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<ByDomain<ByTask>>,
 }
 
 /// A value a domain.
@@ -122,6 +126,9 @@ pub struct TrialResult {
     /// The trained model beside its base; absent where it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against_base: Option<AgainstBase>,
+    /// Scores on tasks; absent if none were scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<ByDomain<ByTask>>,
     /// Tokens trained on.
     pub tokens: Option<u64>,
     /// Training speed.
@@ -209,6 +216,9 @@ impl Results {
     /// Refuses numbers that are not finite: JSON would turn them into null without a word.
     pub(crate) fn check(&self) -> Result<(), ReportError> {
         check_metrics("base", &self.base.metrics)?;
+        if let Some(tasks) = &self.base.tasks {
+            tasks::check("base", tasks)?;
+        }
         for trial in &self.trials {
             if let Some(metrics) = &trial.metrics {
                 check_metrics(&trial.id, metrics)?;
@@ -231,6 +241,9 @@ impl Results {
                 for value in all.iter().chain(blocks) {
                     finite(&trial.id, *value, || format!("neutrality.{domain}"))?;
                 }
+            }
+            if let Some(tasks) = &trial.tasks {
+                tasks::check(&trial.id, tasks)?;
             }
             if let Some(against_base) = &trial.against_base {
                 against_base.check(&trial.id)?;

@@ -10,6 +10,7 @@ use neutral_gguf::GgufError;
 use neutral_model::ModelError;
 use neutral_spec::SpecError;
 use neutral_store::StoreError;
+use neutral_tasks::TaskError;
 use neutral_torch::TorchError;
 
 /// The exit code after `SIGINT` or `SIGTERM`, as shells expect it.
@@ -64,6 +65,7 @@ fn code(error: &anyhow::Error) -> u8 {
             Some(GgufError::Malformed { .. } | GgufError::Unsupported { .. })
         )
         || error.downcast_ref::<AdapterError>().is_some()
+        || error.downcast_ref::<TaskError>().is_some()
         || matches!(
             error.downcast_ref::<TorchError>(),
             Some(

@@ -28,6 +28,7 @@ mod run;
 mod scores;
 mod signals;
 mod speed;
+mod tasks;
 mod trial;
 mod trial_file;
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use neutral_eval::CorpusScore;
 use neutral_report::{
-    AgainstBase, BaseResult, ByCorpus, ByDomain, Environment, Metrics, Neutrality, Parameters,
-    Results, SCHEMA, Status, Style, TrialResult, terminal_table,
+    AgainstBase, BaseResult, ByCorpus, ByDomain, ByTask, Environment, Metrics, Neutrality,
+    Parameters, Results, SCHEMA, Status, Style, TrialResult, terminal_table,
 };
 use neutral_spec::Trial;
 use neutral_store::Fingerprint;
@@ -22,7 +22,12 @@ pub(crate) struct ResultsBuilder {
 
 impl ResultsBuilder {
     /// Results without trials yet.
-    pub(crate) fn new(shared: &Shared, environment: Environment, base: &Scores) -> Self {
+    pub(crate) fn new(
+        shared: &Shared,
+        environment: Environment,
+        base: &Scores,
+        tasks: Option<ByDomain<ByTask>>,
+    ) -> Self {
         let plan = shared.plan;
         let trials: Vec<_> = plan.trials.iter().map(|trial| shared.fingerprint(trial)).collect();
         let results = Results {
@@ -31,7 +36,11 @@ impl ResultsBuilder {
             question: plan.question.clone(),
             plan_fingerprint: Fingerprint::of(&trials),
             environment,
-            base: BaseResult { parameters: shared.base.parameters(), metrics: metrics(base) },
+            base: BaseResult {
+                parameters: shared.base.parameters(),
+                metrics: metrics(base),
+                tasks,
+            },
             control: plan.control.clone(),
             trials: Vec::new(),
         };
@@ -55,6 +64,7 @@ impl ResultsBuilder {
         trial: &Trial,
         record: &TrialRecord,
         against_base: Option<AgainstBase>,
+        tasks: Option<ByDomain<ByTask>>,
     ) {
         let after = metrics(&record.scores);
         let base = &self.results.base.metrics;
@@ -69,6 +79,7 @@ impl ResultsBuilder {
             metrics: Some(after),
             neutrality: neutrality(&record.scores),
             against_base,
+            tasks,
             tokens: Some(record.training.tokens),
             tokens_per_second: Some(record.training.tokens_per_second),
             peak_rss_bytes: Some(record.training.peak_rss_bytes),
@@ -123,6 +134,7 @@ impl ResultsBuilder {
             learning: None,
             neutrality: None,
             against_base: None,
+            tasks: None,
             tokens: None,
             tokens_per_second: None,
             peak_rss_bytes: None,

@@ -7,7 +7,8 @@ use indicatif::MultiProgress;
 use neutral_data::{Control, Tokenizer};
 use neutral_model::ModelFolder;
 use neutral_spec::{
-    BaseSpec, Experiment, Loaded, ModelSize, Plan, SpecError, TokenizerSpec, model_size, resolve,
+    BaseSpec, Experiment, Loaded, ModelSize, Plan, SpecError, TokenizerSpec, Trial, model_size,
+    resolve,
 };
 use neutral_store::{Cache, Lock, StoreError};
 
@@ -16,7 +17,8 @@ use crate::environment;
 use crate::exit::Interrupted;
 use crate::inputs::{self, Inputs};
 use crate::results::ResultsBuilder;
-use crate::trial::Shared;
+use crate::tasks::Tasks;
+use crate::trial::{Shared, TrialRecord};
 use crate::{base, dry_run, exit, model_source, signals};
 
 /// `neutral run`.
@@ -40,19 +42,32 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
 
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&plan.experiment));
     let _lock = Lock::acquire(&out)?;
+    let tasks = plan
+        .tasks
+        .as_ref()
+        .map(|spec| Tasks::prepare(spec, here, args.manifests.as_deref(), &cache, &control));
+    let tasks = tasks.transpose()?;
     let inputs = Inputs::prepare(&plan, here, folder.as_ref(), &manifests, &cache, &control)?;
     let base = base::prepare(&plan, &inputs, folder, &cache, device, &stop, bars)?;
     let base_scores = base::scores(&base, &plan, &inputs, &cache, &stop, bars)?;
 
-    let shared =
-        Shared { plan: &plan, inputs: &inputs, base: &base, device, out: &out, stop: &stop, bars };
+    let shared = Shared {
+        plan: &plan,
+        inputs: &inputs,
+        base: &base,
+        tasks: tasks.as_ref(),
+        device,
+        out: &out,
+        stop: &stop,
+        bars,
+    };
     let environment = environment::describe(device, plan.precision);
-    let mut results = ResultsBuilder::new(&shared, environment, &base_scores);
+    let mut results = ResultsBuilder::new(&shared, environment, &base_scores, shared.base_tasks()?);
     let mut interrupted = false;
     for trial in &plan.trials {
         if let Some(record) = shared.finished(trial)? {
             tracing::info!("{}: finished earlier, kept", trial.id);
-            results.finished(trial, &record, shared.against_base(trial, &mut interrupted)?);
+            add(&mut results, &shared, trial, &record, &mut interrupted)?;
             continue;
         }
         if interrupted {
@@ -67,7 +82,7 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
                     record.training.tokens_per_second,
                     record.training.elapsed_seconds
                 );
-                results.finished(trial, &record, shared.against_base(trial, &mut interrupted)?);
+                add(&mut results, &shared, trial, &record, &mut interrupted)?;
             }
             Err(error) if exit::is_interrupted(&error) => {
                 interrupted = true;
@@ -93,6 +108,20 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
             out.join("results.json").display()
         ),
     }
+}
+
+/// Adds a finished trial, with what is measured of its weights.
+fn add(
+    results: &mut ResultsBuilder,
+    shared: &Shared,
+    trial: &Trial,
+    record: &TrialRecord,
+    interrupted: &mut bool,
+) -> anyhow::Result<()> {
+    let against_base = shared.against_base(trial, interrupted)?;
+    let tasks = shared.trial_tasks(trial, interrupted)?;
+    results.finished(trial, record, against_base, tasks);
+    Ok(())
 }
 
 /// An experiment file, and what it says must be loaded before it means anything.

@@ -19,6 +19,7 @@ use crate::inputs::Inputs;
 use crate::numerics::NUMERICS_VERSION;
 use crate::progress;
 use crate::scores::{Scores, score_all};
+use crate::tasks::Tasks;
 use crate::trial_file::{TRIAL_FILE, TrialBase, TrialFile, weights_name};
 
 /// What is kept of a finished trial, in its folder's `record.json`.
@@ -37,6 +38,8 @@ pub(crate) struct Shared<'a> {
     pub plan: &'a Plan,
     pub inputs: &'a Inputs,
     pub base: &'a Base,
+    /// The tasks that are scored, if there are any.
+    pub tasks: Option<&'a Tasks>,
     pub device: Device,
     pub out: &'a Path,
     pub stop: &'a AtomicBool,

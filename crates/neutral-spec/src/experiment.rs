@@ -331,6 +331,9 @@ pub struct EvaluationSpec {
     #[serde(default = "default_neutrality_tokens", skip_serializing_if = "is_default_neutrality")]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub neutrality_tokens: usize,
+    /// Tasks to score too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TasksSpec>,
 }
 
 pub(crate) fn default_neutrality_tokens() -> usize {
@@ -339,6 +342,32 @@ pub(crate) fn default_neutrality_tokens() -> usize {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 pub(crate) fn is_default_neutrality(tokens: &usize) -> bool {
     *tokens == default_neutrality_tokens()
+}
+
+/// Tasks of lm-evaluation-harness, scored before and after; names are those of tasks and groups.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TasksSpec {
+    /// Folders of task files, relative to the experiment file; of equal names the last folder's counts.
+    #[serde(default = "default_include_path")]
+    pub include_path: Vec<String>,
+    /// Tasks of the original domain: the mean of their scores shows forgetting.
+    #[serde(default)]
+    pub original: Vec<String>,
+    /// Tasks of the new domain: the mean of their scores shows learning.
+    #[serde(default)]
+    pub new: Vec<String>,
+    /// Documents of each task, from the first; all, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub limit: Option<usize>,
+    /// Examples before each document, in place of the task's number unless that is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_fewshot: Option<usize>,
+}
+
+fn default_include_path() -> Vec<String> {
+    vec!["tasks".to_owned()]
 }
 
 /// A split that may be measured on.

@@ -7,8 +7,8 @@ use neutral_store::Fingerprint;
 use crate::base::BaseSpec;
 use crate::corpus_ref::CorpusRef;
 use crate::experiment::{
-    DataSpec, EvaluationSplit, Precision, TokenizerSpec, TrainingSpec, default_neutrality_tokens,
-    is_default_neutrality,
+    DataSpec, EvaluationSplit, Precision, TasksSpec, TokenizerSpec, TrainingSpec,
+    default_neutrality_tokens, is_default_neutrality,
 };
 use crate::method::Method;
 
@@ -38,6 +38,9 @@ pub struct Plan {
     /// a part of what determines a trial: it may be changed without training anew.
     #[serde(default = "default_neutrality_tokens", skip_serializing_if = "is_default_neutrality")]
     pub neutrality_tokens: usize,
+    /// Tasks to score. No part of what determines a trial either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TasksSpec>,
     /// Steps between two checkpoints.
     pub checkpoint_every_steps: u64,
 }

@@ -63,6 +63,7 @@ pub fn resolve(experiment: &Experiment, loaded: Loaded) -> Result<Plan, SpecErro
             window: evaluation.window.unwrap_or(experiment.training.sequence_length),
         },
         neutrality_tokens: evaluation.neutrality_tokens,
+        tasks: evaluation.tasks.clone(),
         checkpoint_every_steps: experiment.checkpoint_every_steps,
     })
 }

@@ -88,6 +88,11 @@ impl Group {
         Ok((Self { name, alias, members, version, averages }, listed, changed))
     }
 
+    /// It averages some metric of its tasks.
+    pub fn has_score(&self) -> bool {
+        !self.averages.is_empty()
+    }
+
     /// The group's result, of those of its tasks, groups within it included.
     ///
     /// Weighted by size, a metric is that of all documents together if it is a mean, and its standard

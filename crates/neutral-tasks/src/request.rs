@@ -125,6 +125,14 @@ impl Task {
         documents.into_iter().enumerate().map(example).collect()
     }
 
+    /// How many documents are evaluated without a limit: those of the split that the task keeps.
+    ///
+    /// # Errors
+    /// As [`Task::examples`].
+    pub fn count(&self, splits: &Splits) -> Result<usize, TaskError> {
+        Ok(self.documents(splits, self.evaluated_split()?, self.process.as_ref())?.len())
+    }
+
     fn wrong_document(&self, split: &str, document: usize, trouble: Trouble) -> TaskError {
         TaskError::Document {
             path: self.path.clone(),

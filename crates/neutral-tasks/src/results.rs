@@ -60,7 +60,7 @@ pub struct TaskResult {
     pub alias: String,
     /// How many documents were evaluated.
     pub sample_len: usize,
-    /// `METRIC,FILTER` and `METRIC_stderr,FILTER`; the only filter is `none`.
+    /// `METRIC,FILTER` and `METRIC_stderr,FILTER`; the filter is `none` where the file has no other.
     #[serde(flatten)]
     pub metrics: IndexMap<String, Score>,
 }

@@ -20,11 +20,27 @@ pub struct Sample {
 }
 
 impl Task {
-    /// The line of a document.
+    /// The lines of all documents, once for each filter.
     ///
     /// # Errors
     /// If there are not as many responses as requests.
-    pub fn sample(&self, example: &Example, responses: &[Response]) -> Result<Sample, TaskError> {
+    pub fn samples(
+        &self,
+        examples: &[Example],
+        responses: &[Vec<Response>],
+    ) -> Result<Vec<Sample>, TaskError> {
+        let pairs = || examples.iter().zip(responses);
+        let filters = self.filters.iter();
+        let all = filters.flat_map(|filter| pairs().map(move |(e, r)| self.sample(e, r, filter)));
+        all.collect()
+    }
+
+    fn sample(
+        &self,
+        example: &Example,
+        responses: &[Response],
+        filter: &str,
+    ) -> Result<Sample, TaskError> {
         let metrics = self.measure(example, responses)?;
         let mut arguments = IndexMap::new();
         let (mut answers, mut filtered) = (Vec::new(), Vec::new());
@@ -67,7 +83,7 @@ impl Task {
             ("arguments".to_owned(), Value::Map(arguments)),
             ("resps".to_owned(), Value::List(answers)),
             ("filtered_resps".to_owned(), Value::List(filtered)),
-            ("filter".to_owned(), text("none")),
+            ("filter".to_owned(), text(filter)),
             ("metrics".to_owned(), Value::List(names)),
             ("doc_hash".to_owned(), text(&hashes[0])),
             ("prompt_hash".to_owned(), text(&hashes[1])),

@@ -39,7 +39,8 @@ fn every_task_is_the_harness_own() {
     let fixture = fixture();
     let theirs = fixture["tasks"].as_object().unwrap();
     let library = shipped();
-    let names: BTreeSet<_> = library.tasks().collect();
+    // Perplexities of our corpora are ours alone.
+    let names: BTreeSet<_> = library.tasks().filter(|name| !name.starts_with("corpus_")).collect();
     assert_eq!(names, theirs.keys().map(String::as_str).collect());
     assert!(names.len() > 150, "{}", names.len());
     for name in names {

@@ -16,6 +16,7 @@ use crate::over_seeds;
 use crate::results::{Results, TrialResult};
 use crate::run::Run;
 use crate::series::groups;
+use crate::tasks;
 use crate::tradeoff_svg;
 
 /// One page of some runs, in the order given, without anything from elsewhere: styles and figures are
@@ -58,6 +59,7 @@ fn push_run(out: &mut String, run: &Run) {
     );
     push_results(out, results);
     push_seeds(out, results);
+    push_tasks(out, results);
     let _ = writeln!(out, "<h2>Learning against forgetting</h2>");
     push_figures(out, &[tradeoff_svg(results)]);
     let curves = figure::curves(run);
@@ -106,6 +108,14 @@ fn push_results(out: &mut String, results: &Results) {
             escaped(trial.error.as_deref().unwrap_or_default())
         );
     }
+}
+
+fn push_tasks(out: &mut String, results: &Results) {
+    let Some((heads, rows)) = tasks::rows(results) else { return };
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+    let _ = writeln!(out, "<h2>Tasks</h2>");
+    out.push_str(&number_table(&heads, 2, &rows));
+    let _ = writeln!(out, "<p class=\"note\">{}</p>", tasks::MEANING);
 }
 
 fn push_seeds(out: &mut String, results: &Results) {

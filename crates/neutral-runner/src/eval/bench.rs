@@ -133,7 +133,7 @@ pub(crate) fn run(args: &BenchEvalArgs, bars: &MultiProgress) -> anyhow::Result<
         )?;
     }
     for (name, task) in &selection.tasks {
-        let examples = task.examples(&sources.splits(task)?, &requests)?;
+        let examples = task.examples(&sources.splits(task, &requests)?, &requests)?;
         let count: usize = examples.iter().map(|example| example.requests.len()).sum();
         let mut timed = Vec::new();
         for BatchSizeArg(batch) in &args.batch_size {

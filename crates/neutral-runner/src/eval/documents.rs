@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use neutral_data::{Control, DatasetSource, Manifests, Split, fetch_dataset, prepare};
 use neutral_spec::CorpusRef;
 use neutral_store::Cache;
-use neutral_tasks::{HubDataset, Splits, Task, Value};
+use neutral_tasks::{HubDataset, RequestOptions, Splits, Task, Value};
 
 use crate::exit::BadInput;
 use crate::inputs;
@@ -25,24 +25,22 @@ pub(crate) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// All splits of a task.
-    pub(crate) fn splits(&self, task: &Task) -> anyhow::Result<Splits> {
+    /// The splits that a task reads, and perhaps others.
+    pub(crate) fn splits(&self, task: &Task, requests: &RequestOptions) -> anyhow::Result<Splits> {
         let dataset = task.dataset();
         if dataset.is_local() {
             return Ok(dataset.load(self.here)?);
         }
-        if dataset.path != MANIFESTS {
-            return self.from_hub(task);
-        }
-        let corpus = match &dataset.name {
-            Some(name) => CorpusRef::try_from(name.clone())
-                .map_err(|e| BadInput(format!("{}: dataset_name: {e}", task.name())))?,
-            None => {
-                let message =
-                    format!("{}: dataset_name is missing; it names a corpus", task.name());
-                return Err(BadInput(message).into());
-            }
+        if dataset.path == MANIFESTS { self.corpus(task) } else { self.hub(task, requests) }
+    }
+
+    /// All splits of a corpus.
+    fn corpus(&self, task: &Task) -> anyhow::Result<Splits> {
+        let wrong = |found: String| BadInput(format!("{}: dataset_name {found}", task.name()));
+        let Some(name) = &task.dataset().name else {
+            return Err(wrong("is missing; it names a corpus".to_owned()).into());
         };
+        let corpus = CorpusRef::try_from(name.clone()).map_err(|e| wrong(format!("is {e}")))?;
         let manifests: Manifests = inputs::manifests(self.manifests, self.here)?;
         let corpus = prepare(&corpus, &manifests, self.cache, self.control)?;
         let mut splits = Splits::new();
@@ -59,19 +57,16 @@ impl Sources<'_> {
         Ok(splits)
     }
 
-    /// The splits that the task reads, of a data set on the hub.
-    fn from_hub(&self, task: &Task) -> anyhow::Result<Splits> {
+    /// The splits that a task reads, of a data set on the hub.
+    fn hub(&self, task: &Task, requests: &RequestOptions) -> anyhow::Result<Splits> {
         let dataset = task.dataset();
-        let Some(hub) = dataset.hub() else {
+        let Some(HubDataset { repo, name, revision, files }) = dataset.hub() else {
             let message = format!("{}: {} is no data set of the hub", task.name(), dataset.path);
             return Err(BadInput(message).into());
         };
-        let HubDataset { repo, name, revision, files } = hub;
-        let mut splits = vec![task.evaluated_split()?.to_owned()];
-        splits.extend(task.fewshot_split().map(str::to_owned));
-        splits.dedup();
-        let source =
-            DatasetSource { repo, config: name, revision, files: files.into_iter().collect(), splits };
+        let splits = task.splits(requests)?.into_iter().map(str::to_owned).collect();
+        let files = files.into_iter().collect();
+        let source = DatasetSource { repo, config: name, revision, files, splits };
         let fetched = fetch_dataset(&source, self.cache, self.control)
             .with_context(|| format!("the documents of {}", task.name()))?;
         tracing::info!("{}: {}", task.name(), fetched.version);

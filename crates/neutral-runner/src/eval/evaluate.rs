@@ -32,7 +32,7 @@ pub(crate) struct Evaluated {
     pub result: TaskResult,
     pub samples: Vec<Sample>,
     pub shots: usize,
-    /// Documents of the split.
+    /// Documents that there are, evaluated or not.
     pub documents: usize,
 }
 
@@ -44,7 +44,7 @@ impl Evaluation<'_> {
         task: &Task,
         splits: &Splits,
     ) -> anyhow::Result<Evaluated> {
-        let documents = splits.get(task.evaluated_split()?).map_or(0, Vec::len);
+        let documents = task.count(splits)?;
         let limit = self.limit.map(|limit| {
             if limit < 1.0 { (documents as f64 * limit).ceil() as usize } else { limit as usize }
         });
@@ -55,9 +55,7 @@ impl Evaluation<'_> {
         bar.finish_and_clear();
         let responses = responses?;
         let result = task.score(&examples, &responses, self.bootstraps)?;
-        let samples = examples.iter().zip(&responses);
-        let samples = samples.map(|(example, given)| task.sample(example, given));
-        let samples = samples.collect::<Result<_, _>>()?;
+        let samples = task.samples(&examples, &responses)?;
         Ok(Evaluated { result, samples, shots: task.shots(&options), documents })
     }
 

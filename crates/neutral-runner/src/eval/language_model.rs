@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use neutral_data::Control;
-use neutral_model::{Extension, Transformer};
+use neutral_model::{Extension, ModelFolder, Transformer};
 use neutral_spec::{ModelSource, Precision};
 use neutral_store::{Cache, Fingerprint, sha256_file};
 use tch::Device;
@@ -26,6 +26,16 @@ pub(crate) struct LanguageModel {
     pub digest: Vec<String>,
 }
 
+/// A model that is loaded, and what it was made from.
+pub(crate) struct Parts {
+    pub model: Transformer,
+    pub extension: Extension,
+    /// Checksums of the base's files.
+    pub digest: Vec<String>,
+    /// What was added to the base: nothing, for the pristine one.
+    pub made_from: Vec<String>,
+}
+
 /// What a user may set about a model.
 pub(crate) struct Options<'a> {
     /// A model folder, a GGUF file, or a finished trial.
@@ -45,12 +55,11 @@ impl LanguageModel {
     ) -> anyhow::Result<Self> {
         let Options { model: path, extension, precision, device, .. } = *options;
         let trial = FinishedTrial::folder(path).map(|_| FinishedTrial::open(path)).transpose()?;
-        let folder = match &trial {
-            Some(trial) => trial.base()?,
-            None => {
-                let source = ModelSource::Path { path: path.display().to_string() };
-                model_source::open(&source, Path::new(""), cache, control)?
-            }
+        let folder = if let Some(trial) = &trial {
+            trial.base()?
+        } else {
+            let source = ModelSource::Path { path: path.display().to_string() };
+            model_source::open(&source, Path::new(""), cache, control)?
         };
         let (model, extension, made_from) = match (&trial, extension) {
             (Some(_), Some(_)) => {
@@ -74,11 +83,22 @@ impl LanguageModel {
                 (model, extension, files)
             }
         };
-        let files = folder.digest()?;
-        let parts = (NUMERICS_VERSION, &files, made_from, precision, device.is_cuda());
-        let identity = Fingerprint::of(&parts);
-        let tokens = RequestTokenizer::of(&folder, &options.rules)?;
-        Ok(Self { model, extension, tokens, identity, digest: files })
+        let parts = Parts { model, extension, digest: folder.digest()?, made_from };
+        Self::assemble(parts, &folder, precision, &options.rules)
+    }
+
+    /// A model that is loaded, with the tokenizer of its base's folder.
+    pub(crate) fn assemble(
+        parts: Parts,
+        base: &ModelFolder,
+        precision: Precision,
+        rules: &RuleOptions,
+    ) -> anyhow::Result<Self> {
+        let Parts { model, extension, digest, made_from } = parts;
+        let cuda = model.device().is_cuda();
+        let identity = Fingerprint::of(&(NUMERICS_VERSION, &digest, made_from, precision, cuda));
+        let tokens = RequestTokenizer::of(base, rules)?;
+        Ok(Self { model, extension, tokens, identity, digest })
     }
 
     /// Number of weights, the extension's included.

@@ -24,11 +24,14 @@ use neutral_tasks::{BOOTSTRAP_ITERATIONS, FEWSHOT_SEED, Library, RequestOptions}
 use neutral_torch::DeviceChoice;
 use serde_json::json;
 
-use self::documents::Sources;
-use self::evaluate::{Evaluated, Evaluation};
-use self::language_model::{LanguageModel, Options};
+pub(crate) use self::documents::Sources;
+use self::evaluate::Evaluated;
+pub(crate) use self::evaluate::Evaluation;
+use self::language_model::Options;
+pub(crate) use self::language_model::{LanguageModel, Parts};
 use self::output::Envelope;
-use self::tokens::{RollingPrefix, RuleOptions};
+use self::tokens::RollingPrefix;
+pub(crate) use self::tokens::RuleOptions;
 use crate::cli::PrecisionArg;
 use crate::environment;
 use crate::exit::{self, BadInput};
@@ -157,8 +160,9 @@ pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let mut done: IndexMap<String, Evaluated> = IndexMap::new();
     let mut failed = IndexMap::new();
     for (name, task) in &selection.tasks {
-        let evaluated =
-            sources.splits(task).and_then(|splits| evaluation.run(&language_model, task, &splits));
+        let evaluated = sources
+            .splits(task, &evaluation.requests)
+            .and_then(|splits| evaluation.run(&language_model, task, &splits));
         match evaluated {
             Ok(evaluated) => _ = done.insert(name.clone(), evaluated),
             Err(error) if exit::is_interrupted(&error) => return Err(error),

@@ -68,7 +68,7 @@ pub(crate) fn results(
         "higher_is_better": better,
         "n-samples": by_task(&|evaluated, _| json!({
             "original": evaluated.documents,
-            "effective": evaluated.samples.len(),
+            "effective": evaluated.result.sample_len,
         })),
         "config": envelope.config,
         "git_hash": envelope.git,

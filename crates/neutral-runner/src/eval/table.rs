@@ -8,7 +8,8 @@ use neutral_tasks::{Score, Selection};
 use super::evaluate::Evaluated;
 use super::output::shown;
 
-const COLUMNS: [&str; 7] = ["Tasks", "Version", "n-shot", "Metric", "", "Value", "Stderr"];
+const COLUMNS: [&str; 8] =
+    ["Tasks", "Version", "n-shot", "Filter", "Metric", "", "Value", "Stderr"];
 
 /// One line a metric, tasks below the groups that they belong to.
 pub(crate) fn table(selection: &Selection, done: &IndexMap<String, Evaluated>) -> String {
@@ -28,7 +29,7 @@ fn add(
     depth: usize,
     selection: &Selection,
     done: &IndexMap<String, Evaluated>,
-    rows: &mut Vec<[String; 7]>,
+    rows: &mut Vec<[String; 8]>,
 ) {
     let title = |alias: &str| match depth {
         0 => alias.to_owned(),
@@ -65,35 +66,38 @@ fn metrics(
     mut first: [String; 3],
     metrics: &IndexMap<String, Score>,
     better: &IndexMap<String, bool>,
-    rows: &mut Vec<[String; 7]>,
+    rows: &mut Vec<[String; 8]>,
 ) {
-    let mut names: Vec<&str> = metrics.keys().filter_map(|key| key.strip_suffix(",none")).collect();
-    names.retain(|name| !name.ends_with("_stderr"));
+    let mut names: Vec<(&str, &str)> =
+        metrics.keys().filter_map(|key| key.split_once(',')).collect();
+    names.retain(|(name, _)| !name.ends_with("_stderr"));
     names.sort_unstable();
-    for name in names {
+    for (name, filter) in names {
         let number = |key: String| match metrics.get(&key) {
             Some(Score::Number(number)) => format!("{number:.4}"),
             Some(Score::NotAvailable) => "N/A".to_owned(),
             None => String::new(),
         };
         let arrow = better.get(name).map_or("", |higher| if *higher { "↑" } else { "↓" });
-        let error = number(format!("{name}_stderr,none"));
+        let error = number(format!("{name}_stderr,{filter}"));
         let error = if error.is_empty() { error } else { format!("± {error}") };
         let [task, version, shots] = std::mem::take(&mut first);
-        let value = number(format!("{name},none"));
-        rows.push([task, version, shots, name.to_owned(), arrow.to_owned(), value, error]);
+        let value = number(format!("{name},{filter}"));
+        let rest = [filter, name, arrow].map(str::to_owned);
+        let [filter, name, arrow] = rest;
+        rows.push([task, version, shots, filter, name, arrow, value, error]);
     }
 }
 
 /// Numbers to the right, everything else to the left.
-fn aligned(rows: &[[String; 7]]) -> String {
+fn aligned(rows: &[[String; 8]]) -> String {
     let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
     let mut out = String::new();
     for (line, row) in rows.iter().enumerate() {
         for ((cell, width), i) in row.iter().zip(&widths).zip(0..) {
             let padding = " ".repeat(width - cell.chars().count());
-            let right = matches!(i, 2 | 5 | 6);
+            let right = matches!(i, 2 | 6 | 7);
             let _ = if right {
                 write!(out, "| {padding}{cell} ")
             } else {
@@ -102,7 +106,7 @@ fn aligned(rows: &[[String; 7]]) -> String {
         }
         out.push_str("|\n");
         if line == 0 {
-            widths.iter().for_each(|width| _ = write!(out, "|{}", "-".repeat(width + 2)));
+            out.extend(widths.iter().map(|width| format!("|{}", "-".repeat(width + 2))));
             out.push_str("|\n");
         }
     }

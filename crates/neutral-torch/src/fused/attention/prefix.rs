@@ -253,7 +253,9 @@ mod tests {
 
     fn tree() -> PrefixTree {
         let mut tree = PrefixTree::default();
-        NODES.iter().for_each(|(parent, rows)| _ = tree.push(*parent, *rows));
+        for (parent, rows) in NODES {
+            tree.push(parent, rows);
+        }
         tree
     }
 

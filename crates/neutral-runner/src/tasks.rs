@@ -1,0 +1,187 @@
+//! The tasks of an experiment: found and read before anything is trained, scored for the base and for
+//! every trial.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use indexmap::IndexMap;
+use indicatif::MultiProgress;
+use neutral_data::Control;
+use neutral_eval::BatchSize;
+use neutral_model::Extension;
+use neutral_report::{ByDomain, ByTask, TaskScore};
+use neutral_spec::{TasksSpec, Trial};
+use neutral_store::Cache;
+use neutral_tasks::{
+    FEWSHOT_SEED, Group, Library, RequestOptions, Score, Selection, Splits, TaskResult,
+};
+
+use crate::eval::{Evaluation, LanguageModel, Parts, RuleOptions, Sources};
+use crate::exit::{BadInput, is_interrupted};
+use crate::trial::Shared;
+use crate::trial_file::trained;
+
+/// Scores of perplexities have no standard error in a report: bootstraps would take longer than scoring.
+const NO_BOOTSTRAPS: usize = 0;
+
+/// The tasks of an experiment with their documents.
+pub(crate) struct Tasks {
+    selection: Selection,
+    splits: IndexMap<String, Splits>,
+    /// Names of tasks and groups, each with a row in the report.
+    names: ByDomain<Vec<String>>,
+    requests: RequestOptions,
+    limit: Option<usize>,
+    cache: Cache,
+}
+
+impl Tasks {
+    /// Reads the task files and documents that a plan names; paths are relative to `here`.
+    pub(crate) fn prepare(
+        spec: &TasksSpec,
+        here: &Path,
+        manifests: Option<&Path>,
+        cache: &Cache,
+        control: &Control,
+    ) -> anyhow::Result<Self> {
+        let folders: Vec<_> = spec.include_path.iter().map(|path| here.join(path)).collect();
+        let library = Library::open(&folders)?;
+        let all: Vec<&str> = spec.original.iter().chain(&spec.new).map(String::as_str).collect();
+        let selection = library.select(&all)?;
+        let requests =
+            RequestOptions { num_fewshot: spec.num_fewshot, limit: spec.limit, seed: FEWSHOT_SEED };
+        let sources = Sources { here, manifests, cache, control };
+        let mut splits = IndexMap::new();
+        for (name, task) in &selection.tasks {
+            splits.insert(name.clone(), sources.splits(task, &requests)?);
+        }
+        let rows = |names: &[String]| -> anyhow::Result<Vec<String>> {
+            let mut rows = Vec::new();
+            names.iter().try_for_each(|name| add_row(name, &selection, &mut rows))?;
+            Ok(rows)
+        };
+        let names = ByDomain { original: rows(&spec.original)?, new: rows(&spec.new)? };
+        let (limit, cache) = (spec.limit, cache.clone());
+        Ok(Self { selection, splits, names, requests, limit, cache })
+    }
+
+    /// The scores of a model.
+    pub(crate) fn scores(
+        &self,
+        language_model: &LanguageModel,
+        stop: &AtomicBool,
+        bars: &MultiProgress,
+    ) -> anyhow::Result<ByDomain<ByTask>> {
+        let evaluation = Evaluation {
+            requests: self.requests,
+            limit: self.limit.map(|limit| limit as f64),
+            batch_size: BatchSize::Auto,
+            bootstraps: NO_BOOTSTRAPS,
+            cache: Some(&self.cache),
+            stop,
+            bars,
+        };
+        let mut results: IndexMap<&str, TaskResult> = IndexMap::new();
+        for (name, task) in &self.selection.tasks {
+            let evaluated = evaluation.run(language_model, task, &self.splits[name])?;
+            results.insert(name, evaluated.result);
+        }
+        let row = |name: &String| -> anyhow::Result<(String, TaskScore)> {
+            let score = match self.selection.groups.get(name) {
+                Some((group, below)) => group_score(group, below, &results),
+                None => results.get(name.as_str()).and_then(task_score),
+            };
+            let score = score.ok_or_else(|| BadInput(format!("task {name} has no metric")))?;
+            Ok((name.clone(), score))
+        };
+        let rows = |names: &[String]| names.iter().map(row).collect::<anyhow::Result<ByTask>>();
+        Ok(ByDomain { original: rows(&self.names.original)?, new: rows(&self.names.new)? })
+    }
+}
+
+/// A row of the report, or, of a group that has no score of its own, those of its members.
+fn add_row(name: &str, selection: &Selection, rows: &mut Vec<String>) -> anyhow::Result<()> {
+    match selection.groups.get(name) {
+        Some((group, _)) if !group.has_score() => {
+            group.members.iter().try_for_each(|member| add_row(member, selection, rows))
+        }
+        None if !selection.tasks.contains_key(name) => {
+            let message = format!("{name} is a tag; name its tasks, or a group of them");
+            Err(BadInput(message).into())
+        }
+        _ => {
+            rows.push(name.to_owned());
+            Ok(())
+        }
+    }
+}
+
+fn group_score(
+    group: &Group,
+    below: &[String],
+    results: &IndexMap<&str, TaskResult>,
+) -> Option<TaskScore> {
+    let members: Option<Vec<_>> = below.iter().map(|task| results.get(task.as_str())).collect();
+    let result = group.aggregate(&members?);
+    main_score(&result.metrics, result.sample_len.unwrap_or(0))
+}
+
+fn task_score(result: &TaskResult) -> Option<TaskScore> {
+    main_score(&result.metrics, result.sample_len)
+}
+
+/// `acc_norm` where there is one, else `acc`, else the first.
+fn main_score(metrics: &IndexMap<String, Score>, documents: usize) -> Option<TaskScore> {
+    let keys = || metrics.keys().filter(|key| !key.contains("_stderr,"));
+    let named = |name: &str| keys().find(|key| key.split(',').next() == Some(name));
+    let key = named("acc_norm").or_else(|| named("acc")).or_else(|| keys().next())?;
+    let (metric, filter) = key.split_once(',')?;
+    let stderr = metrics.get(&format!("{metric}_stderr,{filter}"));
+    Some(TaskScore {
+        metric: metric.to_owned(),
+        value: metrics[key].number()?,
+        stderr: stderr.and_then(|error| error.number()),
+        documents: documents as u64,
+    })
+}
+
+impl Shared<'_> {
+    /// The pristine base's scores on the tasks; answers that the cache has are not computed again.
+    pub(crate) fn base_tasks(&self) -> anyhow::Result<Option<ByDomain<ByTask>>> {
+        let Some(tasks) = self.tasks else { return Ok(None) };
+        let parts = Parts {
+            model: self.base.load()?,
+            extension: Extension::none(),
+            digest: self.base.digest.clone(),
+            made_from: Vec::new(),
+        };
+        self.score_tasks(tasks, parts).map(Some)
+    }
+
+    /// A finished trial's scores on the tasks; nothing if the run is asked to stop meanwhile.
+    pub(crate) fn trial_tasks(
+        &self,
+        trial: &Trial,
+        interrupted: &mut bool,
+    ) -> anyhow::Result<Option<ByDomain<ByTask>>> {
+        let Some(tasks) = self.tasks.filter(|_| !*interrupted) else { return Ok(None) };
+        let (base, precision) = (&self.base.folder, self.plan.precision);
+        let (model, extension) = trained(trial, &self.folder(trial), base, self.device, precision)?;
+        let made_from = vec![self.fingerprint(trial).to_string()];
+        let parts = Parts { model, extension, digest: self.base.digest.clone(), made_from };
+        match self.score_tasks(tasks, parts) {
+            Err(error) if is_interrupted(&error) => {
+                *interrupted = true;
+                Ok(None)
+            }
+            scores => scores.map(Some),
+        }
+    }
+
+    fn score_tasks(&self, tasks: &Tasks, parts: Parts) -> anyhow::Result<ByDomain<ByTask>> {
+        let rules = RuleOptions::default();
+        let language_model =
+            LanguageModel::assemble(parts, &self.base.folder, self.plan.precision, &rules)?;
+        tasks.scores(&language_model, self.stop, self.bars)
+    }
+}

@@ -1,0 +1,212 @@
+//! `neutral eval` against lm-evaluation-harness' own answers (`scripts/verify-eval --save`), and tasks in
+//! an experiment.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::command::{Sandbox, assert_code, root, words};
+
+fn fixtures() -> PathBuf {
+    root().join("tests/fixtures")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+/// The fixtures' task files and documents.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    for folder in ["cases", "data"] {
+        copy(&fixtures().join("tasks").join(folder), &sandbox.path(folder));
+    }
+    // A continuation of it has no tokens.
+    std::fs::rename(sandbox.path("cases/led_by_template.yaml"), sandbox.path("led.yaml")).unwrap();
+    sandbox
+}
+
+fn eval(sandbox: &Sandbox, tasks: &str, more: &[&str]) -> Output {
+    let model = fixtures().join("eval/model");
+    let model = model.to_str().unwrap();
+    let mut arguments = vec!["eval", "--model", model, "--tasks", tasks, "--precision", "fp32"];
+    arguments.extend(["--include-path", "cases", "--device", "cpu"]);
+    arguments.extend(more);
+    sandbox.neutral(&arguments).output().unwrap()
+}
+
+/// The results that a run wrote, and the folder of its files.
+fn results(sandbox: &Sandbox, out: &str) -> (Value, PathBuf) {
+    let model = std::fs::read_dir(sandbox.path(out)).unwrap().next().unwrap().unwrap().path();
+    let files = std::fs::read_dir(&model).unwrap().map(|entry| entry.unwrap().path());
+    let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("results");
+    let file = files.into_iter().find(named).unwrap();
+    (serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap(), model)
+}
+
+/// The samples of a task, a line each.
+fn samples(folder: &Path, task: &str) -> Vec<Value> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let start = format!("samples_{task}_20");
+    let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&start);
+    let text = std::fs::read_to_string(files.into_iter().find(named).unwrap()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn number(text: &Value) -> f64 {
+    text.as_str().unwrap().parse().unwrap()
+}
+
+#[test]
+fn every_answer_and_every_score_is_the_harness_own() {
+    let sandbox = sandbox();
+    let theirs = std::fs::read_to_string(fixtures().join("eval/theirs.json")).unwrap();
+    let theirs: Value = serde_json::from_str(&theirs).unwrap();
+    let output = eval(&sandbox, "cases", &["--output-path", "out", "--log-samples"]);
+    assert_code(&output, 0);
+    let (ours, folder) = results(&sandbox, "out");
+    let mut answers = 0;
+    for (task, lines) in theirs["answers"].as_object().unwrap() {
+        if !ours["results"][task].is_object() {
+            continue;
+        }
+        for (line, (ours, theirs)) in
+            samples(&folder, task).iter().zip(lines.as_array().unwrap()).enumerate()
+        {
+            let (ours, theirs) = (&ours["filtered_resps"], theirs);
+            for (ours, theirs) in ours.as_array().unwrap().iter().zip(theirs.as_array().unwrap()) {
+                let alone = theirs.is_string();
+                let (a, b) = if alone { (ours, theirs) } else { (&ours[0], &theirs[0]) };
+                let (a, b) = (number(a), number(b));
+                assert!((a - b).abs() <= 1e-4 * b.abs(), "{task} line {line}: {a} and {b}");
+                assert_eq!(ours[1], theirs[1], "{task} line {line}: greedy");
+                answers += 1;
+            }
+        }
+        for (key, theirs) in theirs["results"][task].as_object().unwrap() {
+            let ours = &ours["results"][task][key];
+            match theirs.as_f64() {
+                Some(b) => {
+                    let a = ours.as_f64().unwrap();
+                    assert!((a - b).abs() <= 1e-4 * b.abs(), "{task} {key}: {a} and {b}");
+                }
+                None => assert_eq!(ours, theirs, "{task} {key}"),
+            }
+        }
+    }
+    assert!(answers > 500, "{answers}");
+}
+
+#[test]
+fn a_request_alone_has_a_score_of_its_own_and_answers_are_kept() {
+    let sandbox = sandbox();
+    let read = |out: &str, tasks: &str, more: &[&str]| {
+        let arguments = [&["--output-path", out, "--log-samples"], more].concat();
+        assert_code(&eval(&sandbox, tasks, &arguments), 0);
+        samples(&results(&sandbox, out).1, "minimal_pairs")
+    };
+    let exact = read("a", "minimal_pairs", &["--batch-size", "1"]);
+    assert_eq!(exact, read("b", "minimal_pairs,rolling", &["--batch-size", "1", "--no-cache"]));
+    let kept = || std::fs::read_dir(sandbox.path("cache/task-scores")).unwrap().count();
+    let before = kept();
+    assert_eq!(exact, read("c", "minimal_pairs", &["--batch-size", "1"]));
+    assert_eq!(kept(), before);
+    read("d", "minimal_pairs", &["--add-bos-token", "false"]);
+    assert!(kept() > before, "other tokens have answers of their own");
+}
+
+#[test]
+fn a_task_that_fails_does_not_take_the_others_with_it() {
+    let sandbox = sandbox();
+    std::fs::write(
+        sandbox.path("cases/lost.yaml"),
+        std::fs::read_to_string(sandbox.path("cases/rolling.yaml"))
+            .unwrap()
+            .replace("task: rolling", "task: lost")
+            .replace("data/pages.json", "data/nowhere.json"),
+    )
+    .unwrap();
+    std::fs::rename(sandbox.path("led.yaml"), sandbox.path("cases/led.yaml")).unwrap();
+    let tasks = "lost,led_by_template,minimal_pairs";
+    let output = eval(&sandbox, tasks, &["--output-path", "out"]);
+    assert_code(&output, 2);
+    assert!(words(&output).contains("nowhere.json"), "{}", words(&output));
+    let empty = "document 3: a request has an empty continuation";
+    assert!(words(&output).contains(empty), "{}", words(&output));
+    let results = results(&sandbox, "out").0;
+    assert!(results["results"]["minimal_pairs"]["acc,none"].is_number());
+    assert!(results["results"]["lost"].is_null());
+    assert!(results["neutral"]["failed"]["lost"].as_str().unwrap().contains("nowhere.json"));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let sandbox = sandbox();
+    for (tasks, more, said) in [
+        ("minimal_pair", &[][..], "minimal_pairs"),
+        ("minimal_pairs", &["--batch-size", "0"], "from 1 on"),
+        ("minimal_pairs", &["--limit", "-1"], "--limit"),
+        ("minimal_pairs", &["--max-length", "0"], "--max-length"),
+        ("minimal_pairs", &["--max-length", "3"], "document 0"),
+        ("minimal_pairs", &["--log-samples"], "--output-path"),
+        ("minimal_pairs", &["--extension", "nowhere"], "nowhere"),
+    ] {
+        let output = eval(&sandbox, tasks, more);
+        assert_code(&output, 2);
+        assert!(words(&output).contains(said), "{more:?}: {}", words(&output));
+    }
+}
+
+#[test]
+fn an_experiment_scores_tasks_of_each_domain_before_and_after() {
+    let sandbox = sandbox();
+    let smoke = std::fs::read_to_string(root().join("experiments/smoke.yaml")).unwrap();
+    let (before, rest) = smoke.split_once("methods:\n").unwrap();
+    let (_, evaluation) = rest.split_once("evaluation:\n").unwrap();
+    let before = before.replace("tokens: 60_000", "tokens: 10_240").replace("20_480", "10_240");
+    let methods = "methods:\n  - method: { kind: lora, budget: 20%, lora_alpha: 24 }\n";
+    let tasks = "  tasks:
+    include_path: [cases]
+    original: [minimal_pairs, own_split_first]
+    new: [mutual_information]
+    limit: 5
+";
+    let text = format!("{before}{methods}\nevaluation:\n{tasks}{evaluation}");
+    let file = sandbox.write("tasks.yaml", &text);
+    let output = sandbox.run(&file, "out");
+    assert_code(&output, 0);
+    let first = sandbox.results("out");
+    let (base, trial) = (&first["base"]["tasks"], &first["trials"][0]["tasks"]);
+    for tasks in [base, trial] {
+        assert_eq!(tasks["original"]["minimal_pairs"]["metric"], "acc");
+        assert_eq!(tasks["new"]["mutual_information"]["metric"], "acc_norm");
+        assert_eq!(tasks["new"]["mutual_information"]["documents"], 5);
+    }
+    let report = std::fs::read_to_string(sandbox.path("out/report.md")).unwrap();
+    assert!(report.contains("## Tasks") && report.contains("mean, original"), "{report}");
+
+    // The trial by itself says the same, and the run says it again.
+    let arguments = [
+        &["eval", "--model", "out/trials/lora-s0", "--include-path", "cases", "--tasks"][..],
+        &["minimal_pairs", "--limit", "5", "--precision", "fp32", "--output-path", "alone"],
+    ];
+    assert_code(&sandbox.neutral(&arguments.concat()).output().unwrap(), 0);
+    let alone = &results(&sandbox, "alone").0["results"]["minimal_pairs"]["acc,none"];
+    assert_eq!(alone, &trial["original"]["minimal_pairs"]["value"]);
+    assert_code(&sandbox.run(&file, "out"), 0);
+    assert_eq!(sandbox.results("out")["trials"][0]["tasks"], *trial);
+
+    // A task that cannot be read ends the run before it trains anything.
+    let file = sandbox.write("none.yaml", &text.replace("own_split_first", "own_split_frist"));
+    let output = sandbox.run(&file, "other");
+    assert_code(&output, 2);
+    assert!(words(&output).contains("own_split_first"), "{}", words(&output));
+    assert!(!sandbox.path("other/trials").exists());
+}
