@@ -69,7 +69,9 @@ fn every_answer_and_every_score_is_the_harness_own() {
     let sandbox = sandbox();
     let theirs = std::fs::read_to_string(fixtures().join("eval/theirs.json")).unwrap();
     let theirs: Value = serde_json::from_str(&theirs).unwrap();
-    let output = eval(&sandbox, "cases", &["--output-path", "out", "--log-samples"]);
+    let bootstraps = theirs["bootstrap_iters"].to_string();
+    let more = ["--output-path", "out", "--log-samples", "--bootstrap-iters", &bootstraps];
+    let output = eval(&sandbox, "cases", &more);
     assert_code(&output, 0);
     let (ours, folder) = results(&sandbox, "out");
     let mut answers = 0;
@@ -152,7 +154,7 @@ fn what_cannot_be_meant_is_refused() {
     for (tasks, more, said) in [
         ("minimal_pair", &[][..], "minimal_pairs"),
         ("minimal_pairs", &["--batch-size", "0"], "from 1 on"),
-        ("minimal_pairs", &["--limit", "-1"], "--limit"),
+        ("minimal_pairs", &["--limit=-1"], "--limit"),
         ("minimal_pairs", &["--max-length", "0"], "--max-length"),
         ("minimal_pairs", &["--max-length", "3"], "document 0"),
         ("minimal_pairs", &["--log-samples"], "--output-path"),

@@ -5,7 +5,9 @@
 //! positions, over those of the branch before. What lies before them is then the node's own path.
 
 use std::array;
+use std::cmp::Reverse;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tch::{Device, Tensor, no_grad};
 
@@ -16,6 +18,7 @@ use super::{Heads, Kernel, Scores, attend, geometry, operands, rotated};
 use crate::element::{Element, Parts, numbers_mut};
 use crate::fused::{by_kind, has_kernel};
 use crate::parallel::parallel_for;
+use crate::system::threads;
 
 /// Token sequences that share beginnings, as the nodes of trees; the first of each tree begins at
 /// position 0.
@@ -157,12 +160,19 @@ fn kernel<T: Element>(
     let shape = [1, tree.rows() as i64, (g.query_heads * g.e) as i64];
     let mut out = inputs[0].new_empty(shape, (T::KIND, Device::Cpu));
     let kernel = operands::<T>(g, heads, &inputs, &rotation, None);
-    let trees: Vec<&[Node]> = tree.trees().collect();
+    let mut trees: Vec<&[Node]> = tree.trees().collect();
+    // Largest first, each to the thread that is free: trees differ much in size.
+    trees.sort_by_key(|nodes| Reverse(nodes.iter().map(|node| node.rows.len()).sum::<usize>()));
+    let (units, next) = (trees.len() * g.key_value_heads, AtomicUsize::new(0));
     let parts = Parts::new(numbers_mut(&mut out));
-    parallel_for(trees.len() * g.key_value_heads, 1, |begin, end| {
+    parallel_for(threads(), 1, |_, _| {
         let mut work = Work::new::<T>(&g);
         let mut value_rows = vec![T::from_f32(0.0); g.padded_t * g.e];
-        for unit in begin..end {
+        loop {
+            let unit = next.fetch_add(1, Ordering::Relaxed);
+            if unit >= units {
+                break;
+            }
             let head = unit % g.key_value_heads;
             for node in trees[unit / g.key_value_heads] {
                 kernel.visit(&mut work, &mut value_rows, node, head, window, parts);
