@@ -2,7 +2,7 @@
 
 use neutral_spec::{BaseSpec, Experiment, Loaded, Shape, TokenizerSpec, resolve};
 
-use crate::command::root;
+use crate::command::{Sandbox, assert_code, root};
 
 #[test]
 fn every_shipped_experiment_has_the_plan_on_record() {
@@ -37,5 +37,22 @@ fn every_shipped_experiment_has_the_plan_on_record() {
         let plan =
             resolve(&experiment, Loaded { vocab_size, base }).unwrap_or_else(|e| panic!("{e}"));
         insta::assert_json_snapshot!(format!("plan-{stem}"), plan);
+    }
+}
+
+#[test]
+fn every_corpus_has_its_perplexity_as_a_task() {
+    let manifests = root().join("data-manifests");
+    let arguments = ["data", "--manifests", manifests.to_str().unwrap()];
+    let output = Sandbox::new().neutral(&arguments).output().unwrap();
+    assert_code(&output, 0);
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let corpora: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(corpora.contains(&"libreoffice-help/fr"), "{corpora:?}");
+    for corpus in corpora {
+        let task = format!("corpus_{}", corpus.replace(['/', '-'], "_"));
+        let file = root().join(format!("experiments/tasks/corpora/{task}.yaml"));
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{corpus}: {e}"));
+        assert_eq!(text, format!("include: _corpus\ntask: {task}\ndataset_name: {corpus}\n"));
     }
 }
