@@ -5,7 +5,9 @@
 //! positions, over those of the branch before. What lies before them is then the node's own path.
 
 use std::array;
+use std::cell::RefCell;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,9 +24,11 @@ use crate::system::threads;
 
 /// Token sequences that share beginnings, as the nodes of trees; the first of each tree begins at
 /// position 0.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct PrefixTree {
     nodes: Vec<Node>,
+    /// What attends to what, by window, where there is no kernel: the same for every block.
+    masks: RefCell<BTreeMap<Option<usize>, Tensor>>,
     /// The path to the last node, by places of nodes.
     path: Vec<usize>,
     depth: usize,
@@ -51,6 +55,7 @@ impl PrefixTree {
         self.path.truncate(kept.expect("a branch is finished before the next one begins"));
         let position = parent.map_or(0, |p| self.nodes[p].position + self.nodes[p].rows.len());
         let first = self.rows();
+        self.masks.get_mut().clear();
         self.depth = self.depth.max(position + rows);
         self.path.push(self.nodes.len());
         self.nodes.push(Node { parent, rows: first..first + rows, position });
@@ -69,6 +74,12 @@ impl PrefixTree {
 
     /// Which rows attend to which, `[n, n]`, bool; to so many positions, themselves included, or to all.
     fn mask(&self, window: Option<usize>, device: Device) -> Tensor {
+        let mut masks = self.masks.borrow_mut();
+        let mask = masks.entry(window).or_insert_with(|| self.new_mask(window, device));
+        mask.to_device(device)
+    }
+
+    fn new_mask(&self, window: Option<usize>, device: Device) -> Tensor {
         let n = self.rows();
         let mut mask = vec![false; n * n];
         for node in &self.nodes {
