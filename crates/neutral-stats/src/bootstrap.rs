@@ -19,7 +19,7 @@ use crate::{normal_cdf, normal_quantile, student_cdf, student_quantile};
 /// How often to draw, and which numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
-    /// Replicates; the smallest p value is `1 / (resamples + 1)`.
+    /// Replicates; about `1 / resamples` is the smallest p value that they tell by themselves.
     pub resamples: usize,
     /// Of the random numbers.
     pub seed: u64,
@@ -49,6 +49,7 @@ impl Bootstrap {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replicates {
     sorted: Vec<f64>,
+    estimate: f64,
     /// How many documents the spread was told from; infinite where it is taken as known.
     documents: f64,
     bias: f64,
@@ -68,7 +69,7 @@ impl Replicates {
         // Ties count half, so without any spread nothing is corrected.
         let share = 0.5 * (below + up_to) as f64 / values.len() as f64;
         let (bias, acceleration) = (normal_quantile(share), acceleration(left_out));
-        Self { sorted: values, documents: f64::INFINITY, bias, acceleration }
+        Self { sorted: values, estimate, documents: f64::INFINITY, bias, acceleration }
     }
 
     /// The same, with intervals as wide as so few documents make them: the normal quantile of a level becomes
@@ -97,7 +98,7 @@ impl Replicates {
             return f64::from(value >= margin);
         }
         let beyond = self.sorted.len() - self.sorted.partition_point(|value| *value < margin);
-        self.p(beyond, |share| -self.inverse(-normal_quantile(share)))
+        self.p(beyond, margin - self.estimate, |share| -self.inverse(-normal_quantile(share)))
     }
 
     /// The p value of *θ ≤ margin*.
@@ -106,14 +107,19 @@ impl Replicates {
             return f64::from(value <= margin);
         }
         let beyond = self.sorted.partition_point(|value| *value <= margin);
-        self.p(beyond, |share| self.inverse(normal_quantile(share)))
+        self.p(beyond, self.estimate - margin, |share| self.inverse(normal_quantile(share)))
     }
 
-    /// The margin itself counts as one replicate beyond it, so no p is 0.
-    fn p(&self, beyond: usize, z: impl Fn(f64) -> f64) -> f64 {
-        let all = self.sorted.len() as f64 + 1.0;
-        let share = (beyond as f64 + 1.0) / all;
-        if share >= 1.0 { 1.0 } else { self.contracted(z(share)).max(1.0 / all) }
+    /// The margin itself counts as one replicate beyond it. Beyond all of them, where they say no more than that p
+    /// is small, it falls on as Student's tail does: or no effect, however large, would outlast the adjustment for
+    /// many tests.
+    fn p(&self, beyond: usize, distance: f64, z: impl Fn(f64) -> f64) -> f64 {
+        let share = (beyond as f64 + 1.0) / (self.sorted.len() as f64 + 1.0);
+        if share >= 1.0 {
+            return 1.0;
+        }
+        let p = self.contracted(z(share));
+        if beyond > 0 { p } else { p.min(student_cdf(-distance / self.deviation(), self.df())) }
     }
 
     fn expanded(&self, probability: f64) -> f64 {
@@ -203,11 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn a_margin_beyond_all_replicates_has_the_smallest_p_and_one_before_them_has_p_1() {
-        let replicates = replicates();
-        // One in two thousand, and a little for the bias that is corrected.
-        let smallest = replicates.p_at_least(1e9);
-        assert!((1.0 / 2000.0..1.2 / 2000.0).contains(&smallest), "{smallest}");
+    fn a_margin_beyond_all_replicates_has_a_small_p_that_falls_on_and_one_before_them_has_p_1() {
+        let replicates = replicates().of_few(50.0);
+        let [near, far, farther] = [30.0, 40.0, 80.0].map(|margin| replicates.p_at_least(margin));
+        assert!(
+            near < 1e-3 && far < near && farther < far && farther > 0.0,
+            "{near} {far} {farther}"
+        );
         assert_eq!((replicates.p_at_least(-1e9), replicates.p_at_most(1e9)), (1.0, 1.0));
     }
 

@@ -65,8 +65,8 @@ impl Estimate {
 
     /// The p value of *θ is at least the margin*, one-sided: non-inferiority, where more is worse.
     ///
-    /// It is at or below `α` where the upper end of the interval of confidence `1 − 2α` is below the margin. Of
-    /// `B` replicates that differ it is at least `1 / (B + 1)`; of none that differ it is 0 or 1.
+    /// It is at or below `α` where the upper end of the interval of confidence `1 − 2α` is below the margin.
+    /// Where no replicate is beyond the margin, Student's tail takes over; where none differ it is 0 or 1.
     pub fn p_at_least(&self, margin: f64) -> f64 {
         match &self.spread {
             Spread::Replicates(replicates) => replicates.p_at_least(margin),

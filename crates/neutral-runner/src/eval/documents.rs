@@ -70,8 +70,13 @@ impl Sources<'_> {
         let mut splits = vec![task.evaluated_split()?.to_owned()];
         splits.extend(task.fewshot_split().map(str::to_owned));
         splits.dedup();
-        let source =
-            DatasetSource { repo, config: name, revision, files: files.into_iter().collect(), splits };
+        let source = DatasetSource {
+            repo,
+            config: name,
+            revision,
+            files: files.into_iter().collect(),
+            splits,
+        };
         let fetched = fetch_dataset(&source, self.cache, self.control)
             .with_context(|| format!("the documents of {}", task.name()))?;
         tracing::info!("{}: {}", task.name(), fetched.version);
