@@ -107,15 +107,12 @@ fn candidate(
                 })
                 .collect();
             let value = mean_bits(&above, &documents);
-            let limit = match metric {
-                Metric::Learning => {
-                    learning.get_or_insert(-value);
-                    -budget.learning_at_least
-                }
-                _ => {
-                    forgetting.get_or_insert(value);
-                    budget.forgetting_at_most
-                }
+            let limit = if metric == Metric::Learning {
+                learning.get_or_insert(-value);
+                -budget.learning_at_least
+            } else {
+                forgetting.get_or_insert(value);
+                budget.forgetting_at_most
             };
             conditions += 1.0;
             match estimate(&above, &documents, policy) {
