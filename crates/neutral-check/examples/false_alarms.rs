@@ -24,7 +24,7 @@ fn main() {
     let policy = Policy::read(Path::new(&arguments.next().expect("a policy"))).unwrap();
     let policy = Policy { resamples: 1999, ..policy };
     let runs: Vec<_> =
-        arguments.flat_map(|run| by_seed(&Scored::of_run(Path::new(&run)).unwrap())).collect();
+        arguments.flat_map(|run| Scored::of_run(Path::new(&run)).unwrap().by_seed()).collect();
     assert!(runs.len() > 1, "two runs, or one of several seeds, are needed");
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let (mut checks, mut rows) = (BTreeMap::new(), BTreeMap::new());
@@ -57,20 +57,6 @@ fn main() {
             println!("{what}, {}: {n} of {all}, {share:.1} %", verdict.name());
         }
     }
-}
-
-/// A run a seed, all called seed 0.
-fn by_seed(run: &Scored) -> Vec<Scored> {
-    let mut seeds: Vec<_> = run.trials.iter().map(|trial| trial.seed).collect();
-    seeds.sort_unstable();
-    seeds.dedup();
-    let of_seed = |seed| {
-        let mut one = run.clone();
-        one.trials.retain(|trial| trial.seed == seed);
-        one.trials.iter_mut().for_each(|trial| trial.seed = 0);
-        one
-    };
-    seeds.into_iter().map(of_seed).collect()
 }
 
 /// The run on documents that were drawn with replacement.

@@ -16,16 +16,19 @@ use crate::{CheckError, Metric, Noise, Policy};
 /// What stands above the section that [`store_noise`] writes.
 const MARK: &str = "# Measured by `neutral check calibrate`; measured again it is replaced, from here to the end.\n";
 
-/// The deviation between runs of every trial, metric and corpus that all of them have.
+/// The deviation between runs of every trial, metric and corpus that all of them have; of one run, between its
+/// seeds.
 ///
 /// # Errors
-/// If there are fewer than two runs, one has failed trials, or they measured different things.
+/// If there are neither two runs nor two seeds of one, one has failed trials, or they measured different things.
 pub fn calibrate(runs: &[Scored]) -> Result<Noise, CheckError> {
+    let seeds = if let [only] = runs { only.by_seed() } else { Vec::new() };
+    let runs = if seeds.is_empty() { runs } else { &seeds };
     let [first, others @ ..] = runs else {
         return Err(CheckError::Calibration("no runs; give at least 2".to_owned()));
     };
     if others.is_empty() {
-        let message = "1 run; at least 2 are needed, such as one with another number of --threads, on another machine or of other seeds, each in a folder of its own";
+        let message = "1 run of 1 seed; at least 2 are needed, such as one with another number of --threads, or on another machine, each in a folder of its own, or 1 run of several seeds";
         return Err(CheckError::Calibration(message.to_owned()));
     }
     for run in others {

@@ -116,6 +116,20 @@ impl Scored {
         Ok(Self { schema: BASELINE_SCHEMA, experiment, environment, base, trials, failures })
     }
 
+    /// The run taken apart into one a seed, all called seed 0: runs that differ in what should not matter.
+    pub fn by_seed(&self) -> Vec<Self> {
+        let mut seeds: Vec<_> = self.trials.iter().map(|trial| trial.seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        let of_seed = |seed| {
+            let mut one = self.clone();
+            one.trials.retain(|trial| trial.seed == seed);
+            one.trials.iter_mut().for_each(|trial| trial.seed = 0);
+            one
+        };
+        seeds.into_iter().map(of_seed).collect()
+    }
+
     /// The names of the trials, each once.
     pub(crate) fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();

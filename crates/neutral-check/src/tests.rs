@@ -181,7 +181,10 @@ fn noise_is_the_deviation_between_runs_and_is_kept_beside_what_people_wrote() {
     assert!((noise.deviations["lora / forgetting / text/a"] - 0.1).abs() < 1e-12);
     assert!(noise.deviations["lora / learning / text/b"].abs() < 1e-12);
     let error = calibrate(&runs[..1]).unwrap_err().to_string();
-    assert!(error.contains("1 run; at least 2"), "{error}");
+    assert!(error.contains("1 run of 1 seed; at least 2"), "{error}");
+    let seeds = [(0, 0.1), (1, 0.2), (2, 0.3)].map(|(seed, bits)| ("lora", seed, bits, 2.0));
+    let of_seeds = calibrate(&[scored(&seeds, 0.0, 3)]).unwrap();
+    assert!((of_seeds.deviations["lora / forgetting / text/a"] - 0.1).abs() < 1e-12);
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.yaml");
