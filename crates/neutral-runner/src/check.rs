@@ -38,13 +38,13 @@ pub(crate) struct CheckArgs {
     /// Write a JUnit XML report too.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Append a summary in Markdown to a file [default: $GITHUB_STEP_SUMMARY, if set].
+    /// Append a summary in Markdown to a file [default: `$GITHUB_STEP_SUMMARY`, if set].
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
     /// Write the JSON of a badge (shields.io endpoint).
     #[arg(long, value_name = "FILE")]
     pub badge: Option<PathBuf>,
-    /// Print GitHub annotations; always done where $GITHUB_ACTIONS is set.
+    /// Print GitHub annotations; always done where `$GITHUB_ACTIONS` is set.
     #[arg(long)]
     pub annotations: bool,
 }

@@ -1,4 +1,4 @@
-//! `JUnit` XML: a test case a row, so that any CI lists them.
+//! JUnit XML: a test case a row, so that any CI lists them.
 
 use std::fmt::Write;
 
