@@ -45,7 +45,7 @@ fn crates_use_each_other_exactly_as_the_table_says() {
         seen.insert(name, names.into_iter().filter(|n| n.starts_with("neutral-")).collect());
     }
     assert_eq!(table, seen);
-    let data_only = ["store", "spec", "data", "gguf", "tasks", "report"];
+    let data_only = ["store", "spec", "data", "gguf", "tasks", "report", "stats", "check"];
     for data_only in data_only.map(|name| format!("neutral-{name}")) {
         assert!(!links_libtorch.contains(&data_only), "{data_only} must not link libtorch");
     }

@@ -7,6 +7,7 @@ use neutral_spec::{Budget, Precision};
 use neutral_torch::DeviceChoice;
 
 use crate::bench::BenchShape;
+use crate::check::CheckArgs;
 use crate::eval::EvalArgs;
 use crate::eval::bench::BenchEvalArgs;
 use crate::export::ExportArgs;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Draw runs on one page: report.html, which needs nothing else, and report.md.
     Report(ReportArgs),
+    /// Hold a run against a baseline: exit code 0 pass, 1 fail, 2 bad input, 3 inconclusive.
+    Check(Box<CheckArgs>),
     /// Time the parts that decide how long a run takes.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -1,10 +1,12 @@
-//! How the command ends: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
+//! How the command ends: 0 done, 1 a run or a check failed, 2 bad input, 3 a check was inconclusive,
+//! 130 interrupted.
 
 use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
 use neutral_adapters::AdapterError;
+use neutral_check::CheckError;
 use neutral_data::DataError;
 use neutral_gguf::GgufError;
 use neutral_model::ModelError;
@@ -66,6 +68,7 @@ fn code(error: &anyhow::Error) -> u8 {
         )
         || error.downcast_ref::<AdapterError>().is_some()
         || error.downcast_ref::<TaskError>().is_some()
+        || error.downcast_ref::<CheckError>().is_some()
         || matches!(
             error.downcast_ref::<TorchError>(),
             Some(

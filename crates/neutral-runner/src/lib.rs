@@ -2,11 +2,13 @@
 //!
 //! Here all crates meet, and only here: parse and plan (`neutral-spec`), text to tokens
 //! (`neutral-data`), base and extensions (`neutral-model`, `neutral-adapters`), training
-//! (`neutral-train`), scores (`neutral-eval`), results (`neutral-report`). The order of a run is
+//! (`neutral-train`), scores (`neutral-eval`), results (`neutral-report`), the gate (`neutral-check`). The order of a run is
 //! in `run.rs`; nothing in this crate computes a number that a result depends on.
 
 mod base;
+mod base_file;
 mod bench;
+mod check;
 mod cli;
 mod data_command;
 mod doctor;
@@ -38,7 +40,8 @@ use clap::Parser;
 
 use crate::cli::{BenchCommand, Cli, Command};
 
-/// Runs the command line; the exit code says how it ended, 0 done, 1 a run failed, 2 bad input, 130 interrupted.
+/// Runs the command line; the exit code says how it ended: 0 done, 1 a run or a check failed, 2 bad input,
+/// 3 a check was inconclusive, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     neutral_torch::keep_freed_memory();
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Inspect(args) => inspect::run(&args, &bars),
         Command::Report(args) => report::run(&args),
+        Command::Check(args) => return check::run(&args).unwrap_or_else(|e| exit::report(&e)),
         Command::Schema => exit::print(&neutral_spec::json_schema()),
         Command::Doctor => doctor::run(),
     };

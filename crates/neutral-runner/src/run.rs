@@ -10,7 +10,7 @@ use neutral_spec::{
     BaseSpec, Experiment, Loaded, ModelSize, Plan, SpecError, TokenizerSpec, Trial, model_size,
     resolve,
 };
-use neutral_store::{Cache, Lock, StoreError};
+use neutral_store::{Cache, Lock, StoreError, write_json};
 
 use crate::cli::RunArgs;
 use crate::environment;
@@ -19,7 +19,7 @@ use crate::inputs::{self, Inputs};
 use crate::results::ResultsBuilder;
 use crate::tasks::Tasks;
 use crate::trial::{Shared, TrialRecord};
-use crate::{base, dry_run, exit, model_source, signals};
+use crate::{base, base_file, dry_run, exit, model_source, signals};
 
 /// `neutral run`.
 pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
@@ -50,6 +50,7 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let inputs = Inputs::prepare(&plan, here, folder.as_ref(), &manifests, &cache, &control)?;
     let base = base::prepare(&plan, &inputs, folder, &cache, device, &stop, bars)?;
     let base_scores = base::scores(&base, &plan, &inputs, &cache, &stop, bars)?;
+    write_json(&out.join("base.json"), &base_file::describe(&plan, &inputs, &base, &base_scores))?;
 
     let shared = Shared {
         plan: &plan,

@@ -1,0 +1,66 @@
+//! A summary in Markdown, such as CI systems show beside a job.
+
+use std::fmt::Write;
+
+use super::{budget_sentence, cells, headline, heads, meaning};
+use crate::Check;
+
+/// A check as Markdown.
+pub fn markdown(check: &Check) -> String {
+    let mut out = format!("### {}\n", escaped(&headline(check)));
+    if !check.rows.is_empty() {
+        let heads = heads(check);
+        let _ = writeln!(out, "\n| trial | {} |", heads.join(" | "));
+        let _ = writeln!(out, "|---|---|{}---|", "--:|".repeat(heads.len() - 2));
+        for row in &check.rows {
+            let cells = cells(row).map(|cell| escaped(&cell));
+            let _ = writeln!(out, "| {} | {} |", escaped(&row.trial), cells.join(" | "));
+        }
+        let _ = writeln!(out, "\n{}", meaning(check));
+    }
+    let notes = check.rows.iter().filter_map(|row| row.note.as_ref().map(|note| (row, note)));
+    for (row, note) in notes {
+        let _ = writeln!(out, "\n- {}, {}: {}", escaped(&row.trial), escaped(&row.corpus), note);
+    }
+    for failure in &check.failures {
+        let _ = writeln!(out, "\n- **{}**: {}", escaped(&failure.trial), escaped(&failure.error));
+    }
+    for budget in &check.budgets {
+        let _ =
+            writeln!(out, "\n**{}**: {}", budget.verdict.name(), escaped(&budget_sentence(budget)));
+    }
+    out
+}
+
+/// Text that neither ends a cell nor begins a tag or an emphasis.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '|' | '*' | '_' | '`' | '[' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '<' => out.push_str("&lt;"),
+            '\n' | '\r' => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_summary_looks_like_this() {
+        insta::assert_snapshot!(markdown(&sample::checked()));
+    }
+
+    #[test]
+    fn no_name_leaves_its_cell() {
+        assert_eq!(escaped("a|b\n<i>*c*"), "a\\|b &lt;i>\\*c\\*");
+    }
+}

@@ -1,0 +1,86 @@
+//! Agreement with scipy and statsmodels, whose numbers `tests/fixtures/make_stats_fixtures.py` wrote.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
+use neutral_stats::{
+    Bootstrap, Replicates, holm, mcnemar, mean, normal_quantile, ratio, student_cdf,
+    student_quantile,
+};
+use serde_json::Value;
+
+fn fixture() -> Value {
+    serde_json::from_str(include_str!("../../../tests/fixtures/stats.json")).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect()
+}
+
+fn rows<'a>(fixture: &'a Value, name: &str) -> impl Iterator<Item = Vec<f64>> + 'a {
+    fixture[name].as_array().unwrap().iter().map(numbers)
+}
+
+#[track_caller]
+fn near(found: f64, expected: f64, relative: f64) {
+    assert!(
+        (found - expected).abs() <= relative * expected.abs().max(1e-300),
+        "{found}, expected {expected}"
+    );
+}
+
+#[test]
+fn quantiles_are_scipys() {
+    let fixture = fixture();
+    for row in rows(&fixture, "normal") {
+        near(normal_quantile(row[0]), row[1], 1e-14);
+    }
+    for row in rows(&fixture, "student") {
+        near(student_quantile(row[0], row[1]), row[2], 1e-8);
+    }
+    for row in rows(&fixture, "student_cdf") {
+        near(student_cdf(row[0], row[1]), row[2], 1e-9);
+    }
+}
+
+#[test]
+fn tests_are_those_of_statsmodels_and_scipy() {
+    let fixture = fixture();
+    for case in fixture["mcnemar"].as_array().unwrap() {
+        let found = mcnemar(case["b"].as_u64().unwrap(), case["c"].as_u64().unwrap());
+        near(found.exact, case["exact"].as_f64().unwrap(), 1e-11);
+        near(found.mid_p, case["mid_p"].as_f64().unwrap(), 1e-11);
+    }
+    for case in fixture["holm"].as_array().unwrap() {
+        for (found, expected) in
+            holm(&numbers(&case["p"])).unwrap().into_iter().zip(numbers(&case["adjusted"]))
+        {
+            near(found, expected, 1e-12);
+        }
+    }
+    for case in fixture["means"].as_array().unwrap() {
+        let found = mean(&numbers(&case["values"])).unwrap();
+        let [low, high] = numbers(&case["interval"])[..] else { panic!("two ends") };
+        near(found.interval(0.95).low, low, 1e-9);
+        near(found.interval(0.95).high, high, 1e-9);
+        near(found.p_at_most(0.0), case["p_at_most_0"].as_f64().unwrap(), 1e-9);
+    }
+}
+
+#[test]
+fn bca_intervals_of_scipys_replicates_are_scipys_and_our_replicates_spread_as_they_do() {
+    for case in fixture()["ratios"].as_array().unwrap() {
+        let [above, below] = ["numerators", "denominators"].map(|name| numbers(&case[name]));
+        let sum = |values: &[f64]| values.iter().sum::<f64>();
+        let estimate = sum(&above) / sum(&below);
+        let left_out: Vec<_> =
+            (0..above.len()).map(|i| (sum(&above) - above[i]) / (sum(&below) - below[i])).collect();
+        let theirs = Replicates::new(numbers(&case["replicates"]), estimate, &left_out);
+        let [low, high] = numbers(&case["interval_of_replicates"])[..] else { panic!("two ends") };
+        near(theirs.bound(0.025), low, 1e-9);
+        near(theirs.bound(0.975), high, 1e-9);
+
+        let ours = ratio(&above, &below, Bootstrap { resamples: 199_999, seed: 5 }).unwrap();
+        near(ours.value, estimate, 1e-12);
+        near(ours.standard_error, case["standard_error"].as_f64().unwrap(), 0.01);
+    }
+}

@@ -1,0 +1,90 @@
+//! `neutral check` on a run of its own: what it says, writes and ends with.
+
+use serde_json::{Value, json};
+
+use crate::command::{Sandbox, assert_code, words};
+use crate::interruption::EXPERIMENT;
+
+fn edit(path: &std::path::Path, change: impl FnOnce(&mut Value)) {
+    let mut value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    change(&mut value);
+    std::fs::write(path, serde_json::to_vec(&value).unwrap()).unwrap();
+}
+
+#[test]
+fn a_run_is_checked_from_baseline_to_exit_code() {
+    let sandbox = Sandbox::new();
+    let text = EXPERIMENT.replace("tokens: 40960", "tokens: 8192").replace("5000", "40000");
+    assert_code(&sandbox.run(&sandbox.write("disturbed.yaml", &text), "out"), 0);
+    let check = |arguments: &[&str]| {
+        let mut command = sandbox.neutral(&["check"]);
+        command.args(arguments).env_remove("GITHUB_ACTIONS").env_remove("GITHUB_STEP_SUMMARY");
+        command.output().unwrap()
+    };
+    let commit = |name: &str| {
+        edit(&sandbox.path("out/results.json"), |results| {
+            results["environment"]["git"] = json!(name)
+        });
+    };
+    let baseline = ["out", "--baseline", "baseline.json"];
+
+    // Nothing to compare with yet, and none is made of a tree that no commit has.
+    let absent = check(&baseline);
+    assert_code(&absent, 2);
+    assert!(words(&absent).contains("--write-baseline"), "{}", words(&absent));
+    let write = [&baseline[..], &["--write-baseline"]].concat();
+    commit("0123456789ab-dirty");
+    let dirty = check(&write);
+    assert_code(&dirty, 2);
+    assert!(words(&dirty).contains("0123456789ab-dirty"), "{}", words(&dirty));
+    commit("0123456789ab");
+    assert_code(&check(&write), 0);
+
+    // Unchanged.
+    let outputs = ["--junit", "junit.xml", "--badge", "badge.json", "--summary", "summary.md"];
+    sandbox.write("summary.md", "of another step\n");
+    let same = check(&[&baseline[..], &outputs, &["--annotations"]].concat());
+    assert_code(&same, 0);
+    let shown = String::from_utf8(same.stdout).unwrap();
+    assert!(shown.contains("neutral-residues") && shown.contains("::notice "), "{shown}");
+    let read = |name: &str| std::fs::read_to_string(sandbox.path(name)).unwrap();
+    assert!(read("junit.xml").contains("tests=\"4\" failures=\"0\" errors=\"0\""));
+    assert!(read("summary.md").starts_with("of another step\n### disturbed: pass"));
+    assert!(read("badge.json").contains("brightgreen"));
+    let result: Value = serde_json::from_str(&read("out/check.json")).unwrap();
+    assert_eq!((&result["verdict"], &result["rows"][0]["worse_by"]), (&json!("pass"), &json!(0.0)));
+
+    // Too few documents to tell, by the policy.
+    sandbox.write("strict.yaml", "minimum_documents: 1000\n");
+    assert_code(&check(&[&baseline[..], &["--policy", "strict.yaml"]].concat()), 3);
+
+    // A baseline that had forgotten less.
+    edit(&sandbox.path("baseline.json"), |baseline| {
+        for nats in baseline["trials"][0]["nats"]["original"]["synthetic/a"].as_array_mut().unwrap()
+        {
+            *nats = json!(nats.as_f64().unwrap() * 0.9);
+        }
+    });
+    let worse = check(&baseline);
+    assert_code(&worse, 1);
+    let shown = String::from_utf8(worse.stdout).unwrap();
+    assert!(
+        shown.contains("fail") && shown.lines().all(|line| line.chars().count() <= 120),
+        "{shown}"
+    );
+
+    // A baseline of something else.
+    edit(&sandbox.path("baseline.json"), |baseline| {
+        baseline["base"]["fingerprints"]["tokenizer"] = json!("0000000000000000");
+    });
+    let other = check(&baseline);
+    assert_code(&other, 2);
+    assert!(words(&other).contains("fingerprint of the tokenizer differs, 0000000000000000"));
+
+    // The noise of a setting goes into the policy.
+    let calibrate = check(&["calibrate", "out", "out", "--policy", "strict.yaml"]);
+    assert_code(&calibrate, 0);
+    assert!(read("strict.yaml").starts_with("minimum_documents: 1000\n"));
+    assert!(read("strict.yaml").contains("finetune / forgetting / synthetic/a: 0.0"));
+    assert_code(&check(&["calibrate", "out", "--policy", "strict.yaml"]), 2);
+}
