@@ -4,6 +4,7 @@
 
 mod architecture;
 mod bad_input;
+mod baselines;
 mod command;
 mod control;
 mod export;

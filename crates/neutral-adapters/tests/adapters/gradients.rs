@@ -98,6 +98,6 @@ fn of_lora() {
     let w = leaf("w", &[6, 4]).detach();
     check("lora", &leaves, |leaves| {
         let layer = LoraDelta::new(leaves[1].shallow_clone(), leaves[2].shallow_clone(), 0.5);
-        weigh(&layer.apply(&leaves[0], &w, leaves[0].linear(&w, None::<Tensor>)), "output")
+        weigh(&layer.apply(&leaves[0], &w, None, leaves[0].linear(&w, None::<Tensor>)), "output")
     });
 }
