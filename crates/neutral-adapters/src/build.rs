@@ -9,7 +9,7 @@
 //! layers.{i}.{q_proj … down_proj}.magnitude        dora
 //! ```
 
-use neutral_model::{Branch, Extension, LinearDelta, Transformer, TransformerConfig};
+use neutral_model::{Activation, Branch, Extension, LinearDelta, Transformer, TransformerConfig};
 use neutral_spec::{BranchPlacement, ExtensionSize, Method, Placement, Start};
 use neutral_torch::{ParamStore, TensorFile, TorchError};
 use tch::Device;
@@ -89,6 +89,7 @@ fn assemble(
             expected: if adds { "at least 1" } else { "0, as it adds no weights" },
         });
     }
+    let sigma = adapter_activation(method, config);
     let new = Blueprint { config, units, source, device };
     match method {
         Method::Finetune {}
@@ -98,17 +99,26 @@ fn assemble(
         | Method::WiseFt { .. } => Ok(Extension::none()),
         Method::Lora { .. } | Method::Dora { .. } => new.deltas(method),
         Method::Adapter { placement, start, .. } => {
-            new.branches(*placement, *start, |adapter, _, _| Ok(Box::new(adapter)))
+            new.branches(*placement, *start, sigma, |adapter, _, _| Ok(Box::new(adapter)))
         }
         Method::NeutralResidues { gate: spec, placement, start, .. } => {
             let d = config.d_model;
             let variance = start_variance(*start, d, config.n_layers());
-            new.branches(*placement, *start, |adapter, weights, prefix| {
+            new.branches(*placement, *start, sigma, |adapter, weights, prefix| {
                 let prefix = format!("{prefix}.gate");
                 let gate = BlockGate::start(weights, &prefix, *spec, d as i64, variance)?;
                 Ok(Box::new(NeutralResidue::new(adapter, gate)))
             })
         }
+    }
+}
+
+/// The σ inside a method's adapters: its own, or the base's.
+pub fn adapter_activation(method: &Method, config: &TransformerConfig) -> Activation {
+    match method {
+        Method::Adapter { activation: Some(own), .. }
+        | Method::NeutralResidues { activation: Some(own), .. } => (*own).into(),
+        _ => config.activation,
     }
 }
 
@@ -145,6 +155,7 @@ impl Blueprint<'_> {
         &self,
         placement: BranchPlacement,
         start: Start,
+        sigma: Activation,
         finish: impl Fn(GluAdapter, &mut Weights, &str) -> Result<Box<dyn Branch>, AdapterError>,
     ) -> Result<Extension, AdapterError> {
         let (d, layers) = (self.config.d_model, self.config.n_layers());
@@ -159,8 +170,7 @@ impl Blueprint<'_> {
             let mut weights = Weights { store: extension.params_mut(), source: self.source };
             let prefix = format!("layers.{block}.{module}.adapter");
             let dh = [d as i64, self.units as i64];
-            let adapter =
-                GluAdapter::start(&mut weights, &prefix, dh, variance, self.config.activation)?;
+            let adapter = GluAdapter::start(&mut weights, &prefix, dh, variance, sigma)?;
             let branch = finish(adapter, &mut weights, &prefix)?;
             extension.add_branch(block, site, branch);
         }

@@ -41,7 +41,7 @@ mod peft;
 mod saved;
 mod start;
 
-pub use build::{build, restore};
+pub use build::{adapter_activation, build, restore};
 pub use dora::DoraDelta;
 pub use error::AdapterError;
 pub use files::{ExtensionFolder, open_extension};

@@ -147,7 +147,12 @@ mod tests {
 
     fn adapter() -> Method {
         let budget = Budget::from_percent(20.0).unwrap();
-        Method::Adapter { budget, placement: BranchPlacement::Ffn, start: Start::He }
+        Method::Adapter {
+            budget,
+            placement: BranchPlacement::Ffn,
+            start: Start::He,
+            activation: None,
+        }
     }
 
     #[test]

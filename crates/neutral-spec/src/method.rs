@@ -86,6 +86,9 @@ pub enum Method {
         /// How `W_i` and `W_g` are drawn.
         #[serde(default = "Start::he")]
         start: Start,
+        /// Its σ; that of the base's own GLU, if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        activation: Option<GluActivation>,
     },
     /// The same with a block gate, a local loss and a low-variance start.
     NeutralResidues {
@@ -103,6 +106,9 @@ pub enum Method {
         /// How `W_i`, `W_g` and the gate's weights are drawn.
         #[serde(default = "Start::low_variance")]
         start: Start,
+        /// The adapter's σ; that of the base's own GLU, if absent, as in the paper.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        activation: Option<GluActivation>,
     },
 }
 
@@ -236,6 +242,18 @@ pub enum Placement {
     Ffn,
     /// The attention layer.
     Attention,
+}
+
+/// The σ of an adapter's GLU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GluActivation {
+    /// `z / (1 + e⁻ᶻ)`.
+    Silu,
+    /// GELU in its approximation by tanh.
+    GeluTanh,
+    /// `max(0, z)`.
+    Relu,
 }
 
 /// The gate `g(x)` that multiplies the adapter's output.

@@ -197,6 +197,7 @@ mod tests {
             local_loss: LocalLossSpec::default(),
             placement: BranchPlacement::Ffn,
             start: Start::LowVariance,
+            activation: None,
         }
     }
 
@@ -224,6 +225,7 @@ mod tests {
             budget: percent(20.0),
             placement: BranchPlacement::Ffn,
             start: Start::He,
+            activation: None,
         };
         assert_eq!(size(adapter).extension_parameters, 16 * 48);
         // A rank: q 16, k 12, down 28, in 2 blocks, 112; 757 = 6.76 of them.
@@ -236,7 +238,12 @@ mod tests {
         assert_eq!((size(dora.clone()).units, size(dora).extension_parameters), (6, 6 * 112 + 40));
         // Both sub-layers: units of 96 weights, 757 = 7.9 of them.
         let placement = BranchPlacement::Both;
-        let both = Method::Adapter { budget: percent(20.0), placement, start: Start::He };
+        let both = Method::Adapter {
+            budget: percent(20.0),
+            placement,
+            start: Start::He,
+            activation: None,
+        };
         assert_eq!((size(both.clone()).units, size(both).extension_parameters), (8, 768));
         // Gates: 2·8, 2·(8+1), 2·64, 2·(64+8); the rest over 48.
         for (per, bias, gate, width) in [
@@ -258,8 +265,12 @@ mod tests {
         assert_eq!(shape.size(vocab_size).parameters, 1000);
         let units = |p| {
             let budget = percent(p);
-            let method =
-                Method::Adapter { budget, placement: BranchPlacement::Ffn, start: Start::He };
+            let method = Method::Adapter {
+                budget,
+                placement: BranchPlacement::Ffn,
+                start: Start::He,
+                activation: None,
+            };
             extension_size(&method, &shape.size(vocab_size)).unwrap().units
         };
         assert_eq!((units(0.9), units(1.0), units(1.5), units(1.6)), (1, 2, 2, 3));

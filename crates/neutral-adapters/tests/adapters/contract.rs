@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use neutral_adapters::{AdapterError, build};
 use neutral_model::{Attention, Extension, Input, Transformer, TransformerConfig};
 use neutral_spec::{
-    BranchPlacement, Budget, ExtensionSize, GateActivation, GatePer, GateSpec, LinearSite,
-    LocalLossSpec, Method, Precision, Shape, Start, extension_size,
+    BranchPlacement, Budget, ExtensionSize, GateActivation, GatePer, GateSpec, GluActivation,
+    LinearSite, LocalLossSpec, Method, Precision, Shape, Start, extension_size,
 };
 use neutral_torch::ParamStore;
 use tch::{Device, Kind, Tensor};
@@ -43,12 +43,29 @@ fn dora(targets: &[LinearSite], lora_alpha: Option<f64>) -> Method {
 }
 
 fn adapter(placement: BranchPlacement, start: Start) -> Method {
-    Method::Adapter { budget: budget(), placement, start }
+    Method::Adapter { budget: budget(), placement, start, activation: None }
 }
 
 fn neutral(gate: GateSpec, placement: BranchPlacement, start: Start) -> Method {
     let local_loss = LocalLossSpec::default();
-    Method::NeutralResidues { budget: budget(), gate, local_loss, placement, start }
+    Method::NeutralResidues {
+        budget: budget(),
+        gate,
+        local_loss,
+        placement,
+        start,
+        activation: None,
+    }
+}
+
+fn with_activation(method: Method, sigma: GluActivation) -> Method {
+    match method {
+        Method::NeutralResidues { budget, gate, local_loss, placement, start, .. } => {
+            let activation = Some(sigma);
+            Method::NeutralResidues { budget, gate, local_loss, placement, start, activation }
+        }
+        other => other,
+    }
 }
 
 /// A neutral residue beside the FFN with the paper's gate, but for its bias.
@@ -68,6 +85,10 @@ pub(crate) fn extending() -> Vec<(String, Method)> {
     let (both, start) = (BranchPlacement::Both, Start::LowVariance);
     cases.push(("adapter Both".to_owned(), adapter(both, start)));
     cases.push(("neutral Both".to_owned(), neutral(GateSpec::default(), both, start)));
+    for sigma in [GluActivation::Silu, GluActivation::GeluTanh, GluActivation::Relu] {
+        let method = neutral(GateSpec::default(), BranchPlacement::Ffn, start);
+        cases.push((format!("neutral with {sigma:?}"), with_activation(method, sigma)));
+    }
     for placement in PLACEMENTS {
         for start in STARTS {
             let place = format!("{placement:?} {start:?}");
