@@ -13,7 +13,8 @@ use neutral_torch::{TensorFile, load_tensors, save_tensors};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::contract::{config, extending, frozen_base, logits, size, trained, with_bias};
+use crate::contract::{config, frozen_base, logits, size, trained};
+use crate::methods::{extending, with_bias};
 
 fn save(folder: &Path, method: &neutral_spec::Method, extension: &Extension) -> ExtensionConfig {
     let activation = adapter_activation(method, &config());
