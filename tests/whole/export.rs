@@ -23,6 +23,7 @@ fn trials() -> Sandbox {
   - method: { kind: finetune }
     training: { learning_rate: 1.0e-3 }
   - method: { kind: lora, budget: 20%, lora_alpha: 24 }
+  - method: { kind: dora, budget: 20%, lora_alpha: 24 }
   - method: { kind: adapter, budget: 20%, placement: attention }
   - method: { kind: neutral_residues, budget: 20%, gate: { bias: 1 }, local_loss: { kind: l1, weight: 1 } }
 ";
@@ -82,6 +83,9 @@ fn every_method_is_exported_in_every_form_that_it_can_have() {
         ("lora-s0", "hf", "fp32", "tokenizer.json"),
         ("lora-s0", "hf", "bf16", "model.safetensors"),
         ("lora-s0", "neutral", "fp32", "extension_config.json"),
+        ("dora-s0", "peft", "fp32", "adapter_config.json"),
+        ("dora-s0", "hf", "fp32", "tokenizer.json"),
+        ("dora-s0", "neutral", "fp32", "extension_config.json"),
         ("adapter-s0", "neutral", "fp32", "extension_config.json"),
         ("neutral-residues-s0", "neutral", "fp32", "extension.safetensors"),
     ];

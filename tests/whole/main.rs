@@ -4,6 +4,7 @@
 
 mod architecture;
 mod bad_input;
+mod baselines;
 mod check;
 mod command;
 mod control;

@@ -5,35 +5,38 @@
 //! ```text
 //! layers.{i}.{module}.adapter.{w_i, w_g, w_o}      adapter, neutral_residues
 //! layers.{i}.{module}.adapter.gate.{weight, bias}  neutral_residues
-//! layers.{i}.{q_proj … down_proj}.{lora_a, lora_b} lora
+//! layers.{i}.{q_proj … down_proj}.{lora_a, lora_b} lora, dora
+//! layers.{i}.{q_proj … down_proj}.magnitude        dora
 //! ```
 
-use neutral_model::{Branch, Extension, TransformerConfig};
-use neutral_spec::{ExtensionSize, LinearSite, Method, Placement, Start};
+use neutral_model::{Activation, Branch, Extension, LinearDelta, Transformer, TransformerConfig};
+use neutral_spec::{BranchPlacement, ExtensionSize, Method, Placement, Start};
 use neutral_torch::{ParamStore, TensorFile, TorchError};
 use tch::Device;
 
 use crate::start::{Source, Weights};
 use crate::{
-    AdapterError, BlockGate, GluAdapter, LoraDelta, LoraLayer, NeutralResidue, start_variance,
+    AdapterError, BlockGate, DoraDelta, GluAdapter, LoraDelta, LoraLayer, NeutralResidue,
+    start_variance,
 };
 
 /// Builds a method's extension: trainable fp32 weights at their start, in every block.
 ///
-/// Fine-tuning adds nothing and gives [`Extension::none`]. The start is a function of the seed alone,
-/// the same on every device; the extended model computes exactly what the base does.
+/// Methods that train the base add nothing and give [`Extension::none`]. The start is a function of the
+/// seed and, for `DoRA`'s lengths, of the base's weights, the same on every device; the extended
+/// model computes exactly what the base does.
 ///
 /// # Errors
-/// If the size has no units (or has some for fine-tuning), if the weights are not as many as the size
+/// If the size has no units (or has some where nothing is added), if the weights are not as many as the size
 /// announces, if LoRA has no targets or one twice, or if a gate has options but no activation.
 pub fn build(
     method: &Method,
     size: &ExtensionSize,
-    config: &TransformerConfig,
+    base: &Transformer,
     seed: u64,
-    device: Device,
 ) -> Result<Extension, AdapterError> {
-    let mut extension = assemble(method, size.units, config, Source::Seed(seed), device)?;
+    let source = Source::Start { seed, base };
+    let mut extension = assemble(method, size.units, base.config(), source, base.device())?;
     let found = extension.params().parameter_count();
     if found != size.extension_parameters {
         return Err(AdapterError::ParameterCount {
@@ -77,7 +80,7 @@ fn assemble(
     source: Source,
     device: Device,
 ) -> Result<Extension, AdapterError> {
-    let adds = !matches!(method, Method::Finetune {});
+    let adds = !method.trains_base();
     // No tensor has more rows; the bound keeps sizes within what libtorch counts with.
     if adds != (1..=1 << 32).contains(&units) {
         return Err(AdapterError::Units {
@@ -86,22 +89,36 @@ fn assemble(
             expected: if adds { "at least 1" } else { "0, as it adds no weights" },
         });
     }
+    let sigma = adapter_activation(method, config);
     let new = Blueprint { config, units, source, device };
     match method {
-        Method::Finetune {} => Ok(Extension::none()),
-        Method::Lora { lora_alpha, targets, .. } => new.lora(targets, *lora_alpha),
+        Method::Finetune {}
+        | Method::KlToBase { .. }
+        | Method::L2Sp { .. }
+        | Method::Ewc { .. }
+        | Method::WiseFt { .. } => Ok(Extension::none()),
+        Method::Lora { .. } | Method::Dora { .. } => new.deltas(method),
         Method::Adapter { placement, start, .. } => {
-            new.branches(*placement, *start, |adapter, _, _| Ok(Box::new(adapter)))
+            new.branches(*placement, *start, sigma, |adapter, _, _| Ok(Box::new(adapter)))
         }
         Method::NeutralResidues { gate: spec, placement, start, .. } => {
             let d = config.d_model;
             let variance = start_variance(*start, d, config.n_layers());
-            new.branches(*placement, *start, |adapter, weights, prefix| {
+            new.branches(*placement, *start, sigma, |adapter, weights, prefix| {
                 let prefix = format!("{prefix}.gate");
                 let gate = BlockGate::start(weights, &prefix, *spec, d as i64, variance)?;
                 Ok(Box::new(NeutralResidue::new(adapter, gate)))
             })
         }
+    }
+}
+
+/// The σ inside a method's adapters: its own, or the base's.
+pub fn adapter_activation(method: &Method, config: &TransformerConfig) -> Activation {
+    match method {
+        Method::Adapter { activation: Some(own), .. }
+        | Method::NeutralResidues { activation: Some(own), .. } => (*own).into(),
+        _ => config.activation,
     }
 }
 
@@ -114,45 +131,48 @@ struct Blueprint<'a> {
 }
 
 impl Blueprint<'_> {
-    fn lora(
-        &self,
-        targets: &[LinearSite],
-        lora_alpha: Option<f64>,
-    ) -> Result<Extension, AdapterError> {
-        if targets.is_empty() {
-            return Err(AdapterError::NoTargets);
-        }
+    /// LoRA or `DoRA` on the method's layers of every block.
+    fn deltas(&self, method: &Method) -> Result<Extension, AdapterError> {
+        let layers = LoraLayer::of_method(method, self.units, self.config.n_layers());
+        let layers = layers.filter(|layers| !layers.is_empty()).ok_or(AdapterError::NoTargets)?;
         let mut extension = Extension::new(ParamStore::new(self.device));
-        for layer in LoraLayer::all(targets, self.units, lora_alpha, self.config.n_layers()) {
+        for layer in layers {
             let mut weights = Weights { store: extension.params_mut(), source: self.source };
-            let delta = LoraDelta::start(&mut weights, &layer, self.config)?;
-            extension.add_delta(layer.block, layer.site, Box::new(delta));
+            let (inputs, outputs) = self.config.linear_shape(layer.site);
+            let shape = [inputs as i64, outputs as i64];
+            let delta: Box<dyn LinearDelta> = if layer.dora {
+                Box::new(DoraDelta::start(&mut weights, &layer, shape)?)
+            } else {
+                Box::new(LoraDelta::start(&mut weights, &layer, shape)?)
+            };
+            extension.add_delta(layer.block, layer.site, delta);
         }
         Ok(extension)
     }
 
-    /// An adapter in every block, finished by the method: as it is, or behind a gate.
+    /// Adapters in every block, each finished by the method: as it is, or behind a gate.
     fn branches(
         &self,
-        placement: Placement,
+        placement: BranchPlacement,
         start: Start,
+        sigma: Activation,
         finish: impl Fn(GluAdapter, &mut Weights, &str) -> Result<Box<dyn Branch>, AdapterError>,
     ) -> Result<Extension, AdapterError> {
         let (d, layers) = (self.config.d_model, self.config.n_layers());
         let variance = start_variance(start, d, layers);
-        let module = match placement {
-            Placement::Ffn => "mlp",
-            Placement::Attention => "self_attn",
-        };
         let mut extension = Extension::new(ParamStore::new(self.device));
-        for block in 0..layers {
+        let sites = |block| placement.sites().iter().map(move |&site| (block, site));
+        for (block, site) in (0..layers).flat_map(sites) {
+            let module = match site {
+                Placement::Ffn => "mlp",
+                Placement::Attention => "self_attn",
+            };
             let mut weights = Weights { store: extension.params_mut(), source: self.source };
             let prefix = format!("layers.{block}.{module}.adapter");
             let dh = [d as i64, self.units as i64];
-            let adapter =
-                GluAdapter::start(&mut weights, &prefix, dh, variance, self.config.activation)?;
+            let adapter = GluAdapter::start(&mut weights, &prefix, dh, variance, sigma)?;
             let branch = finish(adapter, &mut weights, &prefix)?;
-            extension.add_branch(block, placement, branch);
+            extension.add_branch(block, site, branch);
         }
         Ok(extension)
     }

@@ -108,6 +108,7 @@ fn refuse_options(spec: GateSpec) -> Result<(), AdapterError> {
 mod tests {
     use super::*;
     use crate::start::Source;
+    use crate::start::tests::tiny_base;
     use neutral_torch::ParamStore;
     use tch::Device;
 
@@ -145,7 +146,9 @@ mod tests {
     #[test]
     fn without_a_gate_its_options_are_errors() {
         let mut store = ParamStore::new(Device::Cpu);
-        let mut weights = Weights { store: &mut store, source: Source::Seed(0) };
+        let base = tiny_base();
+        let source = Source::Start { seed: 0, base: &base };
+        let mut weights = Weights { store: &mut store, source };
         let mut none = GateSpec { activation: GateActivation::None, ..GateSpec::default() };
         assert!(BlockGate::start(&mut weights, "gate", none, 4, 1.0).unwrap().is_none());
         none.bias = Some(0.5);

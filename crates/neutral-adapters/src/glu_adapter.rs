@@ -11,7 +11,7 @@ use tch::Tensor;
 use crate::AdapterError;
 use crate::start::Weights;
 
-/// `A(x) = W_o (σ(W_g x) ⊙ (W_i x))`, without biases, with the σ of the base's own GLU.
+/// `A(x) = W_o (σ(W_g x) ⊙ (W_i x))`, without biases; σ is that of the base's own GLU, or the method's.
 ///
 /// `W_o = 0` at the start, so `A(x) = 0` there and only `W_o` gets a gradient in the first step.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What extends a frozen model: LoRA, parallel adapters and **neutral residues**.
+//! What extends a frozen model: LoRA, `DoRA`, parallel adapters and **neutral residues**.
 //!
 //! A model that was pretrained on one domain is extended to a new one. Its weights stay as they are;
 //! every block gets something beside it (paper, section 3):
@@ -18,10 +18,11 @@
 //!
 //! - [`GluAdapter`], `A(x)`: vanilla adapters as they are, and the inside of neutral residues
 //! - [`BlockGate`], `g(x)`, and [`NeutralResidue`], the product
-//! - [`LoraDelta`], a low-rank product beside a linear layer
+//! - [`LoraDelta`], a low-rank product beside a linear layer; [`DoraDelta`], the same with rows of a
+//!   trained length
 //! - [`start_variance`] and the random stream of every weight
 //! - extensions in folders: [`save_extension`] and [`load_extension`] in a format of our own,
-//!   [`read_peft`] and [`write_peft`] for `LoRA` as PEFT has it; [`merge_lora`] into the base's weights
+//!   [`read_peft`] and [`write_peft`] for `LoRA` and `DoRA` as PEFT has them; [`merge_lora`] into the base's weights
 //!
 //! Whatever the method, the extended model starts as the base, bit for bit: `W_o = 0`, `B = 0`.
 //!
@@ -29,6 +30,7 @@
 //! out, and lives with the other losses. Nor does it turn budgets into sizes, which the spec does.
 
 mod build;
+mod dora;
 mod error;
 mod files;
 mod gate;
@@ -39,7 +41,8 @@ mod peft;
 mod saved;
 mod start;
 
-pub use build::{build, restore};
+pub use build::{adapter_activation, build, restore};
+pub use dora::DoraDelta;
 pub use error::AdapterError;
 pub use files::{ExtensionFolder, open_extension};
 pub use gate::BlockGate;

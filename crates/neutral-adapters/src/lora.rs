@@ -1,16 +1,16 @@
 //! LoRA: a low-rank product beside a linear layer, the paper's second competitor.
 //!
-//! Source: Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, 2021, with the start that
-//! PEFT has: `A` Kaiming uniform (`a = √5`), `B` zero. No dropout, no rank-stabilised scale, no `DoRA`.
+//! Source: Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, 2021, with the start XX
 //!
 //! Shape suffixes: i input width, o output width, r rank.
 
-use neutral_model::{LinearDelta, Transformer, TransformerConfig, linear_name};
+use neutral_model::{LinearDelta, Transformer, linear_name};
 use neutral_spec::{LinearSite, Method};
 use neutral_torch::ParamStore;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::AdapterError;
+use crate::dora::row_norms;
 use crate::glu_adapter::linear;
 use crate::start::Weights;
 
@@ -25,29 +25,22 @@ pub struct LoraLayer {
     pub rank: usize,
     /// Scale before division by the rank.
     pub alpha: f64,
+    /// The rows keep a trained length apart from their direction: `DoRA`.
+    pub dora: bool,
 }
 
 impl LoraLayer {
-    /// The layers of a LoRA of the experiment file, in the order of blocks; `None` for other methods.
+    /// The layers of a LoRA or `DoRA` of the experiment file, in the order of blocks; `None` for
+    /// other methods.
     pub fn of_method(method: &Method, rank: usize, n_layers: usize) -> Option<Vec<Self>> {
-        match method {
-            Method::Lora { targets, lora_alpha, .. } => {
-                Some(Self::all(targets, rank, *lora_alpha, n_layers))
-            }
-            _ => None,
-        }
-    }
-
-    /// Some layers of every block, of one rank; without `alpha`, the scale is 1.
-    pub(crate) fn all(
-        targets: &[LinearSite],
-        rank: usize,
-        alpha: Option<f64>,
-        n_layers: usize,
-    ) -> Vec<Self> {
+        let (targets, alpha, dora) = match method {
+            Method::Lora { targets, lora_alpha, .. } => (targets, lora_alpha, false),
+            Method::Dora { targets, lora_alpha, .. } => (targets, lora_alpha, true),
+            _ => return None,
+        };
         let alpha = alpha.unwrap_or(rank as f64);
-        let in_block = |block| targets.iter().map(move |&site| Self { block, site, rank, alpha });
-        (0..n_layers).flat_map(in_block).collect()
+        let of = |block| targets.iter().map(move |&site| Self { block, site, rank, alpha, dora });
+        Some((0..n_layers).flat_map(of).collect())
     }
 
     /// `s = alpha / r`.
@@ -61,14 +54,19 @@ impl LoraLayer {
         [format!("{prefix}.lora_a"), format!("{prefix}.lora_b")]
     }
 
+    /// The extension's name of `DoRA`'s `m`.
+    pub fn magnitude_name(&self) -> String {
+        format!("layers.{}.{}.magnitude", self.block, self.site.name())
+    }
+
     /// The layer's path in Hugging Face's model: `model.layers.0.self_attn.q_proj`.
     pub fn module(&self) -> String {
         format!("model.layers.{}.{}", self.block, linear_name(self.site))
     }
 }
 
-/// Adds every product to the layer beside which it stands: `W + s · B A`, computed in the kind of
-/// `W`. The model then computes without the extension what it did with it, but for rounding.
+/// Adds every product to the layer beside which it stands: `W + s · B A`, in the kind of `W`; of
+/// `DoRA`, its rows brought to their lengths in fp32. The model then computes without the extension what it did with it, but for rounding.
 ///
 /// # Errors
 /// If a weight is missing.
@@ -81,10 +79,19 @@ pub fn merge_lora(
         let weight_oi = model.params().get(&format!("{}.weight", layer.module()))?;
         let [a_ri, b_or] = layer.names().map(|name| lora.get(&name));
         let (a_ri, b_or) = (a_ri?, b_or?);
+        let magnitude_o = layer.dora.then(|| lora.get(&layer.magnitude_name())).transpose()?;
         tch::no_grad(|| {
             let delta_oi = b_or.matmul(a_ri) * layer.scale();
             // In place: the layer and the store share the tensor.
-            let _ = weight_oi.shallow_clone().g_add_(&delta_oi.to_kind(weight_oi.kind()));
+            let mut weight_oi = weight_oi.shallow_clone();
+            match magnitude_o {
+                None => drop(weight_oi.g_add_(&delta_oi.to_kind(weight_oi.kind()))),
+                Some(magnitude_o) => {
+                    let merged_oi = weight_oi.to_kind(Kind::Float) + delta_oi;
+                    let scale_o = magnitude_o / row_norms(&merged_oi);
+                    weight_oi.copy_(&(merged_oi * scale_o.unsqueeze(-1)));
+                }
+            }
         });
     }
     Ok(())
@@ -113,14 +120,13 @@ impl LoraDelta {
     pub(crate) fn start(
         weights: &mut Weights,
         layer: &LoraLayer,
-        config: &TransformerConfig,
+        [inputs, outputs]: [i64; 2],
     ) -> Result<Self, AdapterError> {
-        let (input, output) = config.linear_shape(layer.site);
         let r = layer.rank as i64;
         let [a, b] = layer.names();
         Ok(Self::new(
-            weights.kaiming_uniform(&a, [r, input as i64])?,
-            weights.constant(&b, &[output as i64, r], 0.0)?,
+            weights.kaiming_uniform(&a, [r, inputs])?,
+            weights.constant(&b, &[outputs, r], 0.0)?,
             layer.scale(),
         ))
     }
@@ -129,7 +135,7 @@ impl LoraDelta {
 impl LinearDelta for LoraDelta {
     /// # Shapes
     /// `x`: `[…, in]`; `y = x Wᵀ` and the result: `[…, out]`.
-    fn apply(&self, x: &Tensor, _weight: &Tensor, y: Tensor) -> Tensor {
+    fn apply(&self, x: &Tensor, _: &Tensor, _: Option<&Tensor>, y: Tensor) -> Tensor {
         // Scaled where it is narrowest.
         let low_rank = linear(x, &self.a_ri) * self.scale;
         // Added within the product: one pass over the widest tensor less, and one rounding.

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `method` is the experiment file's, `units` the width or rank that its budget bought, `activation`
-//! the σ inside the adapters. An extension fits any base of the same family and sizes; `digest` says
+//! the σ inside the adapters, the method's or the base's. An extension fits any base of the same family and sizes; `digest` says
 //! on which one it was trained.
 //!
 //! PEFT knows no neutral residues, and a false `peft_type` would have it read them as something else.
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::files::{config_text, parse, weights};
-use crate::{AdapterError, restore};
+use crate::{AdapterError, adapter_activation, restore};
 
 /// What `format` says.
 const FORMAT: &str = "neutral-extension";
@@ -47,7 +47,7 @@ pub struct ExtensionConfig {
     pub method: Method,
     /// The adapter's width, or LoRA's rank.
     pub units: usize,
-    /// The σ inside the adapter: the base's own.
+    /// The σ inside the adapter: the method's, or the base's own.
     pub activation: Activation,
     /// The model that was extended.
     pub base: SavedBase,
@@ -120,7 +120,7 @@ impl ExtensionConfig {
             ("base.d_model", found.d_model.to_string(), expected.d_model.to_string()),
             ("base.n_layers", found.n_layers.to_string(), expected.n_layers.to_string()),
             ("base.vocab_size", found.vocab_size.to_string(), expected.vocab_size.to_string()),
-            ("activation", sigma(self.activation), sigma(model.activation)),
+            ("activation", sigma(self.activation), sigma(adapter_activation(&self.method, model))),
         ];
         match pairs.into_iter().find(|(_, found, expected)| found != expected) {
             None => Ok(()),

@@ -4,6 +4,7 @@
 //! tensor's start depends neither on the order of building nor on which others there are: a vanilla
 //! adapter and a neutral residue of one seed, width and variance start from the same `W_i` and `W_g`.
 
+use neutral_model::Transformer;
 use neutral_spec::Start;
 use neutral_torch::{ParamStore, RandomStream, TensorFile, TorchError};
 use tch::{Kind, Tensor};
@@ -31,8 +32,8 @@ pub fn start_variance(start: Start, d_model: usize, n_layers: usize) -> f64 {
 /// exactly the names and shapes that training has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source<'a> {
-    /// Drawn at their start.
-    Seed(u64),
+    /// At their start: drawn with a seed, or taken from the base.
+    Start { seed: u64, base: &'a Transformer },
     /// Read, in fp32.
     File(&'a TensorFile),
 }
@@ -52,7 +53,8 @@ impl Weights<'_> {
         variance: f64,
     ) -> Result<Tensor, AdapterError> {
         let device = self.store.device();
-        let draw = |seed| RandomStream::new(seed, name).normal(shape, variance.sqrt(), device);
+        let draw =
+            |seed, _: &_| Ok(RandomStream::new(seed, name).normal(shape, variance.sqrt(), device));
         self.add(name, shape, draw)
     }
 
@@ -67,7 +69,8 @@ impl Weights<'_> {
     ) -> Result<Tensor, AdapterError> {
         let bound = 1.0 / (columns as f64).sqrt();
         let (shape, device) = ([rows, columns], self.store.device());
-        let draw = |seed| RandomStream::new(seed, name).uniform(&shape, -bound, bound, device);
+        let draw =
+            |seed, _: &_| Ok(RandomStream::new(seed, name).uniform(&shape, -bound, bound, device));
         self.add(name, &shape, draw)
     }
 
@@ -79,7 +82,17 @@ impl Weights<'_> {
         value: f64,
     ) -> Result<Tensor, AdapterError> {
         let device = self.store.device();
-        self.add(name, shape, |_| Tensor::full(shape, value, (Kind::Float, device)))
+        self.add(name, shape, |_, _| Ok(Tensor::full(shape, value, (Kind::Float, device))))
+    }
+
+    /// A function of the base's weights.
+    pub(crate) fn of_base(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        start: impl FnOnce(&Transformer) -> Result<Tensor, TorchError>,
+    ) -> Result<Tensor, AdapterError> {
+        self.add(name, shape, |_, base| start(base))
     }
 
     /// The start is drawn only if the weight is not read.
@@ -87,10 +100,10 @@ impl Weights<'_> {
         &mut self,
         name: &str,
         shape: &[i64],
-        start: impl FnOnce(u64) -> Tensor,
+        start: impl FnOnce(u64, &Transformer) -> Result<Tensor, TorchError>,
     ) -> Result<Tensor, AdapterError> {
         let tensor = match self.source {
-            Source::Seed(seed) => start(seed),
+            Source::Start { seed, base } => start(seed, base)?,
             Source::File(file) => {
                 check(file, name, shape, &[Kind::Float])?;
                 file.read(name, self.store.device())?
@@ -124,13 +137,29 @@ pub(crate) fn check(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use tch::Device;
 
     /// `|found − expected|` in standard errors of the estimate.
     fn errors_off(found: f64, expected: f64, standard_error: f64) -> f64 {
         (found - expected).abs() / standard_error
+    }
+
+    /// Nothing of it is read.
+    pub(crate) fn tiny_base() -> Transformer {
+        let shape = neutral_spec::Shape {
+            d_model: 4,
+            n_layers: 1,
+            n_heads: 2,
+            n_kv_heads: 1,
+            d_ff: 4,
+            tie_embeddings: true,
+            rope_theta: 1e4,
+            norm_epsilon: 1e-5,
+        };
+        let config = neutral_model::TransformerConfig::llama(&shape, 5);
+        Transformer::new(config, 0, Device::Cpu, neutral_spec::Precision::Fp32).unwrap()
     }
 
     fn moments(x: &Tensor) -> (f64, f64, f64) {
@@ -149,7 +178,9 @@ mod tests {
             let variance = start_variance(start, d, layers);
             assert!((variance / expected - 1.0).abs() < 1e-15);
             let mut store = ParamStore::new(Device::Cpu);
-            let mut weights = Weights { store: &mut store, source: Source::Seed(3) };
+            let base = tiny_base();
+            let source = Source::Start { seed: 3, base: &base };
+            let mut weights = Weights { store: &mut store, source };
             let drawn = weights.normal("w_i", &[128, d as i64], variance).unwrap();
             let (n, mean, square) = moments(&drawn);
             assert!(errors_off(mean, 0.0, (expected / n).sqrt()) < 4.0, "{start:?}: mean {mean}");
@@ -162,7 +193,9 @@ mod tests {
     #[test]
     fn kaiming_uniform_fills_its_interval() {
         let mut store = ParamStore::new(Device::Cpu);
-        let mut weights = Weights { store: &mut store, source: Source::Seed(3) };
+        let base = tiny_base();
+        let source = Source::Start { seed: 3, base: &base };
+        let mut weights = Weights { store: &mut store, source };
         let drawn = weights.kaiming_uniform("lora_a", [128, 64]).unwrap();
         let bound: f64 = 1.0 / 8.0;
         let (n, mean, square) = moments(&drawn);
@@ -178,7 +211,9 @@ mod tests {
     #[test]
     fn a_name_is_drawn_once() {
         let mut store = ParamStore::new(Device::Cpu);
-        let mut weights = Weights { store: &mut store, source: Source::Seed(3) };
+        let base = tiny_base();
+        let source = Source::Start { seed: 3, base: &base };
+        let mut weights = Weights { store: &mut store, source };
         let _ = weights.constant("w_o", &[2], 0.0).unwrap();
         assert!(weights.constant("w_o", &[2], 0.0).is_err());
     }

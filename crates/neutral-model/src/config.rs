@@ -3,7 +3,7 @@
 //! One transformer serves all families; a family is a file in [`crate::family`] that turns a
 //! `config.json` into this description.
 
-use neutral_spec::{LinearSite, ModelSize, Shape};
+use neutral_spec::{GluActivation, LinearSite, ModelSize, Shape};
 use neutral_torch::fused::{NormRule, swiglu, swiglu_packed};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -83,6 +83,18 @@ pub enum Activation {
     Silu,
     /// GELU in its approximation by tanh.
     GeluTanh,
+    /// `max(0, z)`.
+    Relu,
+}
+
+impl From<GluActivation> for Activation {
+    fn from(of_method: GluActivation) -> Self {
+        match of_method {
+            GluActivation::Silu => Self::Silu,
+            GluActivation::GeluTanh => Self::GeluTanh,
+            GluActivation::Relu => Self::Relu,
+        }
+    }
 }
 
 impl Activation {
@@ -94,6 +106,7 @@ impl Activation {
         match self {
             Self::Silu => swiglu(gate, up),
             Self::GeluTanh => gate.gelu("tanh") * up,
+            Self::Relu => gate.relu() * up,
         }
     }
 
@@ -104,7 +117,7 @@ impl Activation {
     pub fn glu_packed(self, gate_up: &Tensor) -> Tensor {
         match self {
             Self::Silu => swiglu_packed(gate_up),
-            Self::GeluTanh => {
+            Self::GeluTanh | Self::Relu => {
                 let halves = gate_up.chunk(2, -1);
                 self.glu(&halves[0], &halves[1])
             }

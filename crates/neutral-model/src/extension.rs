@@ -52,11 +52,12 @@ pub struct Residue {
 
 /// A change of a linear layer's output.
 pub trait LinearDelta: Send {
-    /// The new output, from the layer's input, its weight in the compute kind, and `y = x Wᵀ + b`.
+    /// The new output, from the layer's input, its weight and bias in the compute kind, and
+    /// `y = x Wᵀ + b`.
     ///
     /// # Shapes
-    /// `x`: `[b, t, in]`, `weight`: `[out, in]`, `y` and the result: `[b, t, out]`.
-    fn apply(&self, x: &Tensor, weight: &Tensor, y: Tensor) -> Tensor;
+    /// `x`: `[b, t, in]`, `weight`: `[out, in]`, `bias`: `[out]`, `y` and the result: `[b, t, out]`.
+    fn apply(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, y: Tensor) -> Tensor;
 }
 
 /// Everything that is added to a model, with its weights.
@@ -185,7 +186,7 @@ mod tests {
 
     struct Scale(f64);
     impl LinearDelta for Scale {
-        fn apply(&self, x: &Tensor, weight: &Tensor, y: Tensor) -> Tensor {
+        fn apply(&self, x: &Tensor, weight: &Tensor, _: Option<&Tensor>, y: Tensor) -> Tensor {
             assert!(x.linear(weight, None::<Tensor>).allclose(&y, 1e-5, 1e-6, false));
             y * self.0
         }

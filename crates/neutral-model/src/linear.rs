@@ -38,7 +38,7 @@ pub(crate) fn linear(
     let bias = bias.map(|bias| bias.to_kind(x.kind()));
     let y = x.linear(&weight, bias.as_ref());
     match delta {
-        Some(delta) => delta.apply(x, &weight, y),
+        Some(delta) => delta.apply(x, &weight, bias.as_ref(), y),
         None => y,
     }
 }
@@ -80,11 +80,11 @@ impl Joined {
         }
         let widths: Vec<i64> = self.parts.iter().map(|part| part.size()[0]).collect();
         let outputs = y.split_with_sizes(widths.as_slice(), -1).into_iter();
-        outputs
-            .zip(&self.parts)
-            .zip(deltas)
-            .map(|((y, weight), delta)| match delta {
-                Some(delta) => delta.apply(x, weight, y),
+        let biases = self.biases.iter().map(|bias| Some(rounded(bias)));
+        let biases = biases.chain(std::iter::repeat_with(|| None));
+        (outputs.zip(&self.parts).zip(biases).zip(deltas))
+            .map(|(((y, weight), bias), delta)| match delta {
+                Some(delta) => delta.apply(x, weight, bias.as_ref(), y),
                 None => y,
             })
             .collect()

@@ -10,7 +10,7 @@ use neutral_data::{MixConfig, MixedStream};
 use neutral_model::{Extension, ModelFolder, Transformer, TransformerConfig, write_model};
 use neutral_spec::{BaseSpec, DocumentPolicy, LocalLossSpec, Plan, Precision, TrainingSpec};
 use neutral_store::{Cache, Fingerprint, read_json, write_json};
-use neutral_train::{TrainJob, TrainOutcome, Trained, train};
+use neutral_train::{Anchor, TrainJob, TrainOutcome, Trained, train};
 use tch::{Device, Kind};
 
 use crate::exit::Interrupted;
@@ -118,6 +118,7 @@ fn pretrained(
         documents: DocumentPolicy::AttendAcross,
         separator_id: inputs.tokenizer.separator_id(),
         local_loss: LocalLossSpec::None {},
+        anchor: Anchor::None,
         fingerprint: fingerprint.clone(),
         folder: &work,
         checkpoint_every_steps: Some(plan.checkpoint_every_steps),

@@ -13,17 +13,18 @@ use indicatif::ProgressBar;
 use neutral_data::{MixConfig, MixedStream, TokenShards};
 use neutral_model::{Transformer, TransformerConfig};
 use neutral_spec::{
-    DocumentPolicy, LocalLossSpec, Method, Precision, Schedule, Shape, TrainingSpec, extension_size,
+    DocumentPolicy, Method, Precision, Schedule, Shape, TrainingSpec, extension_size,
 };
 use neutral_store::Fingerprint;
 use neutral_torch::peak_rss_bytes;
 use neutral_train::metrics::StepRecord;
-use neutral_train::{TrainJob, Trained, train};
+use neutral_train::{Anchor, TrainJob, train};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::BenchStepArgs;
 use crate::exit::BadInput;
+use crate::trial::trained;
 
 /// A model's size, by a known name or as six numbers.
 #[derive(Clone, Debug)]
@@ -126,23 +127,19 @@ fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
     let BenchShape { name, config } = &args.shape;
     let size = extension_size(&spec, &config.size())?;
     let mut model = Transformer::new(config.clone(), 0, device, precision)?;
-    let mut extension = neutral_adapters::build(&spec, &size, config, 0, device)?;
+    let mut extension = neutral_adapters::build(&spec, &size, &model, 0)?;
     let folder = tempfile::tempdir()?;
     let training = training(args);
-    let (trained, local_loss) = match spec {
-        Method::Finetune {} => (Trained::Base, LocalLossSpec::None {}),
-        Method::NeutralResidues { local_loss, .. } => (Trained::Extension, local_loss),
-        _ => (Trained::Extension, LocalLossSpec::None {}),
-    };
     train(TrainJob {
         model: &mut model,
         extension: &mut extension,
-        trained,
+        trained: trained(&spec),
         stream: &random_stream(args, config.vocab_size, folder.path())?,
         spec: &training,
         documents: DocumentPolicy::AttendAcross,
         separator_id: 0,
-        local_loss,
+        local_loss: spec.local_loss(),
+        anchor: Anchor::None,
         fingerprint: Fingerprint::of(&method),
         folder: folder.path(),
         checkpoint_every_steps: None,

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{Interrupted, is_interrupted};
 use crate::progress;
 use crate::scores::TOKENS_PER_BATCH;
-use crate::trial::{Shared, trains_base};
+use crate::trial::Shared;
 use crate::trial_file::trained;
 
 /// Raised when the same trial would give other numbers.
@@ -98,7 +98,7 @@ impl Shared<'_> {
         let (folder, precision) = (&self.base.folder, self.plan.precision);
         let (model, extension) =
             trained(trial, &self.folder(trial), folder, self.device, precision)?;
-        let pristine = if trains_base(&trial.method) { Some(self.base.load()?) } else { None };
+        let pristine = if trial.method.trains_base() { Some(self.base.load()?) } else { None };
         let beside = Beside {
             base: pristine.as_ref().unwrap_or(&model),
             model: &model,

@@ -6,10 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use indicatif::MultiProgress;
 use neutral_data::{MixConfig, MixedStream};
-use neutral_model::Extension;
-use neutral_spec::{CorpusRef, DataSpec, LocalLossSpec, Method, Plan, Trial};
+use neutral_model::{Extension, Transformer};
+use neutral_spec::{CorpusRef, DataSpec, Method, Plan, Trial};
 use neutral_store::{Fingerprint, read_json, write_json};
-use neutral_train::{TrainJob, TrainOutcome, TrainSummary, Trained, train};
+use neutral_train::{
+    Anchor, TrainJob, TrainOutcome, TrainSummary, Trained, average_weights, train,
+};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -103,14 +105,12 @@ impl Shared<'_> {
         clear_if_stale(&folder, &fingerprint)?;
         self.describe(trial)?;
         let mut model = self.base.load()?;
-        let mut extension = neutral_adapters::build(
-            &trial.method,
-            &trial.size,
-            self.base.config(),
-            trial.seed,
-            self.device,
-        )?;
+        let mut extension =
+            neutral_adapters::build(&trial.method, &trial.size, &model, trial.seed)?;
         let training = self.train(trial, &fingerprint, &folder, &mut model, &mut extension)?;
+        if let Method::WiseFt { share } = trial.method {
+            average_weights(model.params(), self.base.load()?.params(), share)?;
+        }
         let scores = score_all(
             &model,
             &extension,
@@ -121,7 +121,7 @@ impl Shared<'_> {
             self.bars,
             &trial.id,
         )?;
-        let params = if trains_base(&trial.method) { model.params() } else { extension.params() };
+        let params = if trial.method.trains_base() { model.params() } else { extension.params() };
         let metadata = BTreeMap::from([("fingerprint".to_owned(), fingerprint.to_string())]);
         params.save(&folder.join(weights_name(&trial.method)), &metadata)?;
         let record = TrialRecord { fingerprint, training, scores };
@@ -136,7 +136,7 @@ impl Shared<'_> {
         trial: &Trial,
         fingerprint: &Fingerprint,
         folder: &Path,
-        model: &mut neutral_model::Transformer,
+        model: &mut Transformer,
         extension: &mut Extension,
     ) -> anyhow::Result<TrainSummary> {
         let DataSpec { original, new, original_fraction, .. } = &trial.data;
@@ -154,19 +154,20 @@ impl Shared<'_> {
             },
         )?;
         let bar = progress::bar(self.bars, &trial.id);
-        let local_loss = match trial.method {
-            Method::NeutralResidues { local_loss, .. } => local_loss,
-            _ => LocalLossSpec::None {},
+        let base = match trial.method {
+            Method::KlToBase { .. } => Some(self.base.load()?),
+            _ => None,
         };
         let outcome = train(TrainJob {
             model,
             extension,
-            trained: if trains_base(&trial.method) { Trained::Base } else { Trained::Extension },
+            trained: trained(&trial.method),
             stream: &stream,
             spec: &trial.training,
             documents: trial.data.documents,
             separator_id: self.inputs.tokenizer.separator_id(),
-            local_loss,
+            local_loss: trial.method.local_loss(),
+            anchor: anchor(&trial.method, base.as_ref()),
             fingerprint: fingerprint.clone(),
             folder,
             checkpoint_every_steps: Some(self.plan.checkpoint_every_steps),
@@ -200,6 +201,17 @@ fn clear_if_stale(folder: &Path, fingerprint: &Fingerprint) -> anyhow::Result<()
     Ok(write_json(&mark, fingerprint)?)
 }
 
-pub(crate) fn trains_base(method: &Method) -> bool {
-    matches!(method, Method::Finetune {})
+/// Which weights a method trains.
+pub(crate) fn trained(method: &Method) -> Trained {
+    if method.trains_base() { Trained::Base } else { Trained::Extension }
+}
+
+/// What holds the base that a method trains; `base` is another copy of it, for methods that ask it.
+fn anchor<'a>(method: &Method, base: Option<&'a Transformer>) -> Anchor<'a> {
+    match (method, base) {
+        (&Method::KlToBase { weight }, Some(base)) => Anchor::Kl { weight, base },
+        (&Method::L2Sp { weight }, _) => Anchor::L2Sp { weight },
+        (&Method::Ewc { weight, fisher_sequences }, _) => Anchor::Ewc { weight, fisher_sequences },
+        _ => Anchor::None,
+    }
 }

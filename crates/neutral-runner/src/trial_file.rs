@@ -17,10 +17,7 @@ pub(crate) const TRIAL_FILE: &str = "trial.json";
 
 /// The name of a trial's weights in its folder.
 pub(crate) fn weights_name(method: &Method) -> &'static str {
-    match method {
-        Method::Finetune {} => "model.safetensors",
-        _ => "extension.safetensors",
-    }
+    if method.trains_base() { "model.safetensors" } else { "extension.safetensors" }
 }
 
 /// `trial.json`.
@@ -78,7 +75,7 @@ pub(crate) fn trained(
     let mut model = base.load(device, precision)?;
     let Trial { method, size, .. } = trial;
     let weights = folder.join(weights_name(method));
-    let extension = if let Method::Finetune {} = method {
+    let extension = if method.trains_base() {
         model.make_trainable();
         model.params_mut().load(&weights)?;
         Extension::none()

@@ -50,7 +50,7 @@ pub fn training_cost(
 ) -> CostEstimate {
     let (d, layers) = (model.d_model as u64, model.n_layers as u64);
     let tokens = training.steps() * training.tokens_per_step();
-    let trains_base = matches!(method, None | Some(Method::Finetune {}));
+    let trains_base = method.is_none_or(Method::trains_base);
     let head = model.vocab_size as u64 * d;
     let multiplied = layers * model.linear_parameters() + head;
     let each = if trains_base { 6 } else { 4 } * multiplied + 6 * size.extension_parameters;
@@ -92,10 +92,14 @@ fn activation_bytes(
     // the feed-forward layer's two halves and their product.
     let block = 4 * d + (q + 2 * kv) + q + 3 * model.d_ff as u64;
     let extension = match method {
-        None | Some(Method::Finetune {}) => 0,
-        Some(Method::Lora { targets, .. }) => targets.len() as u64 * units,
+        Some(Method::Lora { targets, .. } | Method::Dora { targets, .. }) => {
+            targets.len() as u64 * units
+        }
         // The same three of the adapter's GLU, its output and the gated one.
-        Some(Method::Adapter { .. } | Method::NeutralResidues { .. }) => 3 * units + 2 * d,
+        Some(Method::Adapter { placement, .. } | Method::NeutralResidues { placement, .. }) => {
+            placement.sites().len() as u64 * (3 * units + 2 * d)
+        }
+        None | Some(_) => 0,
     };
     (block + extension) * number
 }
@@ -106,7 +110,7 @@ mod tests {
     use crate::base::Shape;
     use crate::budget::Budget;
     use crate::experiment::Schedule;
-    use crate::method::{Placement, Start};
+    use crate::method::{BranchPlacement, Start};
     use crate::size::extension_size;
 
     const SHAPE: Shape = Shape {
@@ -143,7 +147,12 @@ mod tests {
 
     fn adapter() -> Method {
         let budget = Budget::from_percent(20.0).unwrap();
-        Method::Adapter { budget, placement: Placement::Ffn, start: Start::He }
+        Method::Adapter {
+            budget,
+            placement: BranchPlacement::Ffn,
+            start: Start::He,
+            activation: None,
+        }
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub use experiment::{
 };
 pub use field_path::FieldPath;
 pub use method::{
-    GateActivation, GatePer, GateSpec, LinearSite, LocalLossSpec, Method, Placement, Start,
+    BranchPlacement, GateActivation, GatePer, GateSpec, GluActivation, LinearSite, LocalLossSpec,
+    Method, Placement, Start,
 };
 pub use plan::{Evaluation, ExtensionSize, Plan, Trial};
 pub use resolve::{Loaded, model_size, resolve};

@@ -3,7 +3,7 @@
 use crate::base::Shape;
 use crate::error::{Problem, SpecError};
 use crate::field_path::FieldPath;
-use crate::method::{GateActivation, GatePer, GateSpec, LinearSite, Method};
+use crate::method::{BranchPlacement, GateActivation, GatePer, GateSpec, LinearSite, Method};
 use crate::plan::ExtensionSize;
 
 /// The sizes of a base that budgets and costs depend on, wherever the base comes from.
@@ -82,9 +82,10 @@ impl Shape {
 
 /// The rank or width whose weights come nearest to the budget, the lower one on a tie.
 ///
-/// A unit costs, in each of the `L` blocks: LoRA's rank `in + out` for each target; an adapter's
-/// width `3·d`. Neutral residues also pay for their gate, whatever the width: `d` a block, or `d²`
-/// with one a channel, and for a bias 1, or `d`.
+/// A unit costs, in each of the `L` blocks: the rank of LoRA and `DoRA` `in + out` for each target; an
+/// adapter's width `3·d`, twice with branches beside both sub-layers. Whatever the units, `DoRA` also
+/// pays `out` for each target, and neutral residues for each gate: `d`, or `d²` with one a channel,
+/// and for a bias 1, or `d`.
 ///
 /// # Errors
 /// If the budget is too small for one unit; the message says which would do.
@@ -97,24 +98,39 @@ pub fn extension_size(method: &Method, model: &ModelSize) -> Result<ExtensionSiz
 pub(crate) fn solve(method: &Method, model: &ModelSize) -> Result<ExtensionSize, String> {
     let (d, layers) = (model.d_model as u64, model.n_layers as u64);
     let base = model.parameters;
+    let rank = |targets: &[LinearSite]| {
+        let of = |&site: &LinearSite| {
+            let (inputs, outputs) = model.linear_shape(site);
+            (inputs + outputs) as u64
+        };
+        layers * targets.iter().map(of).sum::<u64>()
+    };
+    let branches = |placement: BranchPlacement| layers * placement.sites().len() as u64;
     let (budget, unit, fixed, what) = match method {
-        Method::Finetune {} => {
+        Method::Finetune {}
+        | Method::KlToBase { .. }
+        | Method::L2Sp { .. }
+        | Method::Ewc { .. }
+        | Method::WiseFt { .. } => {
             return Ok(ExtensionSize {
                 units: 0,
                 extension_parameters: 0,
                 trainable_parameters: base,
             });
         }
-        Method::Lora { budget, targets, .. } => {
-            let of = |&site: &LinearSite| {
-                let (inputs, outputs) = model.linear_shape(site);
-                (inputs + outputs) as u64
-            };
-            (budget, layers * targets.iter().map(of).sum::<u64>(), 0, "a rank of 1")
+        Method::Lora { budget, targets, .. } => (budget, rank(targets), 0, "a rank of 1"),
+        Method::Dora { budget, targets, .. } => {
+            let lengths =
+                targets.iter().map(|&site| model.linear_shape(site).1 as u64).sum::<u64>();
+            (budget, rank(targets), layers * lengths, "the rows' lengths and a rank of 1")
         }
-        Method::Adapter { budget, .. } => (budget, layers * 3 * d, 0, "a width of 1"),
-        Method::NeutralResidues { budget, gate, .. } => {
-            (budget, layers * 3 * d, layers * gate_parameters(*gate, d), "a gate and a width of 1")
+        Method::Adapter { budget, placement, .. } => {
+            (budget, branches(*placement) * 3 * d, 0, "a width of 1")
+        }
+        Method::NeutralResidues { budget, gate, placement, .. } => {
+            let branches = branches(*placement);
+            let gates = branches * gate_parameters(*gate, d);
+            (budget, branches * 3 * d, gates, "a gate and a width of 1")
         }
     };
     let weights = budget.of(base);
@@ -157,7 +173,7 @@ fn smallest_percent(weights: u64, base: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::budget::Budget;
-    use crate::method::{LocalLossSpec, Placement, Start};
+    use crate::method::{LocalLossSpec, Start};
 
     const SHAPE: Shape = Shape {
         d_model: 8,
@@ -179,8 +195,9 @@ mod tests {
             budget,
             gate: GateSpec { activation: GateActivation::Relu, per, bias },
             local_loss: LocalLossSpec::default(),
-            placement: Placement::Ffn,
+            placement: BranchPlacement::Ffn,
             start: Start::LowVariance,
+            activation: None,
         }
     }
 
@@ -204,13 +221,30 @@ mod tests {
             ExtensionSize { units: 0, extension_parameters: 0, trainable_parameters: 3784 }
         );
         // 20 % are 757 weights. An adapter's unit: 2 blocks of 3·8.
-        let adapter =
-            Method::Adapter { budget: percent(20.0), placement: Placement::Ffn, start: Start::He };
+        let adapter = Method::Adapter {
+            budget: percent(20.0),
+            placement: BranchPlacement::Ffn,
+            start: Start::He,
+            activation: None,
+        };
         assert_eq!(size(adapter).extension_parameters, 16 * 48);
         // A rank: q 16, k 12, down 28, in 2 blocks, 112; 757 = 6.76 of them.
         let targets = vec![LinearSite::QProj, LinearSite::KProj, LinearSite::DownProj];
         let lora = Method::Lora { budget: percent(20.0), lora_alpha: None, targets };
         assert_eq!((size(lora.clone()).units, size(lora).extension_parameters), (7, 784));
+        // The same of DoRA, and its rows: q 8, k 4, down 8, in 2 blocks, 40; 717 = 6.4 ranks.
+        let dora = |targets| Method::Dora { budget: percent(20.0), lora_alpha: None, targets };
+        let dora = dora(vec![LinearSite::QProj, LinearSite::KProj, LinearSite::DownProj]);
+        assert_eq!((size(dora.clone()).units, size(dora).extension_parameters), (6, 6 * 112 + 40));
+        // Both sub-layers: units of 96 weights, 757 = 7.9 of them.
+        let placement = BranchPlacement::Both;
+        let both = Method::Adapter {
+            budget: percent(20.0),
+            placement,
+            start: Start::He,
+            activation: None,
+        };
+        assert_eq!((size(both.clone()).units, size(both).extension_parameters), (8, 768));
         // Gates: 2·8, 2·(8+1), 2·64, 2·(64+8); the rest over 48.
         for (per, bias, gate, width) in [
             (GatePer::Token, None, 16, 15),
@@ -231,7 +265,12 @@ mod tests {
         assert_eq!(shape.size(vocab_size).parameters, 1000);
         let units = |p| {
             let budget = percent(p);
-            let method = Method::Adapter { budget, placement: Placement::Ffn, start: Start::He };
+            let method = Method::Adapter {
+                budget,
+                placement: BranchPlacement::Ffn,
+                start: Start::He,
+                activation: None,
+            };
             extension_size(&method, &shape.size(vocab_size)).unwrap().units
         };
         assert_eq!((units(0.9), units(1.0), units(1.5), units(1.6)), (1, 2, 2, 3));

@@ -84,12 +84,20 @@ pub(crate) fn trial(draft: &Draft) -> Vec<Problem> {
     check_data(&draft.data, &mut found);
     if let Method::NeutralResidues { gate, local_loss, .. } = &draft.method {
         check_gate(*gate, *local_loss, &mut found);
-        if draft.data.original_fraction == 0.0 && matches!(local_loss, LocalLossSpec::L1 { .. }) {
-            found.push(Problem::new(
-                FieldPath::dotted("method.local_loss"),
+    }
+    if draft.data.original_fraction == 0.0 {
+        let unfed = match &draft.method {
+            Method::NeutralResidues { local_loss: LocalLossSpec::L1 { .. }, .. } => Some((
+                "method.local_loss",
                 "the l1 loss is over tokens of the original domain, of which `data.original_fraction: 0` leaves none; write `local_loss: { kind: none }`",
-            ));
-        }
+            )),
+            Method::KlToBase { .. } | Method::Ewc { .. } => Some((
+                "method",
+                "holds on to the original domain, of which `data.original_fraction: 0` leaves no text; raise it, or write `kind: finetune`",
+            )),
+            _ => None,
+        };
+        found.extend(unfed.map(|(path, message)| Problem::new(FieldPath::dotted(path), message)));
     }
     found
 }

@@ -43,6 +43,19 @@ pub enum TrainError {
     /// Training the base with an extension in place.
     #[error("an extension is given while the base is trained; pass `Extension::none()`")]
     ExtensionOnTrainedBase,
+    /// An anchor without a base that trains.
+    #[error(
+        "an anchor holds the weights of a base that trains, but the extension is trained; pass `Anchor::None`"
+    )]
+    AnchoredExtension,
+    /// An anchor that nothing feeds.
+    #[error(
+        "`{anchor}` measures what the original domain needs, but the mix has none; raise data.original_fraction"
+    )]
+    NoOriginalText {
+        /// The method's kind as written in YAML.
+        anchor: &'static str,
+    },
     /// A local loss that nothing feeds.
     #[error("local loss `{kind}` cannot be computed: {reason}; set it to `none`")]
     LocalLoss {

@@ -2,7 +2,9 @@
 //!
 //! [`train`] takes a model, an extension, a deterministic stream of batches and a
 //! [`neutral_spec::TrainingSpec`], and trains either the base's weights or the extension's, never
-//! both. The loss is the paper's `ℓ = ℓ_LM + weight · ℓ_local` ([`local_loss`]); the optimizer is
+//! both. The loss is the paper's `ℓ = ℓ_LM + weight · ℓ_local` ([`local_loss`]); a base
+//! that trains may be held near where it began ([`anchor`]), or averaged with it afterwards
+//! ([`average_weights`]). The optimizer is
 //! an `AdamW` of our own whose state is saved ([`optimizer`]); a checkpoint is one file, so it is
 //! never inconsistent ([`checkpoint`]). On a CPU, N steps, a stop, and M steps equal N + M steps
 //! bit for bit.
@@ -11,6 +13,8 @@
 //! keeps no final weights (they stay in the model or the extension; the caller saves them), and
 //! evaluates nothing.
 
+pub mod anchor;
+mod average;
 pub mod checkpoint;
 pub mod clip;
 mod error;
@@ -25,10 +29,14 @@ mod trainer;
 mod watch;
 
 #[cfg(test)]
+mod anchored_tests;
+#[cfg(test)]
 mod test_support;
 #[cfg(test)]
 mod trainer_tests;
 
+pub use anchor::Anchor;
+pub use average::average_weights;
 pub use error::TrainError;
 pub use summary::{TrainOutcome, TrainSummary};
 pub use trainer::{TrainJob, Trained, train};

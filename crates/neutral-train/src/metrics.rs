@@ -27,6 +27,9 @@ pub struct StepRecord {
     pub loss_nats_per_token_new: Option<f64>,
     /// The local loss before its weight; absent without one.
     pub local_loss: Option<f64>,
+    /// The anchor's loss before its weight; left out without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor_loss: Option<f64>,
     /// Share of gate values above 0 on original-domain tokens; absent without gates.
     pub gate_open_fraction_original: Option<f64>,
     /// The same on new-domain tokens.
@@ -51,6 +54,7 @@ impl StepRecord {
             loss_nats_per_token_original: losses.original.and_then(finite),
             loss_nats_per_token_new: losses.new.and_then(finite),
             local_loss: losses.local.and_then(finite),
+            anchor_loss: losses.anchor.and_then(finite),
             gate_open_fraction_original: losses.gate_open_original,
             gate_open_fraction_new: losses.gate_open_new,
             gradient_norm: None,
@@ -66,6 +70,7 @@ impl StepRecord {
             ("loss/original_nats_per_token", self.loss_nats_per_token_original),
             ("loss/new_nats_per_token", self.loss_nats_per_token_new),
             ("loss/local", self.local_loss),
+            ("loss/anchor", self.anchor_loss),
             ("gate/open_fraction_original", self.gate_open_fraction_original),
             ("gate/open_fraction_new", self.gate_open_fraction_new),
             ("optimizer/gradient_norm", self.gradient_norm),

@@ -1,7 +1,7 @@
 //! The loss and the gradient of one optimizer step, over micro batches.
 //!
-//! `ℓ = Σ nats / tokens + weight · Σ local / counted`, where both denominators are those of the
-//! whole step, so cutting it into micro batches changes nothing but rounding. Rows are put in order
+//! `ℓ = Σ nats / tokens + weight · Σ local / counted + weight · Σ KL / original`, where all denominators
+//! are those of the whole step, so cutting it into micro batches changes nothing but rounding. Rows are put in order
 //! of their domain first: each domain's loss is then a sum over a view, and costs nothing extra.
 //!
 //! Gradients are returned, not left in `.grad`: the first micro batch of a resumed run is then
@@ -13,15 +13,18 @@ use neutral_spec::LocalLossSpec;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::TrainError;
+use crate::anchor::{Anchor, kl};
 use crate::local_loss::{counted_tokens, rows_of, token_sum, weight};
 
 const DOMAINS: [Domain; 2] = [Domain::Original, Domain::New];
 
 /// What every step of a training has in common.
 #[derive(Clone, Copy, Debug)]
-pub struct StepSettings {
+pub struct StepSettings<'a> {
     /// The local loss and its weight.
     pub local_loss: LocalLossSpec,
+    /// What holds the base that trains; of it the KL is a part of the step's loss.
+    pub anchor: Anchor<'a>,
     /// What attention does at document boundaries.
     pub attention: Attention,
     /// Sequences a forward pass.
@@ -50,6 +53,8 @@ pub struct StepLosses {
     pub new: Option<f64>,
     /// The local loss before its weight; absent without one.
     pub local: Option<f64>,
+    /// The anchor's loss before its weight; absent without one.
+    pub anchor: Option<f64>,
     /// Share of gate values above 0 on original-domain tokens; absent without gates or such tokens.
     pub gate_open_original: Option<f64>,
     /// The same on new-domain tokens.
@@ -95,12 +100,14 @@ pub fn gradients(
         let output = model.forward(&input, extension);
         let lm = model.loss(&output.hidden_btd, &targets_bt);
         let local = token_sum(&settings.local_loss, &output.residues, &domains)?;
-        sums.add(&lm.tokens_bt, local.as_ref(), &output.residues, &domains);
+        let kl = kl_to_base(model, &output.hidden_btd, &input, &domains, settings.anchor);
+        sums.add(&lm.tokens_bt, [local.as_ref(), kl.as_ref()], &output.residues, &domains);
 
         let all_tokens = (tokens[0] + tokens[1]) as f64;
         let local = local.map(|sum| sum * (weight(&settings.local_loss) / counted as f64));
         let nats = lm.sum / all_tokens;
-        let loss = local.map_or_else(|| nats.shallow_clone(), |local| &nats + local);
+        let kl = kl.map(|sum| sum * (kl_weight(settings.anchor) / tokens[0] as f64));
+        let loss = [local, kl].into_iter().flatten().fold(nats, |loss, term| loss + term);
         if !loss.requires_grad() {
             let tensor = parameters.first().map_or("", |p| p.0).to_owned();
             return Err(TrainError::NoGradient { tensor, step: 1 });
@@ -112,7 +119,27 @@ pub fn gradients(
             gradients.iter().zip(&new).map(|(a, b)| add_defined(a, b)).collect()
         };
     }
-    Ok(StepOutput { gradients, losses: sums.losses(tokens, counted, &settings.local_loss) })
+    Ok(StepOutput { gradients, losses: sums.losses(tokens, counted, settings) })
+}
+
+/// `Σ KL(p_base ‖ p)` over the original-domain tokens; nothing without such an anchor or token.
+fn kl_to_base(
+    model: &Transformer,
+    hidden_btd: &Tensor,
+    input: &Input,
+    domains: &[Domain],
+    anchor: Anchor,
+) -> Option<Tensor> {
+    let Anchor::Kl { base, .. } = anchor else { return None };
+    let tokens_bt = rows_of(&input.tokens_bt, domains, Domain::Original)?;
+    let hidden_btd = rows_of(hidden_btd, domains, Domain::Original)?;
+    let input = Input { tokens_bt, attention: input.attention };
+    let base_hidden_btd = no_grad(|| base.forward(&input, &Extension::none()).hidden_btd);
+    Some(kl::token_sum(model, &hidden_btd, base, &base_hidden_btd))
+}
+
+fn kl_weight(anchor: Anchor) -> f64 {
+    if let Anchor::Kl { weight, .. } = anchor { weight } else { 0.0 }
 }
 
 /// `a + b`, where either may be undefined. Never in place: autograd may hand out one tensor twice.
@@ -135,7 +162,7 @@ fn to_device(values: &[u32], rows: &[usize], length: usize, device: Device) -> T
 
 /// Sums over micro batches, kept on the device in f64 so that it is waited for once a step.
 struct Sums {
-    /// Nats of the original and the new domain, the local loss, open gates of both domains.
+    /// Nats of the original and the new domain, the local loss, the KL, open gates of both domains.
     totals: Tensor,
     /// Gate values of both domains.
     gates: [f64; 2],
@@ -144,14 +171,14 @@ struct Sums {
 
 impl Sums {
     fn new(device: Device) -> Self {
-        let totals = Tensor::zeros([5], (Kind::Double, device));
+        let totals = Tensor::zeros([6], (Kind::Double, device));
         Self { totals, gates: [0.0; 2], gated_blocks: Vec::new() }
     }
 
     fn add(
         &mut self,
         losses_bt: &Tensor,
-        local: Option<&Tensor>,
+        [local, kl]: [Option<&Tensor>; 2],
         residues: &[Residue],
         domains: &[Domain],
     ) {
@@ -177,6 +204,7 @@ impl Sums {
                 original,
                 new,
                 local.map_or_else(zero, |sum| sum.to_kind(Kind::Double)),
+                kl.map_or_else(zero, |sum| sum.to_kind(Kind::Double)),
                 open_original,
                 open_new,
             ];
@@ -184,12 +212,13 @@ impl Sums {
         });
     }
 
-    fn losses(self, tokens: [u64; 2], counted: u64, local_loss: &LocalLossSpec) -> StepLosses {
-        let mut sums = [0.0; 5];
-        self.totals.to_device(Device::Cpu).copy_data(&mut sums, 5);
-        let [original, new, local, open_original, open_new] = sums;
+    fn losses(self, tokens: [u64; 2], counted: u64, settings: &StepSettings) -> StepLosses {
+        let mut sums = [0.0; 6];
+        self.totals.to_device(Device::Cpu).copy_data(&mut sums, 6);
+        let [original, new, local, kl, open_original, open_new] = sums;
         let over = |sum: f64, count: f64| (count > 0.0).then(|| sum / count);
-        let local = match local_loss {
+        let anchored = matches!(settings.anchor, Anchor::Kl { .. });
+        let local = match settings.local_loss {
             LocalLossSpec::None {} => None,
             // No token counts, so there is nothing to pull: the loss is 0, not 0 / 0.
             _ => Some(over(local, counted as f64).unwrap_or(0.0)),
@@ -199,6 +228,7 @@ impl Sums {
             original: over(original, tokens[0] as f64),
             new: over(new, tokens[1] as f64),
             local,
+            anchor: anchored.then(|| over(kl, tokens[0] as f64).unwrap_or(0.0)),
             gate_open_original: over(open_original, self.gates[0]),
             gate_open_new: over(open_new, self.gates[1]),
             gated_blocks: self.gated_blocks,

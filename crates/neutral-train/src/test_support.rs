@@ -13,7 +13,7 @@ use neutral_store::Fingerprint;
 use neutral_torch::{ParamStore, RandomStream};
 use tch::{Device, Kind, Tensor};
 
-use crate::{TrainJob, Trained};
+use crate::{Anchor, TrainJob, Trained};
 
 pub(crate) const VOCAB: u32 = 29;
 pub(crate) const LENGTH: usize = 8;
@@ -40,6 +40,11 @@ pub(crate) fn training_spec() -> TrainingSpec {
 pub(crate) fn host(tensor: &Tensor) -> Vec<f64> {
     let flat = tensor.detach().to_kind(Kind::Double).contiguous().view([-1]);
     Vec::try_from(flat).unwrap()
+}
+
+/// Token ids `[b, t]`, none the same in a row.
+pub(crate) fn token_ids(b: i64, t: i64) -> Tensor {
+    (Tensor::arange(b * t, (Kind::Int64, Device::Cpu)) * 7).remainder(i64::from(VOCAB)).view([b, t])
 }
 
 /// A token file of these tokens; the mapping outlives the file's name.
@@ -160,6 +165,7 @@ impl Fixture {
             documents: DocumentPolicy::AttendWithin,
             separator_id: 0,
             local_loss: self.local_loss,
+            anchor: Anchor::None,
             fingerprint: self.fingerprint.clone(),
             folder,
             checkpoint_every_steps: Some(3),

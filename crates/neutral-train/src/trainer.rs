@@ -12,13 +12,15 @@ use neutral_store::Fingerprint;
 use neutral_torch::{ParamStore, peak_rss_bytes};
 use tch::{Device, Tensor};
 
+use crate::anchor::fisher::FisherText;
+use crate::anchor::quadratic::Quadratic;
 use crate::checkpoint::{self, TrainState};
 use crate::metrics::{MetricsLog, StepRecord};
 use crate::optimizer::AdamW;
 use crate::step::{StepSettings, gradients};
 use crate::tensorboard::EventWriter;
 use crate::watch::GradientWatch;
-use crate::{TrainError, TrainOutcome, TrainSummary, clip, schedule};
+use crate::{Anchor, TrainError, TrainOutcome, TrainSummary, clip, schedule};
 
 /// Steps between two points in TensorBoard.
 const TENSORBOARD_EVERY: u64 = 10;
@@ -51,6 +53,8 @@ pub struct TrainJob<'a> {
     pub separator_id: u32,
     /// The loss added to the language model's.
     pub local_loss: LocalLossSpec,
+    /// What holds the base that trains, whose weights are taken to be the base's when [`train`] is called.
+    pub anchor: Anchor<'a>,
     /// Of everything that determines the result; a checkpoint with another one is refused.
     pub fingerprint: Fingerprint,
     /// Gets `metrics.jsonl`, `tensorboard/` and `checkpoint/`.
@@ -127,6 +131,9 @@ fn check(job: &TrainJob<'_>) -> Result<(), TrainError> {
         (Trained::Base, None) if !job.extension.is_none() => {
             Err(TrainError::ExtensionOnTrainedBase)
         }
+        (Trained::Extension, _) if !matches!(job.anchor, Anchor::None) => {
+            Err(TrainError::AnchoredExtension)
+        }
         (Trained::Extension, _) if job.extension.params().is_empty() => {
             Err(TrainError::NothingToTrain)
         }
@@ -146,7 +153,8 @@ fn trained_params<'j>(job: &'j TrainJob<'_>) -> &'j ParamStore {
 struct Loop<'a> {
     job: TrainJob<'a>,
     optimizer: AdamW,
-    settings: StepSettings,
+    settings: StepSettings<'a>,
+    penalty: Option<Quadratic>,
     state: TrainState,
     metrics: MetricsLog,
     events: EventWriter,
@@ -155,7 +163,23 @@ struct Loop<'a> {
 
 impl<'a> Loop<'a> {
     fn start(job: TrainJob<'a>) -> Result<Self, TrainError> {
+        let attention = match job.documents {
+            DocumentPolicy::AttendAcross => Attention::Causal,
+            DocumentPolicy::AttendWithin => {
+                Attention::WithinDocument { separator_id: i64::from(job.separator_id) }
+            }
+        };
+        let settings = StepSettings {
+            local_loss: job.local_loss,
+            anchor: job.anchor,
+            attention,
+            micro_batch_size: job.spec.micro_batch_size.unwrap_or(job.spec.batch_size),
+            device: job.device,
+        };
         let params = trained_params(&job);
+        // Before a checkpoint: the weights are still the base's.
+        let text = FisherText { stream: job.stream, settings };
+        let penalty = job.anchor.penalty(job.model, params, &text)?;
         let mut optimizer = AdamW::new(params, job.spec);
         let path = checkpoint::path(job.folder);
         let restored = checkpoint::restore(&path, &job.fingerprint, params, &mut optimizer)?;
@@ -166,18 +190,6 @@ impl<'a> Loop<'a> {
         if state.step > 0 {
             tracing::info!(step = state.step, "training goes on from its checkpoint");
         }
-        let attention = match job.documents {
-            DocumentPolicy::AttendAcross => Attention::Causal,
-            DocumentPolicy::AttendWithin => {
-                Attention::WithinDocument { separator_id: i64::from(job.separator_id) }
-            }
-        };
-        let settings = StepSettings {
-            local_loss: job.local_loss,
-            attention,
-            micro_batch_size: job.spec.micro_batch_size.unwrap_or(job.spec.batch_size),
-            device: job.device,
-        };
         std::fs::create_dir_all(job.folder)
             .map_err(|e| neutral_store::StoreError::io("create", job.folder, e))?;
         let metrics = MetricsLog::open(job.folder, state.step)?;
@@ -185,7 +197,7 @@ impl<'a> Loop<'a> {
         let steps = job.spec.steps();
         job.progress.set_length(steps);
         job.progress.set_position(state.step);
-        Ok(Self { job, optimizer, settings, state, metrics, events, steps })
+        Ok(Self { job, optimizer, settings, penalty, state, metrics, events, steps })
     }
 
     fn run(mut self, stop_after: impl Fn(u64) -> bool) -> Result<TrainOutcome, TrainError> {
@@ -220,11 +232,14 @@ impl<'a> Loop<'a> {
         let batch = self.job.stream.batch(first_sequence, spec.batch_size);
         let params = trained_params(&self.job);
         let parameters: Vec<(&str, &Tensor)> = params.iter().collect();
-        let output =
+        let mut output =
             gradients(self.job.model, self.job.extension, &parameters, &batch, &self.settings)?;
         let undefined = parameters.iter().zip(&output.gradients).find(|(_, g)| !g.defined());
         if let Some(((name, _), _)) = undefined {
             return Err(TrainError::NoGradient { tensor: (*name).to_owned(), step });
+        }
+        if let Some(penalty) = &self.penalty {
+            output.losses.anchor = Some(penalty.add_to(params, &mut output.gradients));
         }
         let norms = clip::norms(&output.gradients);
         let gradient_norm = clip::global_norm(&norms);

@@ -14,7 +14,7 @@ use tch::{Device, Tensor, no_grad};
 use crate::step::{StepOutput, StepSettings, gradients};
 use crate::test_support::{BATCH, Fixture, LENGTH, extension, host, model, model_in, stream};
 use crate::trainer::train_until;
-use crate::{TrainError, TrainOutcome, TrainSummary, Trained, checkpoint, train};
+use crate::{Anchor, TrainError, TrainOutcome, TrainSummary, Trained, checkpoint, train};
 
 type Line = serde_json::Map<String, serde_json::Value>;
 
@@ -121,6 +121,7 @@ fn one_step(
     let parameters: Vec<_> = extension.params().iter().collect();
     let settings = StepSettings {
         local_loss,
+        anchor: Anchor::None,
         attention: Attention::Causal,
         micro_batch_size,
         device: Device::Cpu,

@@ -34,7 +34,7 @@ const WITHOUT_INFLUENCE: [&str; 15] = [
 const STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 
 /// Fields that are read.
-const READ: [&str; 11] = [
+const READ: [&str; 12] = [
     "alpha_pattern",
     "base_model_name_or_path",
     "exclude_modules",
@@ -45,6 +45,7 @@ const READ: [&str; 11] = [
     "r",
     "rank_pattern",
     "target_modules",
+    "use_dora",
     "use_rslora",
 ];
 
@@ -65,6 +66,7 @@ pub(super) struct LoraConfig {
     pub(super) rank_pattern: IndexMap<String, usize>,
     pub(super) alpha_pattern: IndexMap<String, f64>,
     pub(super) rank_stabilised: bool,
+    pub(super) dora: bool,
     pub(super) targets: Modules,
     pub(super) excluded: Option<Modules>,
     /// Only in these blocks.
@@ -95,6 +97,7 @@ impl LoraConfig {
                 fields.alpha(&format!("alpha_pattern.{name}"), alpha)
             })?,
             rank_stabilised: fields.flag("use_rslora")?,
+            dora: fields.flag("use_dora")?,
             excluded: fields.modules("exclude_modules")?,
             layers: fields.layers(&targets)?,
             base: fields.get("base_model_name_or_path").and_then(Value::as_str).map(str::to_owned),
@@ -240,7 +243,6 @@ impl Fields {
 /// Why a field is refused, for those that are met most.
 fn not_supported(name: &str) -> &'static str {
     match name {
-        "use_dora" => "DoRA is not supported, only plain LoRA",
         "modules_to_save" => "modules that were trained whole are not supported; train LoRA alone",
         "fan_in_fan_out" => "weights stored as [in, out] are not supported; expected false",
         "lora_bias" => "a bias beside the product is not supported; expected false",

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use neutral_model::{Extension, TransformerConfig};
+use neutral_model::{Extension, LinearDelta, TransformerConfig};
 use neutral_torch::{ParamStore, TorchError};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::config::LoraConfig;
-use super::{WEIGHTS, target, tensor_names};
+use super::{WEIGHTS, target, tensors};
 use crate::files::weights;
 use crate::start::check;
-use crate::{AdapterError, LoraDelta, LoraLayer};
+use crate::{AdapterError, DoraDelta, LoraDelta, LoraLayer};
 
 /// What a PEFT folder holds.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct PeftLora {
     pub base: Option<String>,
 }
 
-/// Reads a LoRA folder of PEFT onto a model.
+/// Reads a LoRA or `DoRA` folder of PEFT onto a model.
 ///
 /// The files are not trusted: every name and shape is compared with what the configuration means in
 /// this model before a tensor is read.
@@ -40,16 +40,11 @@ pub fn read_peft(
     let config = LoraConfig::read(folder)?;
     let layers = target::layers(&config, model)?;
     let file = weights(folder, WEIGHTS)?;
+    let shape = |layer: &LoraLayer| <[usize; 2]>::from(model.linear_shape(layer.site));
     let mut expected = BTreeSet::new();
-    for layer in &layers {
-        let (inputs, outputs) = model.linear_shape(layer.site);
-        let (r, inputs, outputs) = (layer.rank as i64, inputs as i64, outputs as i64);
-        for (name, shape) in
-            tensor_names(&layer.module()).into_iter().zip([[r, inputs], [outputs, r]])
-        {
-            check(&file, &name, &shape, &[Kind::Float, Kind::BFloat16, Kind::Half])?;
-            expected.insert(name);
-        }
+    for (name, _, shape) in layers.iter().flat_map(|layer| tensors(layer, shape(layer))) {
+        check(&file, &name, &shape, &[Kind::Float, Kind::BFloat16, Kind::Half])?;
+        expected.insert(name);
     }
     if let Some(name) = file.names().into_iter().find(|name| !expected.contains(name)) {
         return Err(TorchError::UnexpectedTensor { path: file.path().to_path_buf(), name }.into());
@@ -57,14 +52,18 @@ pub fn read_peft(
     let mut extension = Extension::new(ParamStore::new(device));
     for layer in &layers {
         let params = extension.params_mut();
-        let mut halves = Vec::new();
-        for (theirs, ours) in tensor_names(&layer.module()).into_iter().zip(layer.names()) {
-            params.insert(&*ours, file.read(&theirs, device)?.to_kind(Kind::Float))?;
-            halves.push(params.get(&ours)?.shallow_clone());
+        for (theirs, ours, _) in tensors(layer, shape(layer)) {
+            params.insert(ours, file.read(&theirs, device)?.to_kind(Kind::Float))?;
         }
-        let [a_ri, b_or] = [0, 1].map(|half| halves[half].shallow_clone());
-        let delta = LoraDelta::new(a_ri, b_or, layer.scale());
-        extension.add_delta(layer.block, layer.site, Box::new(delta));
+        let get = |name: &str| params.get(name).map(Tensor::shallow_clone);
+        let [a, b] = layer.names();
+        let (a_ri, b_or) = (get(&a)?, get(&b)?);
+        let delta: Box<dyn LinearDelta> = if layer.dora {
+            Box::new(DoraDelta::new(a_ri, b_or, get(&layer.magnitude_name())?, layer.scale()))
+        } else {
+            Box::new(LoraDelta::new(a_ri, b_or, layer.scale()))
+        };
+        extension.add_delta(layer.block, layer.site, delta);
     }
     Ok(PeftLora { extension, layers, base: config.base })
 }

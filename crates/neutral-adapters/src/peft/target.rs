@@ -40,7 +40,8 @@ pub(super) fn layers(
         for site in LinearSite::ALL {
             let path = format!("model.layers.{block}.{}", linear_name(site));
             if means(&path, Some(block as u64)) {
-                layers.push(LoraLayer { block, site, rank: config.rank, alpha: config.alpha });
+                let LoraConfig { rank, alpha, dora, .. } = *config;
+                layers.push(LoraLayer { block, site, rank, alpha, dora });
             }
         }
     }

@@ -9,10 +9,10 @@ use neutral_torch::{ParamStore, save_tensors};
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 
-use super::{CONFIG, WEIGHTS, tensor_names};
+use super::{CONFIG, WEIGHTS};
 use crate::{AdapterError, LoraLayer};
 
-/// Writes LoRA as PEFT has it, the weights in fp32; `base` names the model that it belongs to.
+/// Writes LoRA or `DoRA` as PEFT has it, the weights in fp32; `base` names the model that it belongs to.
 ///
 /// Rank and alpha are the first layer's; those of others, where they differ, are patterns.
 ///
@@ -31,7 +31,8 @@ pub fn write_peft(
     let first = layers.first().ok_or(AdapterError::NoTargets)?;
     let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
     for layer in layers {
-        for (theirs, ours) in tensor_names(&layer.module()).into_iter().zip(layer.names()) {
+        let shape = model.linear_shape(layer.site).into();
+        for (theirs, ours, _) in super::tensors(layer, shape) {
             tensors.insert(theirs, params.get(&ours)?.detach());
         }
     }
@@ -61,7 +62,7 @@ pub fn write_peft(
         "revision": null,
         "target_modules": targets(layers, model.n_layers()),
         "task_type": "CAUSAL_LM",
-        "use_dora": false,
+        "use_dora": first.dora,
         "use_rslora": false,
     });
     Ok(write_json(&folder.join(CONFIG), &config)?)

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use neutral_adapters::{AdapterError, build};
 use neutral_model::{Attention, Extension, Input, Transformer, TransformerConfig};
 use neutral_spec::{
-    Budget, ExtensionSize, GateActivation, GatePer, GateSpec, LinearSite, LocalLossSpec, Method,
-    Placement, Precision, Shape, Start, extension_size,
+    BranchPlacement, ExtensionSize, GateActivation, GatePer, GateSpec, LinearSite, Method,
+    Precision, Shape, Start, extension_size,
 };
 use neutral_torch::ParamStore;
 use tch::{Device, Kind, Tensor};
 
-use crate::gate_variants::gates_and_none;
+use crate::methods::{adapter, dora, extending, lora, neutral, with_bias};
 
 const VOCAB_SIZE: usize = 29;
 const SHAPE: Shape = Shape {
@@ -27,57 +27,12 @@ const SHAPE: Shape = Shape {
 pub(crate) fn config() -> TransformerConfig {
     TransformerConfig::llama(&SHAPE, VOCAB_SIZE)
 }
-const PLACEMENTS: [Placement; 2] = [Placement::Ffn, Placement::Attention];
-const STARTS: [Start; 2] = [Start::LowVariance, Start::He];
-
-fn budget() -> Budget {
-    Budget::from_percent(25.0).unwrap()
-}
-
-fn lora(targets: &[LinearSite], lora_alpha: Option<f64>) -> Method {
-    Method::Lora { budget: budget(), lora_alpha, targets: targets.to_vec() }
-}
-
-fn adapter(placement: Placement, start: Start) -> Method {
-    Method::Adapter { budget: budget(), placement, start }
-}
-
-fn neutral(gate: GateSpec, placement: Placement, start: Start) -> Method {
-    let local_loss = LocalLossSpec::default();
-    Method::NeutralResidues { budget: budget(), gate, local_loss, placement, start }
-}
-
-/// A neutral residue beside the FFN with the paper's gate, but for its bias.
-pub(crate) fn with_bias(bias: f64) -> Method {
-    let gate = GateSpec { bias: Some(bias), ..GateSpec::default() };
-    neutral(gate, Placement::Ffn, Start::LowVariance)
-}
-
-/// All methods that add weights.
-pub(crate) fn extending() -> Vec<(String, Method)> {
-    let mut cases = vec![
-        ("lora all".to_owned(), lora(&LinearSite::ALL, None)),
-        ("lora attention".to_owned(), lora(&LinearSite::ALL[..4], Some(8.0))),
-    ];
-    for placement in PLACEMENTS {
-        for start in STARTS {
-            let place = format!("{placement:?} {start:?}");
-            cases.push((format!("adapter {place}"), adapter(placement, start)));
-            for (gate, spec) in gates_and_none() {
-                let method = neutral(spec, placement, start);
-                cases.push((format!("neutral {gate} {place}"), method));
-            }
-        }
-    }
-    cases
-}
-
 pub(crate) fn size(method: &Method) -> ExtensionSize {
     extension_size(method, &SHAPE.size(VOCAB_SIZE)).unwrap()
 }
 
-fn extend(method: &Method, seed: u64) -> Extension {
-    build(method, &size(method), &config(), seed, Device::Cpu).unwrap()
+fn extend(base: &Transformer, method: &Method, seed: u64) -> Extension {
+    build(method, &size(method), base, seed).unwrap()
 }
 
 pub(crate) fn frozen_base(precision: Precision) -> Transformer {
@@ -125,16 +80,16 @@ fn sgd_step(base: &Transformer, extension: &mut Extension) {
 }
 
 pub(crate) fn trained(base: &Transformer, method: &Method, seed: u64) -> Extension {
-    let mut extension = extend(method, seed);
+    let mut extension = extend(base, method, seed);
     for _ in 0..3 {
         sgd_step(base, &mut extension);
     }
     extension
 }
 
-/// The only weights that move in the first step: those that start at zero.
-fn starts_at_zero(name: &str) -> bool {
-    name.ends_with(".w_o") || name.ends_with(".lora_b")
+/// The only weights that move in the first step: those that start at zero, and lengths of rows.
+fn moves_first(name: &str) -> bool {
+    [".w_o", ".lora_b", ".magnitude"].iter().any(|end| name.ends_with(end))
 }
 
 fn relu_gates() -> impl Iterator<Item = (String, Method)> {
@@ -142,10 +97,21 @@ fn relu_gates() -> impl Iterator<Item = (String, Method)> {
 }
 
 #[test]
-fn fine_tuning_adds_nothing() {
-    let extension = extend(&Method::Finetune {}, 0);
-    assert!(extension.is_none());
-    assert_eq!(extension.params().parameter_count(), 0);
+fn what_trains_the_base_adds_nothing() {
+    let base = frozen_base(Precision::Fp32);
+    for method in [
+        Method::Finetune {},
+        Method::KlToBase { weight: 1.0 },
+        Method::L2Sp { weight: 1.0 },
+        Method::Ewc { weight: 1.0, fisher_sequences: 8 },
+        Method::WiseFt { share: 0.5 },
+    ] {
+        assert!(method.trains_base());
+        assert_eq!(size(&method).trainable_parameters, base.params().parameter_count());
+        let extension = extend(&base, &method, 0);
+        assert!(extension.is_none(), "{method:?}");
+        assert_eq!(extension.params().parameter_count(), 0, "{method:?}");
+    }
 }
 
 #[test]
@@ -154,7 +120,7 @@ fn the_extended_model_starts_as_the_base_to_the_bit() {
         let base = frozen_base(precision);
         let expected = logits(&base, &Extension::none());
         for (name, method) in extending() {
-            let extension = extend(&method, 0);
+            let extension = extend(&base, &method, 0);
             assert!(!extension.is_none());
             assert!(logits(&base, &extension).equal(&expected), "{name} in {precision:?}");
         }
@@ -180,11 +146,11 @@ fn every_weight_of_the_extension_gets_a_gradient_in_the_first_steps() {
     for precision in [Precision::Fp32, Precision::Bf16] {
         let base = frozen_base(precision);
         for (name, method) in extending() {
-            let mut extension = extend(&method, 0);
+            let mut extension = extend(&base, &method, 0);
             sgd_step(&base, &mut extension);
             for (weight, gradient) in gradient_sizes(extension.params()) {
                 // The product's other factors wait for the one that is zero.
-                assert_eq!(gradient > 0.0, starts_at_zero(&weight), "{name}: {weight} {gradient}");
+                assert_eq!(gradient > 0.0, moves_first(&weight), "{name}: {weight} {gradient}");
             }
             backward(&base, &mut extension);
             for (weight, gradient) in gradient_sizes(extension.params()) {
@@ -204,7 +170,7 @@ fn a_saved_extension_is_loaded_to_the_bit_into_one_of_another_seed() {
     for (name, method) in extending() {
         let saved = trained(&base, &method, 0);
         saved.params().save(&path, &BTreeMap::new()).unwrap();
-        let mut fresh = extend(&method, 1);
+        let mut fresh = extend(&base, &method, 1);
         assert!(!logits(&base, &fresh).equal(&logits(&base, &saved)), "{name}");
         fresh.params_mut().load(&path).unwrap();
         assert!(logits(&base, &fresh).equal(&logits(&base, &saved)), "{name}");
@@ -214,9 +180,10 @@ fn a_saved_extension_is_loaded_to_the_bit_into_one_of_another_seed() {
 
 #[test]
 fn predicted_parameter_counts_are_the_real_ones() {
+    let base = frozen_base(Precision::Fp32);
     for (name, method) in extending() {
         let size = size(&method);
-        let found = extend(&method, 0).params().parameter_count();
+        let found = extend(&base, &method, 0).params().parameter_count();
         assert_eq!(found, size.extension_parameters, "{name}");
         assert_eq!(found, size.trainable_parameters, "{name}");
     }
@@ -224,9 +191,10 @@ fn predicted_parameter_counts_are_the_real_ones() {
 
 #[test]
 fn a_size_that_does_not_fit_is_an_error() {
-    let method = adapter(Placement::Ffn, Start::He);
+    let base = frozen_base(Precision::Fp32);
+    let method = adapter(BranchPlacement::Ffn, Start::He);
     let right = size(&method);
-    let built = |method: &Method, size| build(method, &size, &config(), 0, Device::Cpu);
+    let built = |method: &Method, size| build(method, &size, &base, 0);
     let wider = ExtensionSize { units: right.units + 1, ..right };
     let empty = ExtensionSize { units: 0, ..right };
     assert!(matches!(built(&method, wider), Err(AdapterError::ParameterCount { .. })));
@@ -245,18 +213,24 @@ fn names_and_shapes_are_the_golden_ones() {
     let none = GateSpec { activation: GateActivation::None, ..GateSpec::default() };
     let cases = [
         ("lora", lora(&LinearSite::ALL, None)),
-        ("adapter", adapter(Placement::Ffn, Start::He)),
-        ("neutral, token", neutral(GatePer::Token, None, Placement::Ffn)),
-        ("neutral, channel, bias", neutral(GatePer::Channel, Some(1.0), Placement::Ffn)),
+        ("dora", dora(&LinearSite::ALL, None)),
+        ("adapter", adapter(BranchPlacement::Ffn, Start::He)),
+        ("neutral, token", neutral(GatePer::Token, None, BranchPlacement::Ffn)),
+        ("neutral, channel, bias", neutral(GatePer::Channel, Some(1.0), BranchPlacement::Ffn)),
         (
             "neutral, attention, token, bias",
-            neutral(GatePer::Token, Some(1.0), Placement::Attention),
+            neutral(GatePer::Token, Some(1.0), BranchPlacement::Attention),
         ),
-        ("neutral, no gate", self::neutral(none, Placement::Ffn, Start::LowVariance)),
+        (
+            "neutral, both placements",
+            self::neutral(GateSpec::default(), BranchPlacement::Both, Start::LowVariance),
+        ),
+        ("neutral, no gate", self::neutral(none, BranchPlacement::Ffn, Start::LowVariance)),
     ];
+    let base = frozen_base(Precision::Fp32);
     let mut list = String::new();
     for (name, method) in cases {
-        let extension = extend(&method, 0);
+        let extension = extend(&base, &method, 0);
         list += &format!("{name}: {}\n", extension.describe());
         for (weight, tensor) in extension.params().iter() {
             list += &format!("  {weight} {:?}\n", tensor.size());
@@ -267,16 +241,18 @@ fn names_and_shapes_are_the_golden_ones() {
 
 #[test]
 fn the_start_follows_from_the_seed_and_the_name_alone() {
-    let digest = |method: &Method, seed| extend(method, seed).params().digest();
+    let base = frozen_base(Precision::Fp32);
+    let digest = |method: &Method, seed| extend(&base, method, seed).params().digest();
     for (name, method) in extending() {
         assert_eq!(digest(&method, 3), digest(&method, 3), "{name}");
         assert_ne!(digest(&method, 3), digest(&method, 4), "{name}");
     }
-    let start = |method: &Method, name: &str| extend(method, 3).params().get(name).unwrap().copy();
+    let start =
+        |method: &Method, name: &str| extend(&base, method, 3).params().get(name).unwrap().copy();
     let (w_i, w_g) = ("layers.1.mlp.adapter.w_i", "layers.1.mlp.adapter.w_g");
     // With and without a gate of the same width: the other tensors do not shift the streams.
-    let vanilla = adapter(Placement::Ffn, Start::LowVariance);
-    let gated = neutral(GateSpec::default(), Placement::Ffn, Start::LowVariance);
+    let vanilla = adapter(BranchPlacement::Ffn, Start::LowVariance);
+    let gated = neutral(GateSpec::default(), BranchPlacement::Ffn, Start::LowVariance);
     assert_eq!(size(&vanilla).units, size(&gated).units);
     for name in [w_i, w_g, "layers.0.mlp.adapter.w_i"] {
         assert!(start(&vanilla, name).equal(&start(&gated, name)), "{name}");
@@ -284,7 +260,7 @@ fn the_start_follows_from_the_seed_and_the_name_alone() {
     assert!(!start(&gated, w_i).equal(&start(&gated, w_g)));
     assert!(!start(&gated, w_i).equal(&start(&gated, "layers.0.mlp.adapter.w_i")));
     // He's start is the low-variance one, scaled by √(2L).
-    let he = start(&neutral(GateSpec::default(), Placement::Ffn, Start::He), w_i);
+    let he = start(&neutral(GateSpec::default(), BranchPlacement::Ffn, Start::He), w_i);
     assert!(he.allclose(&(start(&gated, w_i) * 2.0), 1e-6, 0.0, false));
 }
 
@@ -292,7 +268,7 @@ fn the_start_follows_from_the_seed_and_the_name_alone() {
 fn every_branch_hands_out_its_residue_and_its_gate() {
     let base = frozen_base(Precision::Bf16);
     for (name, method) in extending() {
-        let residues = base.forward(&tokens().0, &extend(&method, 0)).residues;
+        let residues = base.forward(&tokens().0, &extend(&base, &method, 0)).residues;
         let (placement, gates) = match method {
             Method::Adapter { placement, .. } => (placement, None),
             Method::NeutralResidues { gate, placement, .. } => {
@@ -304,9 +280,10 @@ fn every_branch_hands_out_its_residue_and_its_gate() {
                 continue;
             }
         };
-        assert_eq!(residues.iter().map(|r| r.block).collect::<Vec<_>>(), [0, 1], "{name}");
+        let expected = (0..2).flat_map(|block| placement.sites().iter().map(move |&p| (block, p)));
+        let found = residues.iter().map(|r| (r.block, r.placement));
+        assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{name}");
         for residue in residues {
-            assert_eq!(residue.placement, placement, "{name}");
             assert_eq!(residue.output_btd.size(), [2, 12, 16], "{name}");
             assert_eq!(residue.output_btd.kind(), Kind::BFloat16, "{name}");
             assert_eq!(residue.gate.is_some(), gates.is_some(), "{name}");
@@ -323,7 +300,7 @@ fn every_branch_hands_out_its_residue_and_its_gate() {
 fn open_share(method: &Method) -> f64 {
     let base = frozen_base(Precision::Fp32);
     let shares = (0..40).flat_map(|seed| {
-        let residues = base.forward(&tokens().0, &extend(method, seed)).residues;
+        let residues = base.forward(&tokens().0, &extend(&base, method, seed)).residues;
         residues.into_iter().map(|r| {
             let open = r.gate.unwrap().value.gt(0.0);
             open.to_kind(Kind::Double).mean(Kind::Double).double_value(&[])
@@ -352,10 +329,10 @@ fn a_closed_relu_gate_gives_the_base_to_the_bit_and_sends_no_gradient() {
     for precision in [Precision::Fp32, Precision::Bf16] {
         let base = frozen_base(precision);
         let expected = logits(&base, &Extension::none());
-        let mut extension = extend(&with_bias(-100.0), 0);
+        let mut extension = extend(&base, &with_bias(-100.0), 0);
         tch::no_grad(|| {
             for (name, weight) in extension.params().iter() {
-                if starts_at_zero(name) {
+                if moves_first(name) {
                     let _ = weight.shallow_clone().fill_(1.0);
                 }
             }

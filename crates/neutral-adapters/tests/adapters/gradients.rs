@@ -66,6 +66,29 @@ fn of_the_vanilla_adapter() {
     });
 }
 
+/// Against libtorch's own σ, and by differences.
+#[test]
+fn of_the_adapter_with_every_activation() {
+    type Sigma = fn(&Tensor) -> Tensor;
+    let all: [(Activation, Sigma); 3] = [
+        (Activation::Silu, Tensor::silu),
+        (Activation::GeluTanh, |z| z.gelu("tanh")),
+        (Activation::Relu, |z| z.clamp_min(0.0)),
+    ];
+    for (activation, sigma) in all {
+        let of = |leaves: &[Tensor]| {
+            let [w_i, w_g, w_o] = [1, 2, 3].map(|i: usize| leaves[i].shallow_clone());
+            GluAdapter::new(w_i, w_g, w_o, activation).output(&leaves[0])
+        };
+        let leaves = adapter_leaves();
+        let [x, w_i, w_g, w_o] = [0, 1, 2, 3].map(|i: usize| &leaves[i]);
+        let product = |x: &Tensor, w: &Tensor| x.matmul(&w.tr());
+        let expected = product(&(sigma(&product(x, w_g)) * product(x, w_i)), w_o);
+        assert!(of(&leaves).allclose(&expected, 1e-13, 1e-13, false), "{activation:?}");
+        check(&format!("{activation:?}"), &leaves, |leaves| weigh(&of(leaves), "output"));
+    }
+}
+
 #[test]
 fn of_the_neutral_residue_with_every_gate() {
     for (name, spec) in gates_and_none() {
@@ -98,6 +121,6 @@ fn of_lora() {
     let w = leaf("w", &[6, 4]).detach();
     check("lora", &leaves, |leaves| {
         let layer = LoraDelta::new(leaves[1].shallow_clone(), leaves[2].shallow_clone(), 0.5);
-        weigh(&layer.apply(&leaves[0], &w, leaves[0].linear(&w, None::<Tensor>)), "output")
+        weigh(&layer.apply(&leaves[0], &w, None, leaves[0].linear(&w, None::<Tensor>)), "output")
     });
 }

@@ -5,6 +5,7 @@
 mod contract;
 mod gate_variants;
 mod gradients;
+mod methods;
 mod parity;
 mod peft;
 mod saved;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use neutral_adapters::{BlockGate, GluAdapter, LoraDelta, NeutralResidue};
+use neutral_adapters::{BlockGate, DoraDelta, GluAdapter, LoraDelta, NeutralResidue};
 use neutral_model::{Activation, Branch, LinearDelta};
 use neutral_spec::GatePer;
 use neutral_torch::load_tensors;
@@ -116,9 +116,27 @@ fn lora_agrees_with_pytorch() {
         let [x, a, b] = ["x", "lora_a", "lora_b"].map(|name| fixture.leaf(name));
         let w = fixture.get("w");
         let layer = LoraDelta::new(a.shallow_clone(), b.shallow_clone(), 1.5);
-        let output = layer.apply(&x, &w, x.linear(&w, None::<Tensor>));
+        let output = layer.apply(&x, &w, None, x.linear(&w, None::<Tensor>));
         fixture.check("lora.output", &output);
         let loss = (output * fixture.get("upstream_lora")).sum(fixture.kind);
         fixture.check_gradients("lora", &loss, &[("x", &x), ("lora_a", &a), ("lora_b", &b)]);
+    }
+}
+
+#[test]
+fn dora_agrees_with_pytorch_with_and_without_a_bias() {
+    for fixture in Fixture::each_kind() {
+        let names = ["x", "lora_a", "lora_b", "magnitude"];
+        for (variant, bias) in [("dora", None), ("dora-bias", Some(fixture.get("w_bias")))] {
+            let leaves = names.map(|name| fixture.leaf(name));
+            let [x, a, b, magnitude] = leaves.each_ref().map(Tensor::shallow_clone);
+            let w = fixture.get("w");
+            let layer = DoraDelta::new(a, b, magnitude, 1.5);
+            let output = layer.apply(&x, &w, bias.as_ref(), x.linear(&w, bias.as_ref()));
+            fixture.check(&format!("{variant}.output"), &output);
+            let loss = (output * fixture.get("upstream_lora")).sum(fixture.kind);
+            let leaves: Vec<_> = names.into_iter().zip(&leaves).collect();
+            fixture.check_gradients(variant, &loss, &leaves);
+        }
     }
 }

@@ -77,7 +77,7 @@ impl Changed {
 
 #[test]
 fn logits_are_those_of_peft_read_written_and_merged() {
-    for case in ["plain", "patterns", "rslora"] {
+    for case in ["plain", "patterns", "rslora", "dora"] {
         let (folder, mut model) = base();
         let (tokens_bt, theirs) = expected(case);
         let lora = read(&fixtures().join("peft").join(case));
@@ -222,7 +222,6 @@ fn the_first_pattern_of_the_file_counts() {
 fn what_is_not_supported_is_refused_by_name() {
     let config = base().0.config().clone();
     for (case, parts) in [
-        ("dora", ["use_dora", "DoRA is not supported"]),
         ("bias_all", ["`bias` is \"all\"", "only \"none\""]),
         ("ia3", ["`peft_type` is \"IA3\"", "LORA"]),
     ] {

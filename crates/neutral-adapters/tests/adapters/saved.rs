@@ -3,23 +3,24 @@
 use std::path::Path;
 
 use neutral_adapters::{
-    AdapterError, ExtensionConfig, ExtensionFolder, SavedBase, load_extension, open_extension,
-    save_extension,
+    AdapterError, ExtensionConfig, ExtensionFolder, SavedBase, adapter_activation, load_extension,
+    open_extension, save_extension,
 };
-use neutral_model::{Activation, Extension, Transformer, TransformerConfig};
+use neutral_model::{Extension, Transformer, TransformerConfig};
 use neutral_spec::Precision;
 use neutral_store::Fingerprint;
 use neutral_torch::{TensorFile, load_tensors, save_tensors};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::contract::{config, extending, frozen_base, logits, size, trained, with_bias};
+use crate::contract::{config, frozen_base, logits, size, trained};
+use crate::methods::{extending, with_bias};
 
 fn save(folder: &Path, method: &neutral_spec::Method, extension: &Extension) -> ExtensionConfig {
+    let activation = adapter_activation(method, &config());
     let base = SavedBase::new(&config(), "owner/name", vec!["abc".to_owned()]);
     let (units, fingerprint) = (size(method).units, Fingerprint::of(&1));
-    let saved =
-        ExtensionConfig::new(method.clone(), units, Activation::Silu, base, Some(fingerprint));
+    let saved = ExtensionConfig::new(method.clone(), units, activation, base, Some(fingerprint));
     save_extension(folder, &saved, extension.params()).unwrap();
     saved
 }

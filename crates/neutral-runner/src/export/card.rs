@@ -99,9 +99,13 @@ fn front_matter(export: &Export) -> String {
 
 fn what_it_is(export: &Export) -> &'static str {
     match (export.format, &export.trial.file.trial.method) {
+        (Format::Peft, Method::Dora { .. }) => "This is a DoRA adapter in PEFT's format.",
         (Format::Peft, _) => "This is a LoRA adapter in PEFT's format.",
         (Format::Hf, Method::Lora { .. }) => {
             "This is the whole model, with LoRA merged into its weights."
+        }
+        (Format::Hf, Method::Dora { .. }) => {
+            "This is the whole model, with DoRA merged into its weights."
         }
         (Format::Hf, _) => "This is the whole fine-tuned model.",
         (Format::Neutral, Method::NeutralResidues { .. }) => {
@@ -149,9 +153,9 @@ fn base(export: &Export) -> String {
 
 fn units(method: &Method, units: usize) -> String {
     match method {
-        Method::Finetune {} => "the base's own".to_owned(),
-        Method::Lora { .. } => format!("rank {units}"),
+        Method::Lora { .. } | Method::Dora { .. } => format!("rank {units}"),
         Method::Adapter { .. } | Method::NeutralResidues { .. } => format!("width {units}"),
+        _ => "the base's own".to_owned(),
     }
 }
 
@@ -204,7 +208,7 @@ fn usage(export: &Export, out: &Path) -> String {
             "from peft import PeftModel\n{plain}\n\nmodel = AutoModelForCausalLM.from_pretrained({base})\n\
              model = PeftModel.from_pretrained(model, {here})"
         ),
-        (Format::Neutral, Method::Lora { .. }) => "# LoRA in neutral's own format is for neutral; for Python export it with --format peft or hf".to_owned(),
+        (Format::Neutral, Method::Lora { .. } | Method::Dora { .. }) => "# LoRA in neutral's own format is for neutral; for Python export it with --format peft or hf".to_owned(),
         (Format::Neutral, _) => format!(
             "from neutral_transformers import load_extension\n{plain}\n\nmodel = AutoModelForCausalLM.from_pretrained({base})\n\
              model = load_extension(model, {here})"

@@ -56,7 +56,7 @@ pub(super) fn check(export: &Export, folder: &Path) -> anyhow::Result<Check> {
     };
     let expected = of_trial(Precision::Fp32)?;
     let logits = exported(base, *format, folder, &tokens_bt)?;
-    let merged = matches!(trial.file.trial.method, Method::Lora { .. });
+    let merged = matches!(trial.file.trial.method, Method::Lora { .. } | Method::Dora { .. });
     let (bound, reason) = match (format, kind) {
         (Format::Hf, Kind::Float | Kind::Double) if merged => MERGED,
         (Format::Hf, Kind::BFloat16 | Kind::Half) => {

@@ -43,11 +43,11 @@ pub(crate) struct ExportArgs {
 /// What a trial can be exported as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// LoRA as a folder of PEFT.
+    /// LoRA or `DoRA` as a folder of PEFT.
     Peft,
-    /// A whole model as Hugging Face has it: fine-tuned, or with LoRA merged into its weights.
+    /// A whole model as Hugging Face has it: fine-tuned, or with LoRA or `DoRA` merged into its weights.
     Hf,
-    /// The extension alone, in neutral's own format: neutral residues, adapters, LoRA.
+    /// The extension alone, in neutral's own format: neutral residues, adapters, LoRA, `DoRA`.
     Neutral,
 }
 
@@ -66,7 +66,7 @@ impl Format {
             Err(BadInput(format!("--format {} is impossible here: {reason}", self.name())))
         };
         match (self, method) {
-            (Self::Peft | Self::Neutral, Method::Finetune {}) => {
+            (Self::Peft | Self::Neutral, method) if method.trains_base() => {
                 refuse("a fine-tuned model is its base with other weights; use --format hf")
             }
             (Self::Peft, Method::Adapter { .. } | Method::NeutralResidues { .. }) => {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use neutral_adapters::{
-    ExtensionConfig, LoraLayer, SavedBase, merge_lora, save_extension, write_peft,
+    ExtensionConfig, LoraLayer, SavedBase, adapter_activation, merge_lora, save_extension,
+    write_peft,
 };
 use neutral_model::write_model;
 use neutral_spec::{Precision, Trial};
@@ -39,7 +40,7 @@ pub(super) fn write(export: &Export, folder: &Path) -> anyhow::Result<()> {
             let saved = ExtensionConfig::new(
                 method.clone(),
                 size.units,
-                config.activation,
+                adapter_activation(method, config),
                 SavedBase::new(config, &of.name(), of.digest.clone()),
                 Some(trial.file.fingerprint.clone()),
             );

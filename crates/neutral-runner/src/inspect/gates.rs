@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use neutral_report::{ByDomain, Neutrality};
 use neutral_torch::{TensorFile, TorchError};
 use serde::Serialize;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::table::aligned;
 
@@ -13,9 +13,9 @@ use super::table::aligned;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct BlockRow {
     pub block: usize,
-    /// `‖w‖₂` of the gate; of a gate a channel, of the whole matrix.
+    /// `‖w‖₂` of the gate; of a gate a channel, of the whole matrix; of two branches, both together.
     pub gate_norm: Option<f64>,
-    /// The gate's bias; of a gate a channel, its mean.
+    /// The gate's bias; of a gate a channel, its mean; of two branches, the mean of both.
     pub gate_bias: Option<f64>,
     /// `‖W_o‖₂`: 0 at the start.
     pub output_norm: Option<f64>,
@@ -46,9 +46,13 @@ pub(super) fn rows(
         };
         let row = blocks.entry(block).or_insert(BlockRow { block, ..BlockRow::default() });
         match part {
-            "gate.weight" => row.gate_norm = Some(read()?.norm().double_value(&[])),
-            "gate.bias" => row.gate_bias = Some(read()?.mean(Kind::Double).double_value(&[])),
-            "w_o" => row.output_norm = Some(read()?.norm().double_value(&[])),
+            "gate.weight" => add_norm(&mut row.gate_norm, &read()?),
+            "gate.bias" => {
+                let bias = read()?.mean(Kind::Double).double_value(&[]);
+                row.gate_bias =
+                    Some(row.gate_bias.map_or(bias, |other| f64::midpoint(other, bias)));
+            }
+            "w_o" => add_norm(&mut row.output_norm, &read()?),
             _ => {}
         }
     }
@@ -64,6 +68,11 @@ pub(super) fn rows(
         }
     }
     Ok(rows)
+}
+
+/// The norm of a block's tensors so far and one more: it may have branches beside both sub-layers.
+fn add_norm(norm: &mut Option<f64>, tensor: &Tensor) {
+    *norm = Some(norm.unwrap_or(0.0).hypot(tensor.norm().double_value(&[])));
 }
 
 /// Block and part of a branch's weight: `layers.{i}.{module}.adapter.{part}`.

@@ -18,7 +18,6 @@ use super::table::{aligned, thousands};
 use crate::cli::PrecisionArg;
 use crate::exit::BadInput;
 use crate::neutrality::{Beside, cut, most_bytes};
-use crate::trial::trains_base;
 use crate::trial_file::FinishedTrial;
 use crate::{inputs, model_source, progress, signals};
 
@@ -108,7 +107,7 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
         let folder = trial.base()?;
         let spec = &trial.file.trial;
         let (model, extension) = trial.model(&folder, device, precision)?;
-        let pristine = if trains_base(&spec.method) { Some(load(&folder)?) } else { None };
+        let pristine = if spec.method.trains_base() { Some(load(&folder)?) } else { None };
         return Ok(Subject { folder, pristine, model, extension });
     }
     let Some(path) = model else {

@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 
 FORMAT, VERSION = "neutral-extension", 1
 SUB_LAYERS = {"ffn": "mlp", "attention": "self_attn"}
-ACTIVATIONS = ("silu", "gelu_tanh")
+ACTIVATIONS = ("silu", "gelu_tanh", "relu")
 GATE_ACTIVATIONS = ("relu", "elu", "sigmoid", "none")
 ELSEWHERE = {
     "lora": "LoRA is exported as a PEFT adapter: load it with peft.PeftModel.from_pretrained",
+    "dora": "DoRA is exported as a PEFT adapter: load it with peft.PeftModel.from_pretrained",
     "finetune": "a fine-tuned model is exported whole: load it with AutoModelForCausalLM.from_pretrained",
 }
 

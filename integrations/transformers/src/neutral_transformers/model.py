@@ -29,6 +29,9 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+ACTIVATIONS = {"silu": F.silu, "gelu_tanh": gelu_tanh, "relu": F.relu}
+
+
 class BlockGate(nn.Module):
     """`g(x) = φ(w · x + β)`, one number a token, or `φ(W x + β)`, one a token and channel.
 
@@ -79,7 +82,7 @@ class Residue(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, t, d] -> [b, t, d]."""
-        act = F.silu if self.activation == "silu" else gelu_tanh
+        act = ACTIVATIONS[self.activation]
         w_i, w_g, w_o = (weight.to(x.dtype) for weight in (self.w_i, self.w_g, self.w_o))
         adapted = F.linear(act(F.linear(x, w_g)) * F.linear(x, w_i), w_o)
         return adapted if self.gate is None else self.gate(x) * adapted

@@ -1,0 +1,85 @@
+//! `DoRA`: LoRA whose rows keep a trained length apart from their direction.
+//!
+//! Source: Liu et al., *`DoRA`: Weight-Decomposed Low-Rank Adaptation*, ICML 2024, as PEFT computes it
+//! (`tuners/lora/dora.py`): the norm is a constant of the backward pass (their section 4.3), and the
+//! lengths start as those of the base's rows.
+//!
+//! Shape suffixes: i input width, o output width, r rank.
+
+use neutral_model::{LinearDelta, Transformer};
+use tch::{Kind, Tensor};
+
+use crate::glu_adapter::linear;
+use crate::start::Weights;
+use crate::{AdapterError, LoraLayer};
+
+/// `y = m ⊙ (W + s·B A) x / ‖W + s·B A‖ + b`, with the norm of each row, which gets no gradient.
+///
+/// `B = 0` and `m = ‖W‖` at the start, so `y = W x + b` there, to the bit.
+#[derive(Debug)]
+pub struct DoraDelta {
+    a_ri: Tensor,
+    b_or: Tensor,
+    magnitude_o: Tensor,
+    scale: f64,
+}
+
+impl DoraDelta {
+    /// A delta of given weights and scale `s`.
+    ///
+    /// # Shapes
+    /// `a`: `[r, in]`; `b`: `[out, r]`; `magnitude`: `[out]`.
+    pub fn new(a_ri: Tensor, b_or: Tensor, magnitude_o: Tensor, scale: f64) -> Self {
+        Self { a_ri, b_or, magnitude_o, scale }
+    }
+
+    /// A layer's weights; new ones start from those of the base, in the kind that it computes in.
+    pub(crate) fn start(
+        weights: &mut Weights,
+        layer: &LoraLayer,
+        [inputs, outputs]: [i64; 2],
+    ) -> Result<Self, AdapterError> {
+        let r = layer.rank as i64;
+        let [a, b] = layer.names();
+        Ok(Self::new(
+            weights.kaiming_uniform(&a, [r, inputs])?,
+            weights.constant(&b, &[outputs, r], 0.0)?,
+            weights.of_base(&layer.magnitude_name(), &[outputs], |base: &Transformer| {
+                let weight_oi = base.params().get(&format!("{}.weight", layer.module()))?;
+                let weight_oi = weight_oi.to_kind(base.compute_kind());
+                Ok(row_norms(&weight_oi.to_kind(Kind::Float)))
+            })?,
+            layer.scale(),
+        ))
+    }
+
+    /// `‖W + s·B A‖` of each row, without a gradient.
+    fn norm(&self, weight_oi: &Tensor) -> Tensor {
+        tch::no_grad(|| {
+            let delta_oi = self.b_or.matmul(&self.a_ri) * self.scale;
+            row_norms(&(weight_oi.to_kind(delta_oi.kind()) + delta_oi))
+        })
+    }
+}
+
+impl LinearDelta for DoraDelta {
+    /// # Shapes
+    /// `x`: `[…, in]`; `y = x Wᵀ + b` and the result: `[…, out]`.
+    fn apply(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, y: Tensor) -> Tensor {
+        let low_rank = linear(&(linear(x, &self.a_ri) * self.scale), &self.b_or);
+        let factor_o = (&self.magnitude_o / self.norm(weight)).to_kind(x.kind());
+        match bias {
+            None => (y + low_rank) * factor_o,
+            // Only the product has a length. Written so that the factor 1 gives `y` to the bit.
+            Some(bias_o) => &y + (&y - bias_o) * (&factor_o - 1.0) + low_rank * factor_o,
+        }
+    }
+}
+
+/// The Euclidean norm of each row.
+///
+/// # Shapes
+/// `[out, in] → [out]`.
+pub(crate) fn row_norms(weight_oi: &Tensor) -> Tensor {
+    weight_oi.square().sum_dim_intlist(-1, false, weight_oi.kind()).sqrt()
+}

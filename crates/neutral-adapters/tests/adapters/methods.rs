@@ -1,0 +1,82 @@
+//! Every method that adds weights, with every option.
+
+use neutral_spec::{
+    BranchPlacement, Budget, GateSpec, GluActivation, LinearSite, LocalLossSpec, Method, Start,
+};
+
+use crate::gate_variants::gates_and_none;
+
+const PLACEMENTS: [BranchPlacement; 2] = [BranchPlacement::Ffn, BranchPlacement::Attention];
+const STARTS: [Start; 2] = [Start::LowVariance, Start::He];
+
+fn budget() -> Budget {
+    Budget::from_percent(25.0).unwrap()
+}
+
+pub(crate) fn lora(targets: &[LinearSite], lora_alpha: Option<f64>) -> Method {
+    Method::Lora { budget: budget(), lora_alpha, targets: targets.to_vec() }
+}
+
+pub(crate) fn dora(targets: &[LinearSite], lora_alpha: Option<f64>) -> Method {
+    Method::Dora { budget: budget(), lora_alpha, targets: targets.to_vec() }
+}
+
+pub(crate) fn adapter(placement: BranchPlacement, start: Start) -> Method {
+    Method::Adapter { budget: budget(), placement, start, activation: None }
+}
+
+pub(crate) fn neutral(gate: GateSpec, placement: BranchPlacement, start: Start) -> Method {
+    let local_loss = LocalLossSpec::default();
+    Method::NeutralResidues {
+        budget: budget(),
+        gate,
+        local_loss,
+        placement,
+        start,
+        activation: None,
+    }
+}
+
+fn with_activation(method: Method, sigma: GluActivation) -> Method {
+    match method {
+        Method::NeutralResidues { budget, gate, local_loss, placement, start, .. } => {
+            let activation = Some(sigma);
+            Method::NeutralResidues { budget, gate, local_loss, placement, start, activation }
+        }
+        other => other,
+    }
+}
+
+/// A neutral residue beside the FFN with the paper's gate, but for its bias.
+pub(crate) fn with_bias(bias: f64) -> Method {
+    let gate = GateSpec { bias: Some(bias), ..GateSpec::default() };
+    neutral(gate, BranchPlacement::Ffn, Start::LowVariance)
+}
+
+/// All methods that add weights.
+pub(crate) fn extending() -> Vec<(String, Method)> {
+    let mut cases = vec![
+        ("lora all".to_owned(), lora(&LinearSite::ALL, None)),
+        ("lora attention".to_owned(), lora(&LinearSite::ALL[..4], Some(8.0))),
+        ("dora all".to_owned(), dora(&LinearSite::ALL, None)),
+        ("dora attention".to_owned(), dora(&LinearSite::ALL[..4], Some(8.0))),
+    ];
+    let (both, start) = (BranchPlacement::Both, Start::LowVariance);
+    cases.push(("adapter Both".to_owned(), adapter(both, start)));
+    cases.push(("neutral Both".to_owned(), neutral(GateSpec::default(), both, start)));
+    for sigma in [GluActivation::Silu, GluActivation::GeluTanh, GluActivation::Relu] {
+        let method = neutral(GateSpec::default(), BranchPlacement::Ffn, start);
+        cases.push((format!("neutral with {sigma:?}"), with_activation(method, sigma)));
+    }
+    for placement in PLACEMENTS {
+        for start in STARTS {
+            let place = format!("{placement:?} {start:?}");
+            cases.push((format!("adapter {place}"), adapter(placement, start)));
+            for (gate, spec) in gates_and_none() {
+                let method = neutral(spec, placement, start);
+                cases.push((format!("neutral {gate} {place}"), method));
+            }
+        }
+    }
+    cases
+}

@@ -1,0 +1,73 @@
+//! The baselines that train the base, from the file to the table: each does what it says.
+
+use neutral_torch::load_tensors;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use crate::command::{Sandbox, assert_code, words};
+use crate::interruption::EXPERIMENT;
+
+const METHODS: &str = "methods:
+  - method: { kind: finetune }
+  - method: { kind: wise_ft, share: 0.25 }
+  - method: { kind: kl_to_base, weight: 10 }
+  - method: { kind: l2_sp, weight: 0.3 }
+  - method: { kind: ewc, weight: 100, fisher_sequences: 16 }
+";
+
+fn experiment(methods: &str) -> String {
+    let (head, _) = EXPERIMENT.split_once("methods:").unwrap();
+    let (_, tail) = EXPERIMENT.split_once("evaluation:").unwrap();
+    format!("{head}{methods}evaluation:{tail}").replace("fraction: 0.1 }\n", "fraction: 0.3 }\n")
+}
+
+fn only_folder(path: &std::path::Path) -> std::path::PathBuf {
+    let mut folders: Vec<_> = std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    folders.remove(0)
+}
+
+#[test]
+fn each_stays_nearer_the_base_than_fine_tuning_and_wise_ft_is_the_mean_of_both_models() {
+    let sandbox = Sandbox::new();
+    assert_code(&sandbox.run(&sandbox.write("disturbed.yaml", &experiment(METHODS)), "out"), 0);
+    let results = sandbox.results("out");
+    // A base that learnt for seconds still learns of any text: what it says is compared, not how well.
+    let moved = |trial: &Value| {
+        trial["against_base"]["divergence"]["original"]["synthetic/a"]["kl_nats"]["mean"]
+            .as_f64()
+            .unwrap()
+    };
+    let trials = results["trials"].as_array().unwrap();
+    for held in &trials[1..] {
+        let (held_by, free) = (moved(held), moved(&trials[0]));
+        assert!(held_by < 0.8 * free, "{}: {held_by} of {free}", held["id"]);
+        assert_eq!(held["parameters"], trials[0]["parameters"]);
+    }
+
+    let load = |path: std::path::PathBuf| load_tensors(&path, Device::Cpu).unwrap().0;
+    let base = load(only_folder(&sandbox.path("cache/bases")).join("model.safetensors"));
+    let of = |trial: &str| load(sandbox.path("out/trials").join(trial).join("model.safetensors"));
+    let (tuned, mean) = (of("finetune-s0"), of("wise-ft-s0"));
+    assert_eq!(base.len(), mean.len());
+    for (name, base) in &base {
+        let expected: Tensor = base * 0.75 + &tuned[name] * 0.25;
+        let off = (expected - &mean[name]).abs().max().to_kind(Kind::Double).double_value(&[]);
+        assert!(off < 1e-6, "{name} is off by {off:e}");
+    }
+}
+
+#[test]
+fn an_anchor_on_the_original_domain_needs_some_of_it() {
+    let sandbox = Sandbox::new();
+    for (method, line) in
+        [("kl_to_base, weight: 1", "methods[0].method"), ("ewc, weight: 1", "methods[0].method")]
+    {
+        let methods = format!("methods:\n  - method: {{ kind: {method} }}\n");
+        let text = experiment(&methods).replace("original_fraction: 0.3", "original_fraction: 0");
+        let output = sandbox.run(&sandbox.write("disturbed.yaml", &text), "out");
+        assert_code(&output, 2);
+        let message = words(&output);
+        assert!(message.contains(line) && message.contains("original_fraction: 0"), "{message}");
+    }
+}
