@@ -138,7 +138,7 @@ pub struct Noise {
     pub runs: usize,
     /// What they were computed on, each kind once.
     pub environments: Vec<String>,
-    /// Standard deviation between runs in bits a byte, by [`noise_key`].
+    /// Standard deviation between runs in bits a byte, by `trial / metric / corpus`.
     pub deviations: BTreeMap<String, f64>,
 }
 
