@@ -23,7 +23,7 @@ fn a_run_is_checked_from_baseline_to_exit_code() {
     };
     let commit = |name: &str| {
         edit(&sandbox.path("out/results.json"), |results| {
-            results["environment"]["git"] = json!(name)
+            results["environment"]["git"] = json!(name);
         });
     };
     let baseline = ["out", "--baseline", "baseline.json"];
