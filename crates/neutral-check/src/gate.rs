@@ -232,7 +232,7 @@ fn compare(
             note: None,
         };
         match estimate(&differences, &expected, policy) {
-            Ok(estimate) => row.fill(&estimate, policy.level),
+            Ok(estimate) => row.fill(&estimate, policy),
             Err(StatsError::TooFew { what, found, needed }) => {
                 row.note = Some(format!("{found} {what}, at least {needed} are needed"));
             }
@@ -247,10 +247,11 @@ fn compare(
 }
 
 impl Row {
-    fn fill(&mut self, estimate: &Estimate, level: f64) {
+    fn fill(&mut self, estimate: &Estimate, policy: &Policy) {
+        let level = policy.level;
         let margin = self.margin;
         let (mut within, mut beyond) = (estimate.p_at_least(margin), estimate.p_at_most(margin));
-        if self.metric == Metric::Base {
+        if self.metric == Metric::Base || policy.either_way {
             // Equivalence: within on both sides, or beyond on either.
             within = within.max(estimate.p_at_most(-margin));
             beyond = f64::min(1.0, 2.0 * beyond.min(estimate.p_at_least(-margin)));

@@ -17,6 +17,8 @@ pub struct Policy {
     pub level: f64,
     /// With fewer documents of a corpus nothing is concluded.
     pub minimum_documents: usize,
+    /// Whether a change for the better beyond the margin fails too: for code whose results should not move.
+    pub either_way: bool,
     /// Bootstrap replicates.
     pub resamples: usize,
     /// Of the bootstrap's random numbers.
@@ -42,6 +44,7 @@ impl Default for Policy {
         Self {
             level: 0.025,
             minimum_documents: 20,
+            either_way: false,
             resamples: 9999,
             seed: 0,
             margins: margins.into(),

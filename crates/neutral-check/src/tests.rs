@@ -46,6 +46,16 @@ fn more_forgetting_or_less_learning_fails_and_the_reverse_passes() {
 }
 
 #[test]
+fn a_change_for_the_better_fails_only_where_no_change_is_meant() {
+    let baseline = scored(&BOTH, 0.01, 3);
+    let run = scored(&[BOTH[0], ("neutral-residues", 0, 0.01, 1.5)], 0.01, 50);
+    for (policy, verdict) in [("{}", Verdict::Pass), ("either_way: true", Verdict::Fail)] {
+        assert_eq!(rows(&run, &baseline, &self::policy(policy))[2].verdict, verdict);
+        assert_eq!(rows(&baseline, &baseline, &self::policy(policy))[2].verdict, Verdict::Pass);
+    }
+}
+
+#[test]
 fn a_base_that_moved_either_way_fails() {
     let baseline = scored(&BOTH, 0.01, 3);
     let policy = policy("margins: { base.bits_per_byte: 0.01 }");
