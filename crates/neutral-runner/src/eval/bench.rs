@@ -22,6 +22,9 @@ use super::tokens::RuleOptions;
 use crate::cli::PrecisionArg;
 use crate::signals;
 
+/// Documents that are scored before the clock starts.
+const WARM_UP: usize = 8;
+
 /// Arguments of `neutral bench eval`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchEvalArgs {
@@ -135,14 +138,17 @@ pub(crate) fn run(args: &BenchEvalArgs, bars: &MultiProgress) -> anyhow::Result<
     for (name, task) in &selection.tasks {
         let examples = task.examples(&sources.splits(task, &requests)?, &requests)?;
         let count: usize = examples.iter().map(|example| example.requests.len()).sum();
+        let LanguageModel { model, extension, tokens, .. } = &language_model;
+        let bar = ProgressBar::hidden();
+        // Libraries start.
+        let first = Asked::new(tokens, task, &examples[..examples.len().min(WARM_UP)])?;
+        score_continuations(model, extension, &first.windows, BatchSize::Auto, &stop, &bar)?;
         let mut timed = Vec::new();
         for BatchSizeArg(batch) in &args.batch_size {
             let mut best: Option<(f64, Vec<ContinuationScore>, Work)> = None;
             for _ in 0..args.rounds.max(1) {
                 let clock = Instant::now();
-                let asked = Asked::new(&language_model.tokens, task, &examples)?;
-                let LanguageModel { model, extension, .. } = &language_model;
-                let bar = ProgressBar::hidden();
+                let asked = Asked::new(tokens, task, &examples)?;
                 let (scores, work) =
                     score_continuations(model, extension, &asked.windows, *batch, &stop, &bar)?;
                 let seconds = clock.elapsed().as_secs_f64();
