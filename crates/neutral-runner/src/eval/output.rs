@@ -122,7 +122,7 @@ pub(crate) fn write(
     Ok(path)
 }
 
-/// A name without what folders cannot have.
+/// A name without what folders cannot have, as the harness has it, but not hidden where a path begins with a dot.
 fn sanitized(name: &str) -> String {
     let mut clean = String::new();
     let mut replaced = false;
@@ -135,7 +135,7 @@ fn sanitized(name: &str) -> String {
         }
         replaced = bad;
     }
-    clean
+    if clean.starts_with('.') { clean.trim_start_matches(['.', '_']).to_owned() } else { clean }
 }
 
 /// A version as tables show it.
@@ -151,5 +151,6 @@ mod tests {
     fn names_of_models_become_names_of_folders_as_in_the_harness() {
         assert_eq!(sanitized("org/model"), "org__model");
         assert_eq!(sanitized("/a//b:c*"), "__a__b__c__");
+        assert_eq!(sanitized("../a/b.c"), "a__b.c");
     }
 }
