@@ -2,7 +2,7 @@
 
 /// Escapes what is special in element content and in double-quoted attributes. Characters that XML
 /// forbids, such as a null, become the replacement character.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -38,6 +38,7 @@ pub use against_base::{
 };
 pub use csv::csv;
 pub use error::ReportError;
+pub use escape::escaped;
 pub use folder::{read, write_all, write_report};
 pub use html::html;
 pub use markdown::markdown;

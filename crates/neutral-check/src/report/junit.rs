@@ -50,23 +50,9 @@ pub fn junit(check: &Check) -> String {
     )
 }
 
-/// Text that XML shows as it is; what XML forbids becomes the replacement character.
+/// Text that XML shows as it is, within attributes too, where a line's end would become a space.
 fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' => out.push_str("&#10;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {
-                out.push(char::REPLACEMENT_CHARACTER);
-            }
-            c => out.push(c),
-        }
-    }
-    out
+    neutral_report::escaped(text).replace('\n', "&#10;")
 }
 
 #[cfg(test)]
