@@ -205,6 +205,39 @@ fn an_experiment_scores_tasks_of_each_domain_before_and_after() {
     assert_code(&sandbox.run(&file, "out"), 0);
     assert_eq!(sandbox.results("out")["trials"][0]["tasks"], *trial);
 
+    // Its answers can be held against a baseline, of the same questions.
+    let text_of = |name: &str| std::fs::read_to_string(sandbox.path(name)).unwrap();
+    let answers: Value = serde_json::from_str(&text_of("out/trials/lora-s0/answers.json")).unwrap();
+    let right = answers["new"]["mutual_information"]["right"].as_str().unwrap();
+    let share = right.matches('1').count() as f64 / 5.0;
+    assert_eq!(
+        (right.len(), Some(share)),
+        (5, trial["new"]["mutual_information"]["value"].as_f64())
+    );
+    let results = text_of("out/results.json");
+    let git = sandbox.results("out")["environment"]["git"].clone();
+    let committed = results.replace(&git.to_string(), "\"0123456789ab\"");
+    sandbox.write("out/results.json", &committed);
+    sandbox.write("policy.yaml", "margins: { forgetting.accuracy: 0.1 }\nminimum_documents: 5\n");
+    let arguments = ["check", "out", "--baseline", "baseline.json"];
+    let check = |more: &[&str]| {
+        let mut command = sandbox.neutral(&[&arguments[..], more].concat());
+        command.env_remove("GITHUB_ACTIONS").env_remove("GITHUB_STEP_SUMMARY").output().unwrap()
+    };
+    assert_code(&check(&["--write-baseline"]), 0);
+    let same = check(&["--policy", "policy.yaml"]);
+    // Five questions, though answered alike, bound no difference by a tenth.
+    assert_code(&same, 3);
+    assert!(String::from_utf8_lossy(&same.stdout).contains("accuracy, minimal_pairs"));
+    sandbox.write("policy.yaml", "margins: { forgetting.accuracy: 0.6 }\nminimum_documents: 5\n");
+    assert_code(&check(&["--policy", "policy.yaml"]), 0);
+    let questions = answers["original"]["minimal_pairs"]["questions"].as_str().unwrap();
+    let other = text_of("baseline.json").replace(questions, "0000000000000000");
+    sandbox.write("baseline.json", &other);
+    let refused = check(&["--policy", "policy.yaml"]);
+    assert_code(&refused, 2);
+    assert!(words(&refused).contains("questions of minimal_pairs"), "{}", words(&refused));
+
     // A task that cannot be read ends the run before it trains anything.
     let file = sandbox.write("none.yaml", &text.replace("own_split_first", "own_split_frist"));
     let output = sandbox.run(&file, "other");

@@ -10,8 +10,8 @@ use neutral_store::{StoreError, write_atomic};
 
 use crate::gate::{Domain, mean_bits, new, original};
 use crate::policy::noise_key;
-use crate::scored::{Documents, Scored, TrialScores};
-use crate::{CheckError, Metric, Noise, Policy};
+use crate::scored::{Documents, Scored};
+use crate::{CheckError, Metric, Noise, Policy, answers};
 
 /// What stands above the section that [`store_noise`] writes.
 const MARK: &str = "# Measured by `neutral check calibrate`; measured again it is replaced, from here to the end.\n";
@@ -66,13 +66,12 @@ fn environment(run: &Scored) -> String {
 fn metrics(run: &Scored) -> Vec<(String, f64)> {
     let mut found = Vec::new();
     let documents = &run.base.documents;
-    let base = TrialScores { name: "base".to_owned(), seed: 0, nats: run.base.nats.clone() };
     let domains = [
         (original as Domain, &documents.original, Metric::Forgetting, 1.0),
         (new as Domain, &documents.new, Metric::Learning, -1.0),
     ];
     for (domain, documents, metric, sign) in domains {
-        for (corpus, base_nats) in domain(&base.nats) {
+        for (corpus, base_nats) in domain(&run.base.nats) {
             let Some(documents) = documents.get(corpus) else { continue };
             let mut add = |name: &str, metric, bits| {
                 found.push((noise_key(name, metric, corpus), bits));
@@ -83,6 +82,30 @@ fn metrics(run: &Scored) -> Vec<(String, f64)> {
                     run.named(name).filter_map(|trial| domain(&trial.nats).get(corpus)).collect();
                 let above = bits(&nats, documents) - bits(&[base_nats], documents);
                 add(name, metric, sign * above);
+            }
+        }
+    }
+    found.extend(accuracies(run));
+    found
+}
+
+fn accuracies(run: &Scored) -> Vec<(String, f64)> {
+    let mut found = Vec::new();
+    let domains = [
+        (answers::original as answers::Domain, Metric::ForgettingAccuracy),
+        (answers::new, Metric::LearningAccuracy),
+    ];
+    for (domain, metric) in domains {
+        for (task, answers) in domain(&run.base.tasks) {
+            let key = noise_key("base", Metric::BaseAccuracy, task);
+            found.push((key, answers.accuracy()));
+            for name in run.names() {
+                let of_seeds: Vec<_> = run
+                    .named(name)
+                    .filter_map(|trial| Some(domain(&trial.tasks).get(task)?.accuracy()))
+                    .collect();
+                let mean = of_seeds.iter().sum::<f64>() / of_seeds.len() as f64;
+                found.push((noise_key(name, metric, task), mean));
             }
         }
     }

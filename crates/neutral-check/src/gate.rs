@@ -3,16 +3,13 @@
 use std::f64::consts::LN_2;
 
 use neutral_report::{ByCorpus, Environment};
-use neutral_stats::{Bootstrap, Estimate, Interval, StatsError, holm, ratio, ratio_of_seeds};
+use neutral_stats::{Bootstrap, Estimate, StatsError, holm, ratio, ratio_of_seeds};
 use serde::Serialize;
 
 use crate::budget::{self, BudgetResult};
-use crate::policy::noise_key;
+use crate::row::{Measured, Row};
 use crate::scored::{Documents, Failure, Nats, Scored, TrialScores};
-use crate::{CheckError, Margin, Metric, Policy, Verdict};
-
-/// The power of [`Row::detectable`].
-const POWER: f64 = 0.8;
+use crate::{CheckError, Metric, Policy, Verdict, answers};
 
 /// The name of the rows of the base.
 const BASE: &str = "base";
@@ -39,42 +36,6 @@ pub struct Check {
     pub rows: Vec<Row>,
     /// The policy's budgets.
     pub budgets: Vec<BudgetResult>,
-}
-
-/// One comparison. Bits a byte throughout.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
-    /// The trial without its seed, or `base`.
-    pub trial: String,
-    /// What is compared.
-    pub metric: Metric,
-    /// On what.
-    pub corpus: String,
-    /// Seeds that both have.
-    pub seeds: usize,
-    /// Documents that were compared.
-    pub documents: usize,
-    /// The baseline's value of the metric, the mean over seeds.
-    pub baseline: f64,
-    /// The run's.
-    pub run: f64,
-    /// By how much the run is worse: forgets more, or learns less; of the base, how much it moved.
-    pub worse_by: f64,
-    /// Of confidence `1 − 2 · level`; null where nothing can be told.
-    pub interval: Option<Interval>,
-    /// What it may be worse by.
-    pub margin: f64,
-    /// Of *worse by the margin or more*, adjusted; small means within.
-    pub p_within: Option<f64>,
-    /// Of *worse by the margin or less*, adjusted; small means beyond.
-    pub p_beyond: Option<f64>,
-    /// How far within the margin the truth must lie for this data to show it with 80 % probability.
-    pub detectable: Option<f64>,
-    /// What follows.
-    pub verdict: Verdict,
-    /// Why nothing can be told; absent otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
 }
 
 /// Holds a run against a baseline, and its trials against the budgets.
@@ -116,14 +77,19 @@ pub(crate) fn policy_error(field: &str, message: String) -> CheckError {
 fn rows(run: &Scored, baseline: &Scored, policy: &Policy) -> Result<Vec<Row>, CheckError> {
     baseline.base.fingerprints.check(&run.base.fingerprints)?;
     let mut found = Vec::new();
-    let base = |scored: &Scored| {
-        let nats = scored.base.nats.clone();
-        vec![TrialScores { name: BASE.to_owned(), seed: 0, nats }]
+    let base = |scored: &Scored| TrialScores {
+        name: BASE.to_owned(),
+        seed: 0,
+        nats: scored.base.nats.clone(),
+        tasks: scored.base.tasks.clone(),
     };
     let (ours, theirs) = (base(run), base(baseline));
-    let pairs: Vec<_> = ours.iter().zip(&theirs).collect();
+    let both = Compared { run, baseline, policy, pairs: vec![(&ours, &theirs)] };
     for domain in [original as Domain, new] {
-        found.extend(compare(run, baseline, policy, &pairs, Metric::Base, domain)?);
+        found.extend(both.bits_per_byte(Metric::Base, domain)?);
+    }
+    for domain in [answers::original as answers::Domain, answers::new] {
+        found.extend(both.accuracies(Metric::BaseAccuracy, domain)?);
     }
     for name in baseline.names() {
         let failed = |failure: &Failure| failure.trial.strip_prefix(name).is_some_and(is_seed);
@@ -142,8 +108,11 @@ fn rows(run: &Scored, baseline: &Scored, policy: &Policy) -> Result<Vec<Row>, Ch
             };
             pairs.push((ours, theirs));
         }
-        found.extend(compare(run, baseline, policy, &pairs, Metric::Forgetting, original)?);
-        found.extend(compare(run, baseline, policy, &pairs, Metric::Learning, new)?);
+        let both = Compared { run, baseline, policy, pairs };
+        found.extend(both.bits_per_byte(Metric::Forgetting, original)?);
+        found.extend(both.bits_per_byte(Metric::Learning, new)?);
+        found.extend(both.accuracies(Metric::ForgettingAccuracy, answers::original)?);
+        found.extend(both.accuracies(Metric::LearningAccuracy, answers::new)?);
     }
     adjust(&mut found, policy.level)?;
     Ok(found)
@@ -163,127 +132,70 @@ pub(crate) fn new(nats: &Nats) -> &ByCorpus<Vec<f64>> {
     &nats.new
 }
 
-/// The rows of a trial's seeds, of run and baseline, for the corpora of a domain.
-fn compare(
-    run: &Scored,
-    baseline: &Scored,
-    policy: &Policy,
-    pairs: &[(&TrialScores, &TrialScores)],
-    metric: Metric,
-    domain: Domain,
-) -> Result<Vec<Row>, CheckError> {
-    let mut rows = Vec::new();
-    for (corpus, base_nats) in domain(&baseline.base.nats) {
-        let Some(margin) = policy.margin(metric, corpus) else { continue };
-        let documents = |scored: &Scored| {
-            let all = scored.base.documents.original.get(corpus);
-            all.or_else(|| scored.base.documents.new.get(corpus)).cloned().unwrap_or_default()
-        };
-        let expected = documents(baseline);
-        expected.check(&documents(run), corpus)?;
-        let name = &pairs[0].1.name;
-        let row = format!("{name}, {} on {corpus}", metric.name());
-        let nats = |nats: &Nats| domain(nats).get(corpus).cloned().unwrap_or_default();
-        let run_base = nats(&run.base.nats);
-        // What the model gained over its base, which counts as nothing for the base itself.
-        let above = |trial: &TrialScores, base: &[f64]| -> Vec<f64> {
-            let trial = nats(&trial.nats);
-            match metric {
-                Metric::Base => trial,
-                _ => trial.iter().zip(base).map(|(after, before)| after - before).collect(),
-            }
-        };
-        let ours: Vec<_> = pairs.iter().map(|(ours, _)| above(ours, &run_base)).collect();
-        let theirs: Vec<_> = pairs.iter().map(|(_, theirs)| above(theirs, base_nats)).collect();
-        let sign = if metric == Metric::Learning { -1.0 } else { 1.0 };
-        let value = |all: &[Vec<f64>]| sign * mean_bits(all, &expected);
-        let (before, now) = (value(&theirs), value(&ours));
-        let margin = match margin {
-            Margin::Absolute(bits) => bits,
-            Margin::Relative(share) if before > 0.0 => share * before,
-            Margin::Relative(_) => {
-                let message = format!(
-                    "{margin} of the baseline's {before:.4} is no margin ({row}); give bits a byte, such as 0.01"
-                );
-                return Err(policy_error("margins", message));
-            }
-        };
-        at_least_noise(policy, &noise_key(name, metric, corpus), margin)?;
-        let differences: Vec<Vec<f64>> = ours
-            .iter()
-            .zip(&theirs)
-            .map(|(ours, theirs)| ours.iter().zip(theirs).map(|(a, b)| a - b).collect())
-            .collect();
-        let mut row = Row {
-            trial: name.clone(),
-            metric,
-            corpus: corpus.clone(),
-            seeds: pairs.len(),
-            documents: expected.bytes.iter().filter(|bytes| **bytes > 0).count(),
-            baseline: before,
-            run: now,
-            worse_by: sign * (now - before),
-            interval: None,
-            margin,
-            p_within: None,
-            p_beyond: None,
-            detectable: None,
-            verdict: Verdict::Inconclusive,
-            note: None,
-        };
-        match estimate(&differences, &expected, policy) {
-            Ok(estimate) => row.fill(&estimate, policy),
-            Err(StatsError::TooFew { what, found, needed }) => {
-                row.note = Some(format!("{found} {what}, at least {needed} are needed"));
-            }
-            Err(cause) => {
-                let row = noise_key(name, metric, corpus);
-                return Err(CheckError::Statistics { row, cause });
-            }
-        }
-        rows.push(row);
-    }
-    Ok(rows)
+/// A trial's seeds, those of the run beside those of the baseline.
+struct Compared<'a> {
+    run: &'a Scored,
+    baseline: &'a Scored,
+    policy: &'a Policy,
+    pairs: Vec<(&'a TrialScores, &'a TrialScores)>,
 }
 
-impl Row {
-    fn fill(&mut self, estimate: &Estimate, policy: &Policy) {
-        let level = policy.level;
-        let margin = self.margin;
-        let (mut within, mut beyond) = (estimate.p_at_least(margin), estimate.p_at_most(margin));
-        if self.metric == Metric::Base || policy.either_way {
-            // Equivalence: within on both sides, or beyond on either.
-            within = within.max(estimate.p_at_most(-margin));
-            beyond = f64::min(1.0, 2.0 * beyond.min(estimate.p_at_least(-margin)));
-        }
-        self.worse_by = estimate.value;
-        self.interval = Some(estimate.interval(1.0 - 2.0 * level));
-        self.detectable = Some(estimate.detectable(level, POWER));
-        (self.p_within, self.p_beyond) = (Some(within), Some(beyond));
+impl Compared<'_> {
+    fn name(&self) -> &str {
+        &self.pairs[0].1.name
     }
 
-    /// The row in words.
-    pub fn sentence(&self) -> String {
-        let Self { metric, corpus, worse_by, margin, .. } = self;
-        let (worse, better) = match metric {
-            Metric::Forgetting => ("forgets more", "forgets less"),
-            Metric::Learning => ("learns less", "learns more"),
-            Metric::Base => ("more bits/byte", "fewer bits/byte"),
-        };
-        let word = if *worse_by < 0.0 { better } else { worse };
-        let interval = match (&self.interval, &self.note) {
-            (Some(Interval { low, high }), _) => format!("{low:.4} to {high:.4}"),
-            (None, note) => note.clone().unwrap_or_default(),
-        };
-        let place = match self.verdict {
-            Verdict::Pass => "shown to be within",
-            Verdict::Fail => "shown to be beyond",
-            Verdict::Inconclusive => "not shown to be within or beyond",
-        };
-        let trial = &self.trial;
-        format!(
-            "{trial} {word} on {corpus}: worse by {worse_by:.4} bits/byte ({interval}), {place} the margin of {margin:.4}"
-        )
+    /// The rows of the tasks of a domain.
+    fn accuracies(&self, metric: Metric, domain: answers::Domain) -> Result<Vec<Row>, CheckError> {
+        let tasks: Vec<_> =
+            self.pairs.iter().map(|(ours, theirs)| (&ours.tasks, &theirs.tasks)).collect();
+        answers::compare(self.name(), &tasks, self.policy, metric, domain)
+    }
+
+    /// The rows of the corpora of a domain.
+    fn bits_per_byte(&self, metric: Metric, domain: Domain) -> Result<Vec<Row>, CheckError> {
+        let Self { run, baseline, policy, pairs } = self;
+        let mut rows = Vec::new();
+        for (corpus, base_nats) in domain(&baseline.base.nats) {
+            let Some(margin) = policy.margin(metric, corpus) else { continue };
+            let documents = |scored: &Scored| {
+                let all = scored.base.documents.original.get(corpus);
+                all.or_else(|| scored.base.documents.new.get(corpus)).cloned().unwrap_or_default()
+            };
+            let expected = documents(baseline);
+            expected.check(&documents(run), corpus)?;
+            let nats = |nats: &Nats| domain(nats).get(corpus).cloned().unwrap_or_default();
+            let run_base = nats(&run.base.nats);
+            // What the model gained over its base, which counts as nothing for the base itself.
+            let above = |trial: &TrialScores, base: &[f64]| -> Vec<f64> {
+                let trial = nats(&trial.nats);
+                match metric {
+                    Metric::Base => trial,
+                    _ => trial.iter().zip(base).map(|(after, before)| after - before).collect(),
+                }
+            };
+            let ours: Vec<_> = pairs.iter().map(|(ours, _)| above(ours, &run_base)).collect();
+            let theirs: Vec<_> = pairs.iter().map(|(_, theirs)| above(theirs, base_nats)).collect();
+            let sign = if metric == Metric::Learning { -1.0 } else { 1.0 };
+            let differences: Vec<Vec<f64>> = ours
+                .iter()
+                .zip(&theirs)
+                .map(|(ours, theirs)| ours.iter().zip(theirs).map(|(a, b)| a - b).collect())
+                .collect();
+            let measured = Measured {
+                trial: self.name(),
+                metric,
+                on: corpus,
+                seeds: pairs.len(),
+                documents: expected.bytes.iter().filter(|bytes| **bytes > 0).count(),
+                baseline: sign * mean_bits(&theirs, &expected),
+                run: sign * mean_bits(&ours, &expected),
+                margin,
+            };
+            let estimate = estimate(&differences, &expected, policy);
+            rows.push(Row::new(&measured, estimate, policy)?);
+        }
+        Ok(rows)
     }
 }
 
@@ -318,20 +230,6 @@ pub(crate) fn estimate(
             ratio(nats, &bytes, Bootstrap { resamples, seed })
         }
         several => ratio_of_seeds(several, &bytes),
-    }
-}
-
-fn at_least_noise(policy: &Policy, key: &str, margin: f64) -> Result<(), CheckError> {
-    let Some(noise) = &policy.noise else { return Ok(()) };
-    match noise.repeatability(key, policy.level) {
-        Some(limit) if margin < limit => Err(policy_error(
-            "margins",
-            format!(
-                "{margin:.4} is below what two runs of the same differ by ({key}: {limit:.4} bits/byte, from {} runs); expected at least {limit:.4}",
-                noise.runs
-            ),
-        )),
-        _ => Ok(()),
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Policy {
     pub margins: BTreeMap<Metric, Margin>,
     /// Margins that hold for one corpus instead.
     pub corpora: BTreeMap<String, BTreeMap<Metric, Margin>>,
+    /// Margins that hold for one task, or group of tasks, instead.
+    pub tasks: BTreeMap<String, BTreeMap<Metric, Margin>>,
     /// What some trial of the run must reach, baseline or not.
     pub budgets: Vec<Budget>,
     /// How far runs of the same experiment differ, as `neutral check calibrate` measured it.
@@ -49,13 +51,14 @@ impl Default for Policy {
             seed: 0,
             margins: margins.into(),
             corpora: BTreeMap::new(),
+            tasks: BTreeMap::new(),
             budgets: Vec::new(),
             noise: None,
         }
     }
 }
 
-/// What is checked of a trial on a corpus.
+/// What is checked of a trial on a corpus or task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Metric {
     /// Bits/byte after − base on the original domain: more is worse.
@@ -68,6 +71,15 @@ pub enum Metric {
     /// same.
     #[serde(rename = "base.bits_per_byte")]
     Base,
+    /// The share of right answers to a task of the original domain: less is worse.
+    #[serde(rename = "forgetting.accuracy")]
+    ForgettingAccuracy,
+    /// The same of the new domain.
+    #[serde(rename = "learning.accuracy")]
+    LearningAccuracy,
+    /// The pristine base's on any task: a change either way is an error.
+    #[serde(rename = "base.accuracy")]
+    BaseAccuracy,
 }
 
 impl Metric {
@@ -77,14 +89,28 @@ impl Metric {
             Self::Forgetting => "forgetting",
             Self::Learning => "learning",
             Self::Base => "bits/byte",
+            Self::ForgettingAccuracy | Self::LearningAccuracy | Self::BaseAccuracy => "accuracy",
         }
+    }
+
+    /// What its numbers are in; nothing for a share.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Forgetting | Self::Learning | Self::Base => " bits/byte",
+            Self::ForgettingAccuracy | Self::LearningAccuracy | Self::BaseAccuracy => "",
+        }
+    }
+
+    /// Whether it may not change for the better either.
+    pub(crate) fn is_of_base(self) -> bool {
+        matches!(self, Self::Base | Self::BaseAccuracy)
     }
 }
 
-/// How much worse a run may be: `0.01` bits a byte, or `5%` of the baseline's value.
+/// How much worse a run may be: `0.01` bits a byte, or of accuracy, or `5%` of the baseline's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Margin {
-    /// In bits a byte.
+    /// In bits a byte; for accuracies a share, so that 0.01 is a percentage point.
     Absolute(f64),
     /// As a share of the baseline's value.
     Relative(f64),
@@ -114,7 +140,7 @@ impl<'de> Deserialize<'de> for Margin {
         let value = serde_json::Value::deserialize(deserializer)?;
         let wrong = || {
             D::Error::custom(format!(
-                "found {value}, expected bits a byte such as 0.01, or a share of the baseline's value such as 5%"
+                "found {value}, expected bits a byte such as 0.01, a share of answers such as 0.02, or a share of the baseline's value such as 5%"
             ))
         };
         let number = |text: &str| text.trim().parse::<f64>().ok();
@@ -141,7 +167,7 @@ pub struct Noise {
     pub runs: usize,
     /// What they were computed on, each kind once.
     pub environments: Vec<String>,
-    /// Standard deviation between runs in bits a byte, by `trial / metric / corpus`.
+    /// Standard deviation between runs, in bits a byte or shares of right answers, by `trial / metric / corpus`.
     pub deviations: BTreeMap<String, f64>,
 }
 
@@ -212,10 +238,10 @@ impl Policy {
         Ok(policy)
     }
 
-    /// The margin of a metric on a corpus; none if it is not checked.
-    pub(crate) fn margin(&self, metric: Metric, corpus: &str) -> Option<Margin> {
-        let own = self.corpora.get(corpus).and_then(|margins| margins.get(&metric));
-        own.or_else(|| self.margins.get(&metric)).copied()
+    /// The margin of a metric on a corpus or task; none if it is not checked.
+    pub(crate) fn margin(&self, metric: Metric, on: &str) -> Option<Margin> {
+        let own = [&self.corpora, &self.tasks].map(|own| own.get(on)?.get(&metric));
+        own.into_iter().flatten().next().or_else(|| self.margins.get(&metric)).copied()
     }
 }
 

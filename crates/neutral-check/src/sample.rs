@@ -4,7 +4,7 @@ use neutral_report::{ByCorpus, ByDomain, Environment};
 use neutral_store::Fingerprint;
 
 use crate::scored::{BaseFile, Documents, Nats, Scored, TrialScores};
-use crate::{Check, Fingerprints, Policy, check};
+use crate::{AllAnswers, Check, Fingerprints, Policy, check};
 
 pub(crate) const DOCUMENTS: usize = 40;
 
@@ -62,6 +62,7 @@ pub(crate) fn scored(trials: &[(&str, u64, f64, f64)], jitter: f64, which: usize
             fingerprints: fingerprints(),
             documents: ByDomain { original: corpus("text/a"), new: corpus("text/b") },
             nats: scores(nats(1.0, 0.0, 1), nats(4.0, 0.0, 1)),
+            tasks: AllAnswers::default(),
         },
         trials: trials
             .iter()
@@ -73,6 +74,7 @@ pub(crate) fn scored(trials: &[(&str, u64, f64, f64)], jitter: f64, which: usize
                     nats(1.0 + forgetting, jitter, which + 2 * i),
                     nats(4.0 - learning, jitter, which + 2 * i + 1),
                 ),
+                tasks: AllAnswers::default(),
             })
             .collect(),
         failures: Vec::new(),

@@ -6,7 +6,7 @@ use neutral_report::{ByCorpus, ByDomain, Environment, Status, TrialResult, read}
 use neutral_store::{read_json, write_json};
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckError, Fingerprints};
+use crate::{AllAnswers, CheckError, Fingerprints};
 
 /// The number of the schema of `baseline.json`.
 pub const BASELINE_SCHEMA: u64 = 1;
@@ -32,6 +32,9 @@ pub struct BaseFile {
     pub documents: ByDomain<ByCorpus<Documents>>,
     /// The base's scores.
     pub nats: Nats,
+    /// Its answers to tasks.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub tasks: AllAnswers,
 }
 
 /// The scores of a trial.
@@ -43,6 +46,13 @@ pub struct TrialScores {
     pub seed: u64,
     /// What it scored.
     pub nats: Nats,
+    /// What it answered to tasks.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub tasks: AllAnswers,
+}
+
+fn is_empty(answers: &AllAnswers) -> bool {
+    answers.original.is_empty() && answers.new.is_empty()
 }
 
 /// A trial that has no scores, and never will.
@@ -73,7 +83,8 @@ pub struct Scored {
 }
 
 impl Scored {
-    /// Reads a run's folder: `results.json`, `base.json`, and `record.json` of every trial.
+    /// Reads a run's folder: `results.json`, `base.json`, and of every trial `record.json` and, where tasks were
+    /// scored, `answers.json`.
     ///
     /// # Errors
     /// If a file is missing or is something else, a trial has not ended, or two models were scored on
@@ -98,7 +109,8 @@ impl Scored {
                 Status::Finished => {
                     let name = name_without_seed(trial);
                     let nats = trial_nats(run, trial, &base.documents)?;
-                    trials.push(TrialScores { name, seed: trial.seed, nats });
+                    let tasks = trial_answers(run, trial)?;
+                    trials.push(TrialScores { name, seed: trial.seed, nats, tasks });
                 }
                 Status::Failed | Status::Diverged => {
                     let why = trial.error.as_deref().unwrap_or("no reason was kept");
@@ -201,6 +213,20 @@ fn trial_nats(
         original: domain(&documents.original, record.scores.original)?,
         new: domain(&documents.new, record.scores.new)?,
     })
+}
+
+/// A trial's answers; none if none were asked for, whatever an earlier run left in its folder.
+fn trial_answers(run: &Path, trial: &TrialResult) -> Result<AllAnswers, CheckError> {
+    if trial.tasks.is_none() {
+        return Ok(AllAnswers::default());
+    }
+    let folder = run.join("trials").join(&trial.id);
+    let path = folder.join("answers.json");
+    if !path.is_file() {
+        let advice = "run its experiment again, which keeps what is finished and adds the file";
+        return Err(CheckError::Missing { folder, file: "answers.json".to_owned(), advice });
+    }
+    Ok(read_json(&path)?)
 }
 
 impl Documents {

@@ -143,7 +143,7 @@ fn a_margin_that_means_nothing_is_refused() {
     let relative = policy("margins: { forgetting.bits_per_byte: 5% }");
     let error = refused(&forgot_nothing, &forgot_nothing, &relative);
     assert!(
-        error.contains("5% of the baseline's -0.1000") && error.contains("give bits"),
+        error.contains("5% of the baseline's -0.1000") && error.contains("give a number"),
         "{error}"
     );
 

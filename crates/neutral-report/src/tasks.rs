@@ -9,8 +9,8 @@ use crate::format::{decimals, mean_and_deviation};
 use crate::results::{ByDomain, Results, TrialResult, finite};
 use crate::series::{Group, groups, name};
 
-/// Scores by task, in the order of the experiment file.
-pub type ByTask = IndexMap<String, TaskScore>;
+/// Scores, or another value, by task, in the order of the experiment file.
+pub type ByTask<T = TaskScore> = IndexMap<String, T>;
 
 /// A model's score on a task, or on a group of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use crate::exit::Interrupted;
 use crate::inputs::Inputs;
 use crate::numerics::NUMERICS_VERSION;
 use crate::progress;
-use crate::scores::{Scores, score_all};
+use crate::scores::{Scorer, Scores};
 
 /// A base on disk, ready to be loaded by each trial.
 pub(crate) struct Base {
@@ -161,21 +161,12 @@ fn pretraining_stream(
 }
 
 /// The pristine base's scores: the baseline of forgetting and of learning, computed once.
-pub(crate) fn scores(
-    base: &Base,
-    plan: &Plan,
-    inputs: &Inputs,
-    cache: &Cache,
-    stop: &AtomicBool,
-    bars: &MultiProgress,
-) -> anyhow::Result<Scores> {
-    let evaluation = &plan.evaluation;
+pub(crate) fn scores(base: &Base, scorer: &Scorer, cache: &Cache) -> anyhow::Result<Scores> {
+    let Scorer { evaluation, inputs, .. } = scorer;
     let corpora = evaluation.original.iter().chain(&evaluation.new);
     let key = Fingerprint::of(&(&base.fingerprint, evaluation, inputs.fingerprint(corpora)));
     let place = cache.get_or_make("base-scores", &key, |folder| -> anyhow::Result<()> {
-        let model = base.load()?;
-        let none = Extension::none();
-        let scores = score_all(&model, &none, evaluation, inputs, base.device, stop, bars, "base")?;
+        let scores = scorer.score(&base.load()?, &Extension::none(), "base")?;
         Ok(write_json(&folder.join("scores.json"), &scores)?)
     })?;
     Ok(read_json(&place.join("scores.json"))?)

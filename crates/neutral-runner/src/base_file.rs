@@ -1,7 +1,7 @@
-//! `base.json`: what the pristine base scored on every document, and what makes it comparable with another
+//! `base.json`: what the pristine base scored on every document and answered to tasks, and what makes it comparable with another
 //! run's; `neutral check` reads it.
 
-use neutral_check::{BaseFile, Documents, Fingerprints};
+use neutral_check::{AllAnswers, BaseFile, Documents, Fingerprints};
 use neutral_eval::CorpusScore;
 use neutral_report::{ByCorpus, ByDomain};
 use neutral_spec::{BaseSpec, Plan};
@@ -15,7 +15,13 @@ use crate::scores::Scores;
 ///
 /// Its fingerprints leave out `NUMERICS_VERSION`: whether a change of the numerics made anything worse is what
 /// a check is for.
-pub(crate) fn describe(plan: &Plan, inputs: &Inputs, base: &Base, scores: &Scores) -> BaseFile {
+pub(crate) fn describe(
+    plan: &Plan,
+    inputs: &Inputs,
+    base: &Base,
+    scores: &Scores,
+    tasks: AllAnswers,
+) -> BaseFile {
     let evaluation = &plan.evaluation;
     let corpora = evaluation.original.iter().chain(&evaluation.new);
     let text = |corpus| (format!("{corpus}"), inputs.fingerprint([corpus]));
@@ -45,6 +51,7 @@ pub(crate) fn describe(plan: &Plan, inputs: &Inputs, base: &Base, scores: &Score
         nats: of_scores(scores, |score| {
             score.per_document.iter().map(|document| document.nats).collect()
         }),
+        tasks,
     }
 }
 

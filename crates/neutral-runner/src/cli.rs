@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -13,6 +14,7 @@ use crate::eval::bench::BenchEvalArgs;
 use crate::export::ExportArgs;
 use crate::inspect::InspectArgs;
 use crate::report::ReportArgs;
+use crate::scores::TOKENS_PER_BATCH;
 
 /// Extend a language model to a new language or domain without forgetting the old one, and prove it.
 #[derive(Debug, Parser)]
@@ -68,6 +70,9 @@ pub(crate) struct RunArgs {
     /// Threads of the tensor library [default: all cores].
     #[arg(long)]
     pub threads: Option<usize>,
+    /// Tokens of one forward pass when text is scored: bounds memory, and moves scores by rounding alone.
+    #[arg(long, value_name = "TOKENS", default_value_t = TOKENS_PER_BATCH)]
+    pub score_tokens: NonZeroUsize,
     /// The folder of corpus manifests [default: data-manifests beside the experiment file or above].
     #[arg(long)]
     pub manifests: Option<PathBuf>,

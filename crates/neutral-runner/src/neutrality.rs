@@ -142,7 +142,7 @@ impl Beside<'_> {
             window: self.window,
             separator_id: self.tokenizer.separator_id(),
             device: self.model.device(),
-            tokens_per_batch: TOKENS_PER_BATCH,
+            tokens_per_batch: TOKENS_PER_BATCH.get(),
         };
         let after = (self.model, self.extension);
         let found = compare(self.base, after, &documents, &options, bar)?;

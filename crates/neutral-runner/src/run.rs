@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indicatif::MultiProgress;
+use neutral_check::AllAnswers;
 use neutral_data::{Control, Tokenizer};
 use neutral_model::ModelFolder;
 use neutral_spec::{
@@ -17,7 +18,8 @@ use crate::environment;
 use crate::exit::Interrupted;
 use crate::inputs::{self, Inputs};
 use crate::results::ResultsBuilder;
-use crate::tasks::Tasks;
+use crate::scores::Scorer;
+use crate::tasks::{TaskScores, Tasks};
 use crate::trial::{Shared, TrialRecord};
 use crate::{base, base_file, dry_run, exit, model_source, signals};
 
@@ -49,21 +51,34 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let tasks = tasks.transpose()?;
     let inputs = Inputs::prepare(&plan, here, folder.as_ref(), &manifests, &cache, &control)?;
     let base = base::prepare(&plan, &inputs, folder, &cache, device, &stop, bars)?;
-    let base_scores = base::scores(&base, &plan, &inputs, &cache, &stop, bars)?;
-    write_json(&out.join("base.json"), &base_file::describe(&plan, &inputs, &base, &base_scores))?;
-
+    let scorer = Scorer {
+        evaluation: &plan.evaluation,
+        inputs: &inputs,
+        device,
+        tokens_per_batch: args.score_tokens,
+        stop: &stop,
+        bars,
+    };
+    let base_scores = base::scores(&base, &scorer, &cache)?;
     let shared = Shared {
         plan: &plan,
         inputs: &inputs,
         base: &base,
         tasks: tasks.as_ref(),
+        scorer,
         device,
         out: &out,
         stop: &stop,
         bars,
     };
     let environment = environment::describe(device, plan.precision);
-    let mut results = ResultsBuilder::new(&shared, environment, &base_scores, shared.base_tasks()?);
+    let (base_tasks, answers) = match shared.base_tasks()? {
+        Some(TaskScores { scores, answers }) => (Some(scores), answers),
+        None => (None, AllAnswers::default()),
+    };
+    let base_file = base_file::describe(&plan, &inputs, &base, &base_scores, answers);
+    write_json(&out.join("base.json"), &base_file)?;
+    let mut results = ResultsBuilder::new(&shared, environment, &base_scores, base_tasks);
     let mut interrupted = false;
     for trial in &plan.trials {
         if let Some(record) = shared.finished(trial)? {

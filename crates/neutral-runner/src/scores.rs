@@ -1,5 +1,6 @@
 //! A model's scores on every corpus of the evaluation.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::MultiProgress;
@@ -15,7 +16,7 @@ use crate::inputs::Inputs;
 use crate::progress;
 
 /// Tokens of one forward pass; bounds memory, and moves scores by rounding alone.
-pub(crate) const TOKENS_PER_BATCH: usize = 8192;
+pub(crate) const TOKENS_PER_BATCH: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 
 /// Scores by corpus, a map a domain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,39 +27,50 @@ pub(crate) struct Scores {
     pub new: ByCorpus<CorpusScore>,
 }
 
-/// Scores a model on all held-out text of the plan.
-#[expect(clippy::too_many_arguments, reason = "a model, the text, and where to report")]
-pub(crate) fn score_all(
-    model: &Transformer,
-    extension: &Extension,
-    evaluation: &Evaluation,
-    inputs: &Inputs,
-    device: Device,
-    stop: &AtomicBool,
-    bars: &MultiProgress,
-    title: &str,
-) -> anyhow::Result<Scores> {
-    let options = ScoreOptions {
-        window: evaluation.window,
-        separator_id: inputs.tokenizer.separator_id(),
-        device,
-        tokens_per_batch: TOKENS_PER_BATCH,
-    };
-    let bar = progress::bar(bars, &format!("{title}: scores"));
-    let domain = |corpora: &[CorpusRef]| -> anyhow::Result<ByCorpus<CorpusScore>> {
-        let mut scores = ByCorpus::new();
-        for corpus in corpora {
-            if stop.load(Ordering::SeqCst) {
-                return Err(Interrupted.into());
+/// What the held-out text of a plan is scored with.
+#[derive(Clone, Copy)]
+pub(crate) struct Scorer<'a> {
+    pub evaluation: &'a Evaluation,
+    pub inputs: &'a Inputs,
+    pub device: Device,
+    /// [`TOKENS_PER_BATCH`], unless somebody wants to see what it moves.
+    pub tokens_per_batch: NonZeroUsize,
+    pub stop: &'a AtomicBool,
+    pub bars: &'a MultiProgress,
+}
+
+impl Scorer<'_> {
+    /// Scores a model on all of it; the title is the progress bar's.
+    pub(crate) fn score(
+        &self,
+        model: &Transformer,
+        extension: &Extension,
+        title: &str,
+    ) -> anyhow::Result<Scores> {
+        let Self { evaluation, inputs, .. } = self;
+        let options = ScoreOptions {
+            window: evaluation.window,
+            separator_id: inputs.tokenizer.separator_id(),
+            device: self.device,
+            tokens_per_batch: self.tokens_per_batch.get(),
+        };
+        let bar = progress::bar(self.bars, &format!("{title}: scores"));
+        let domain = |corpora: &[CorpusRef]| -> anyhow::Result<ByCorpus<CorpusScore>> {
+            let mut scores = ByCorpus::new();
+            for corpus in corpora {
+                if self.stop.load(Ordering::SeqCst) {
+                    return Err(Interrupted.into());
+                }
+                bar.set_message(corpus.to_string());
+                let documents = inputs.documents(corpus, evaluation.split, evaluation.max_bytes)?;
+                let score = score(model, extension, &documents, &options, &bar)?;
+                scores.insert(corpus.to_string(), score);
             }
-            bar.set_message(corpus.to_string());
-            let documents = inputs.documents(corpus, evaluation.split, evaluation.max_bytes)?;
-            let score = score(model, extension, &documents, &options, &bar)?;
-            scores.insert(corpus.to_string(), score);
-        }
+            Ok(scores)
+        };
+        let scores =
+            Scores { original: domain(&evaluation.original)?, new: domain(&evaluation.new)? };
+        bar.finish_and_clear();
         Ok(scores)
-    };
-    let scores = Scores { original: domain(&evaluation.original)?, new: domain(&evaluation.new)? };
-    bar.finish_and_clear();
-    Ok(scores)
+    }
 }

@@ -6,17 +6,16 @@ use std::sync::atomic::AtomicBool;
 
 use indexmap::IndexMap;
 use indicatif::MultiProgress;
+use neutral_check::{AllAnswers, Answers};
 use neutral_data::Control;
 use neutral_eval::BatchSize;
 use neutral_model::Extension;
 use neutral_report::{ByDomain, ByTask, TaskScore};
 use neutral_spec::{TasksSpec, Trial};
-use neutral_store::Cache;
-use neutral_tasks::{
-    FEWSHOT_SEED, Group, Library, RequestOptions, Score, Selection, Splits, TaskResult,
-};
+use neutral_store::{Cache, Fingerprint, write_json};
+use neutral_tasks::{FEWSHOT_SEED, Library, RequestOptions, Score, Selection, Splits};
 
-use crate::eval::{Evaluation, LanguageModel, Parts, RuleOptions, Sources};
+use crate::eval::{Evaluated, Evaluation, LanguageModel, Parts, RuleOptions, Sources};
 use crate::exit::{BadInput, is_interrupted};
 use crate::trial::Shared;
 use crate::trial_file::trained;
@@ -65,13 +64,13 @@ impl Tasks {
         Ok(Self { selection, splits, names, requests, limit, cache })
     }
 
-    /// The scores of a model.
+    /// The scores of a model, and its answers one by one.
     pub(crate) fn scores(
         &self,
         language_model: &LanguageModel,
         stop: &AtomicBool,
         bars: &MultiProgress,
-    ) -> anyhow::Result<ByDomain<ByTask>> {
+    ) -> anyhow::Result<TaskScores> {
         let evaluation = Evaluation {
             requests: self.requests,
             limit: self.limit.map(|limit| limit as f64),
@@ -81,22 +80,68 @@ impl Tasks {
             stop,
             bars,
         };
-        let mut results: IndexMap<&str, TaskResult> = IndexMap::new();
+        let mut done: IndexMap<&str, Evaluated> = IndexMap::new();
         for (name, task) in &self.selection.tasks {
-            let evaluated = evaluation.run(language_model, task, &self.splits[name])?;
-            results.insert(name, evaluated.result);
+            done.insert(name, evaluation.run(language_model, task, &self.splits[name])?);
         }
-        let row = |name: &String| -> anyhow::Result<(String, TaskScore)> {
-            let score = match self.selection.groups.get(name) {
-                Some((group, below)) => group_score(group, below, &results),
-                None => results.get(name.as_str()).and_then(task_score),
-            };
-            let score = score.ok_or_else(|| BadInput(format!("task {name} has no metric")))?;
-            Ok((name.clone(), score))
-        };
-        let rows = |names: &[String]| names.iter().map(row).collect::<anyhow::Result<ByTask>>();
-        Ok(ByDomain { original: rows(&self.names.original)?, new: rows(&self.names.new)? })
+        let mut all = TaskScores::default();
+        let names = &self.names;
+        let domains = [
+            (&names.original, &mut all.scores.original, &mut all.answers.original),
+            (&names.new, &mut all.scores.new, &mut all.answers.new),
+        ];
+        for (names, scores, answers) in domains {
+            for name in names {
+                let (score, members) = self.score(name, &done);
+                let score = score.ok_or_else(|| BadInput(format!("task {name} has no metric")))?;
+                answers.extend(answers_of(&score.metric, &members).map(|of| (name.clone(), of)));
+                scores.insert(name.clone(), score);
+            }
+        }
+        Ok(all)
     }
+
+    /// The score of a task or group, and the tasks that it is of.
+    fn score<'a>(
+        &self,
+        name: &str,
+        done: &'a IndexMap<&str, Evaluated>,
+    ) -> (Option<TaskScore>, Vec<&'a Evaluated>) {
+        match self.selection.groups.get(name) {
+            None => {
+                let task = done.get(name);
+                let result = task.map(|task| &task.result);
+                let score = result.and_then(|of| main_score(&of.metrics, of.sample_len));
+                (score, task.into_iter().collect())
+            }
+            Some((group, below)) => {
+                let members: Vec<_> =
+                    below.iter().filter_map(|task| done.get(task.as_str())).collect();
+                let results: Vec<_> = members.iter().map(|task| &task.result).collect();
+                let result = group.aggregate(&results);
+                (main_score(&result.metrics, result.sample_len.unwrap_or(0)), members)
+            }
+        }
+    }
+}
+
+/// What a model scored on tasks.
+#[derive(Default)]
+pub(crate) struct TaskScores {
+    pub scores: ByDomain<ByTask>,
+    /// For `neutral check`.
+    pub answers: AllAnswers,
+}
+
+/// The answers to all questions of some tasks; none unless each is right or wrong by the metric.
+fn answers_of(metric: &str, tasks: &[&Evaluated]) -> Option<Answers> {
+    let right = tasks.iter().map(|task| task.right.get(metric)).collect::<Option<Vec<_>>>()?;
+    let hashes = tasks.iter().flat_map(|task| task.samples.iter().map(|sample| &sample.hashes));
+    Some(Answers {
+        questions: Fingerprint::of(&hashes.collect::<Vec<_>>()),
+        metric: metric.to_owned(),
+        right: right.into_iter().flatten().copied().collect(),
+    })
 }
 
 /// A row of the report, or, of a group that has no score of its own, those of its members.
@@ -116,20 +161,6 @@ fn add_row(name: &str, selection: &Selection, rows: &mut Vec<String>) -> anyhow:
     }
 }
 
-fn group_score(
-    group: &Group,
-    below: &[String],
-    results: &IndexMap<&str, TaskResult>,
-) -> Option<TaskScore> {
-    let members: Option<Vec<_>> = below.iter().map(|task| results.get(task.as_str())).collect();
-    let result = group.aggregate(&members?);
-    main_score(&result.metrics, result.sample_len.unwrap_or(0))
-}
-
-fn task_score(result: &TaskResult) -> Option<TaskScore> {
-    main_score(&result.metrics, result.sample_len)
-}
-
 /// `acc_norm` where there is one, else `acc`, else the first.
 fn main_score(metrics: &IndexMap<String, Score>, documents: usize) -> Option<TaskScore> {
     let keys = || metrics.keys().filter(|key| !key.contains("_stderr,"));
@@ -147,7 +178,7 @@ fn main_score(metrics: &IndexMap<String, Score>, documents: usize) -> Option<Tas
 
 impl Shared<'_> {
     /// The pristine base's scores on the tasks; answers that the cache has are not computed again.
-    pub(crate) fn base_tasks(&self) -> anyhow::Result<Option<ByDomain<ByTask>>> {
+    pub(crate) fn base_tasks(&self) -> anyhow::Result<Option<TaskScores>> {
         let Some(tasks) = self.tasks else { return Ok(None) };
         let parts = Parts {
             model: self.base.load()?,
@@ -158,7 +189,7 @@ impl Shared<'_> {
         self.score_tasks(tasks, parts).map(Some)
     }
 
-    /// A finished trial's scores on the tasks; nothing if the run is asked to stop meanwhile.
+    /// A finished trial's scores on the tasks, its answers in `answers.json`; nothing if the run is asked to stop meanwhile.
     pub(crate) fn trial_tasks(
         &self,
         trial: &Trial,
@@ -174,11 +205,15 @@ impl Shared<'_> {
                 *interrupted = true;
                 Ok(None)
             }
-            scores => scores.map(Some),
+            Err(error) => Err(error),
+            Ok(TaskScores { scores, answers }) => {
+                write_json(&self.folder(trial).join("answers.json"), &answers)?;
+                Ok(Some(scores))
+            }
         }
     }
 
-    fn score_tasks(&self, tasks: &Tasks, parts: Parts) -> anyhow::Result<ByDomain<ByTask>> {
+    fn score_tasks(&self, tasks: &Tasks, parts: Parts) -> anyhow::Result<TaskScores> {
         let rules = RuleOptions::default();
         let language_model =
             LanguageModel::assemble(parts, &self.base.folder, self.plan.precision, &rules)?;

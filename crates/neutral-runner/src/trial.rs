@@ -20,7 +20,7 @@ use crate::exit::Interrupted;
 use crate::inputs::Inputs;
 use crate::numerics::NUMERICS_VERSION;
 use crate::progress;
-use crate::scores::{Scores, score_all};
+use crate::scores::{Scorer, Scores};
 use crate::tasks::Tasks;
 use crate::trial_file::{TRIAL_FILE, TrialBase, TrialFile, weights_name};
 
@@ -42,6 +42,7 @@ pub(crate) struct Shared<'a> {
     pub base: &'a Base,
     /// The tasks that are scored, if there are any.
     pub tasks: Option<&'a Tasks>,
+    pub scorer: Scorer<'a>,
     pub device: Device,
     pub out: &'a Path,
     pub stop: &'a AtomicBool,
@@ -111,16 +112,7 @@ impl Shared<'_> {
         if let Method::WiseFt { share } = trial.method {
             average_weights(model.params(), self.base.load()?.params(), share)?;
         }
-        let scores = score_all(
-            &model,
-            &extension,
-            &self.plan.evaluation,
-            self.inputs,
-            self.device,
-            self.stop,
-            self.bars,
-            &trial.id,
-        )?;
+        let scores = self.scorer.score(&model, &extension, &trial.id)?;
         let params = if trial.method.trains_base() { model.params() } else { extension.params() };
         let metadata = BTreeMap::from([("fingerprint".to_owned(), fingerprint.to_string())]);
         params.save(&folder.join(weights_name(&trial.method)), &metadata)?;

@@ -11,7 +11,8 @@
 )]
 
 use neutral_stats::{
-    Bootstrap, Estimate, bootstrap_of_seeds, holm, mcnemar, mean, ratio, ratio_of_seeds,
+    Bootstrap, Estimate, bootstrap_of_seeds, holm, mcnemar, mean, more_often_right, ratio,
+    ratio_of_seeds,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -38,6 +39,7 @@ fn main() {
     }
     means(&mut rows);
     answers(&mut rows);
+    answers_within_a_margin(&mut rows);
     families(&mut rows);
     let head = "| what | data | quantity | nominal | simulated |\n|---|---|---|---|---|\n";
     let table = format!("{head}{}\n", rows.join("\n"));
@@ -190,6 +192,26 @@ fn answers(rows: &mut Vec<String>) {
                 rows.push(row(what, &data, quantity, nominal, hits, sets).replace("NaN %", "–"));
             }
         }
+    }
+}
+
+/// Questions that the first model gets right more often by `TRUTH`.
+fn answers_within_a_margin(rows: &mut Vec<String>) {
+    for (questions, only_second) in [(50, 0.05), (200, 0.05), (1000, 0.05), (200, 0.0)] {
+        let mut counts = Counts::default();
+        for set in 0..SETS {
+            let mut rng = ChaCha8Rng::seed_from_u64(set as u64);
+            let (mut first, mut second) = (0, 0);
+            for _ in 0..questions {
+                let drawn: f64 = rng.random();
+                first += u64::from(drawn < TRUTH + only_second);
+                second += u64::from(drawn > 1.0 - only_second);
+            }
+            counts.add(&more_often_right(questions, first, second).unwrap());
+        }
+        let right = 100.0 * only_second;
+        let data = format!("{questions} questions, {:.0} % and {right:.0} % differ", 10.0 + right);
+        counts.report(rows, "`more_often_right`, Tango", &data, true);
     }
 }
 

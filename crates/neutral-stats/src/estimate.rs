@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::answers::Pairs;
 use crate::bootstrap::Replicates;
-use crate::{student_cdf, student_quantile};
+use crate::{normal_quantile, student_cdf, student_quantile};
 
 /// The ends of a confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,11 +29,16 @@ pub struct Estimate {
 enum Spread {
     Replicates(Replicates),
     Student { df: f64 },
+    Score(Pairs),
 }
 
 impl Estimate {
     pub(crate) fn student(value: f64, standard_error: f64, df: f64) -> Self {
         Self { value, standard_error, spread: Spread::Student { df } }
+    }
+
+    pub(crate) fn score(value: f64, standard_error: f64, pairs: Pairs) -> Self {
+        Self { value, standard_error, spread: Spread::Score(pairs) }
     }
 
     pub(crate) fn bootstrapped(value: f64, replicates: Replicates) -> Self {
@@ -60,6 +66,9 @@ impl Estimate {
                 };
                 Interval { low: self.value - half, high: self.value + half }
             }
+            Spread::Score(pairs) => {
+                Interval { low: pairs.bound(tail), high: pairs.bound(1.0 - tail) }
+            }
         }
     }
 
@@ -71,6 +80,7 @@ impl Estimate {
         match &self.spread {
             Spread::Replicates(replicates) => replicates.p_at_least(margin),
             Spread::Student { df } => student_p(margin - self.value, self.standard_error, *df),
+            Spread::Score(pairs) => pairs.p_at_least(margin),
         }
     }
 
@@ -79,6 +89,7 @@ impl Estimate {
         match &self.spread {
             Spread::Replicates(replicates) => replicates.p_at_most(margin),
             Spread::Student { df } => student_p(self.value - margin, self.standard_error, *df),
+            Spread::Score(pairs) => pairs.p_at_most(margin),
         }
     }
 
@@ -94,16 +105,18 @@ impl Estimate {
             inside(level) && inside(power),
             "level {level} and power {power} are no probabilities"
         );
-        if self.standard_error == 0.0 {
-            return 0.0;
-        }
-        let (bound, df) = match &self.spread {
-            Spread::Replicates(replicates) => (replicates.bound(1.0 - level), replicates.df()),
-            Spread::Student { df } => {
-                (self.value - student_quantile(level, *df) * self.standard_error, *df)
+        let (bound, quantile) = match &self.spread {
+            Spread::Score(pairs) => (pairs.bound(1.0 - level), normal_quantile(power)),
+            _ if self.standard_error == 0.0 => return 0.0,
+            Spread::Replicates(replicates) => {
+                (replicates.bound(1.0 - level), student_quantile(power, replicates.df()))
             }
+            Spread::Student { df } => (
+                self.value - student_quantile(level, *df) * self.standard_error,
+                student_quantile(power, *df),
+            ),
         };
-        bound - self.value + student_quantile(power, df) * self.standard_error
+        bound - self.value + quantile * self.standard_error
     }
 }
 

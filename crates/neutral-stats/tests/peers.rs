@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 use neutral_stats::{
-    Bootstrap, Replicates, holm, mcnemar, mean, normal_quantile, ratio, student_cdf,
-    student_quantile,
+    Bootstrap, Replicates, holm, mcnemar, mean, more_often_right, normal_quantile, ratio,
+    student_cdf, student_quantile,
 };
 use serde_json::Value;
 
@@ -63,6 +63,21 @@ fn tests_are_those_of_statsmodels_and_scipy() {
         near(found.interval(0.95).low, low, 1e-9);
         near(found.interval(0.95).high, high, 1e-9);
         near(found.p_at_most(0.0), case["p_at_most_0"].as_f64().unwrap(), 1e-9);
+    }
+}
+
+#[test]
+fn tangos_method_is_that_of_a_likelihood_maximised_by_search() {
+    for case in fixture()["more_often_right"].as_array().unwrap() {
+        let [n, b, c] = ["n", "b", "c"].map(|name| case[name].as_u64().unwrap());
+        let found = more_often_right(n, b, c).unwrap();
+        let expected = numbers(&case["p_at_least"]);
+        for (margin, expected) in numbers(&case["margins"]).into_iter().zip(expected) {
+            near(found.p_at_least(margin), expected, 1e-5);
+        }
+        let [low, high] = numbers(&case["interval"])[..] else { panic!("two ends") };
+        near(found.interval(0.95).low, low, 1e-6);
+        near(found.interval(0.95).high, high, 1e-6);
     }
 }
 

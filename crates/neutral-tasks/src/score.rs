@@ -71,20 +71,8 @@ impl Task {
         responses: &[Vec<Response>],
         bootstraps: usize,
     ) -> Result<TaskResult, TaskError> {
-        if examples.len() != responses.len() {
-            let (documents, given) = (examples.len(), responses.len());
-            return Err(
-                self.wrong(format!("there are {documents} documents and {given} responses"))
-            );
-        }
-        let mut values: IndexMap<Metric, Vec<Item>> = IndexMap::new();
-        for (example, responses) in examples.iter().zip(responses) {
-            for (metric, item) in self.measure(example, responses)? {
-                values.entry(metric).or_default().push(item);
-            }
-        }
         let mut scores = Vec::new();
-        for (metric, values) in values {
+        for (metric, values) in self.values(examples, responses)? {
             let items = items(&values);
             for rule in self.metrics.iter().filter(|rule| rule.metric == metric) {
                 self.check_labels(rule.aggregation, &items)?;
@@ -101,6 +89,52 @@ impl Task {
         }
         let (name, alias) = (self.name.clone(), self.alias.clone());
         Ok(TaskResult { name, alias, sample_len: examples.len(), metrics })
+    }
+
+    /// Whether each document was answered right, by every metric that says so and is the mean of it.
+    ///
+    /// # Errors
+    /// If there are not as many responses as requests.
+    pub fn right_answers(
+        &self,
+        examples: &[Example],
+        responses: &[Vec<Response>],
+    ) -> Result<IndexMap<String, Vec<bool>>, TaskError> {
+        let is_mean = |metric: &Metric| {
+            let mut rules = self.metrics.iter();
+            rules.any(|rule| rule.metric == *metric && rule.aggregation == Aggregation::Mean)
+        };
+        let right = |item: &Item| match item {
+            Item::Plain(value) if *value == 1.0 => Some(true),
+            Item::Plain(value) if *value == 0.0 => Some(false),
+            _ => None,
+        };
+        let means = self.values(examples, responses)?.into_iter().filter(|(m, _)| is_mean(m));
+        let answers = means.filter_map(|(metric, items)| {
+            let right: Option<_> = items.iter().map(right).collect();
+            Some((metric.to_string(), right?))
+        });
+        Ok(answers.collect())
+    }
+
+    fn values(
+        &self,
+        examples: &[Example],
+        responses: &[Vec<Response>],
+    ) -> Result<IndexMap<Metric, Vec<Item>>, TaskError> {
+        if examples.len() != responses.len() {
+            let (documents, given) = (examples.len(), responses.len());
+            return Err(
+                self.wrong(format!("there are {documents} documents and {given} responses"))
+            );
+        }
+        let mut values: IndexMap<Metric, Vec<Item>> = IndexMap::new();
+        for (example, responses) in examples.iter().zip(responses) {
+            for (metric, item) in self.measure(example, responses)? {
+                values.entry(metric).or_default().push(item);
+            }
+        }
+        Ok(values)
     }
 
     /// F1 alone is that of label 1 against label 0; of more labels it has to be told how they are

@@ -54,8 +54,11 @@ fn heads(check: &Check) -> [String; 9] {
 
 /// What the numbers mean.
 fn meaning(check: &Check) -> String {
+    let is_share = |row: &Row| row.metric.unit().is_empty();
+    let accuracies =
+        if check.rows.iter().any(is_share) { " (accuracies: shares of right answers)" } else { "" };
     format!(
-        "Bits/byte, paired by document. p: one-sided, of being beyond the margin (of being within it, where the verdict is fail), Holm-adjusted, level {}. Can see: how far within the margin the truth must lie to be shown with 80 % probability.",
+        "Bits/byte{accuracies}, paired by document. p: one-sided, of being beyond the margin (of being within it, where the verdict is fail), Holm-adjusted, level {}. Can see: how far within the margin the truth must lie to be shown with 80 % probability.",
         check.level
     )
 }

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::AtomicBool;
 
+use indexmap::IndexMap;
 use indicatif::{MultiProgress, ProgressBar};
 use neutral_eval::{BatchSize, Continuation, ContinuationScore, EvalError, score_continuations};
 use neutral_store::{Cache, Fingerprint, read_json, sha256_bytes, write_json};
@@ -31,6 +32,8 @@ pub(crate) struct Evaluation<'a> {
 pub(crate) struct Evaluated {
     pub result: TaskResult,
     pub samples: Vec<Sample>,
+    /// Whether each document was answered right, by metric.
+    pub right: IndexMap<String, Vec<bool>>,
     pub shots: usize,
     /// Documents that there are, evaluated or not.
     pub documents: usize,
@@ -56,7 +59,8 @@ impl Evaluation<'_> {
         let responses = responses?;
         let result = task.score(&examples, &responses, self.bootstraps)?;
         let samples = task.samples(&examples, &responses)?;
-        Ok(Evaluated { result, samples, shots: task.shots(&options), documents })
+        let right = task.right_answers(&examples, &responses)?;
+        Ok(Evaluated { result, samples, right, shots: task.shots(&options), documents })
     }
 
     /// Answers to all requests of each example.

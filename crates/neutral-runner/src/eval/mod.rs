@@ -25,8 +25,7 @@ use neutral_torch::DeviceChoice;
 use serde_json::json;
 
 pub(crate) use self::documents::Sources;
-use self::evaluate::Evaluated;
-pub(crate) use self::evaluate::Evaluation;
+pub(crate) use self::evaluate::{Evaluated, Evaluation};
 use self::language_model::Options;
 pub(crate) use self::language_model::{LanguageModel, Parts};
 use self::output::Envelope;
