@@ -17,11 +17,13 @@ mod figure;
 mod folder;
 mod format;
 mod html;
+mod hypervolume;
 mod interval;
 mod markdown;
 mod marker;
 mod neutrality;
 mod over_seeds;
+mod paper;
 mod plot;
 mod results;
 mod run;
@@ -43,6 +45,7 @@ pub use folder::{read, write_all, write_report};
 pub use html::html;
 pub use markdown::markdown;
 pub use neutrality::Neutrality;
+pub use paper::{PaperFigure, PaperFigures};
 pub use plot::tradeoff_svg;
 pub use results::{
     BaseResult, ByCorpus, ByDomain, Environment, Metrics, Parameters, Results, SCHEMA, Status,

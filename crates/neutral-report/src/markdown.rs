@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use crate::columns::{Cell, Grid, grid};
 use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
+use crate::hypervolume;
 use crate::over_seeds;
+use crate::paper;
 use crate::results::Results;
 use crate::tasks;
 
@@ -48,6 +50,18 @@ pub(crate) fn markdown_with(results: &Results, plot: &str) -> String {
         out.push_str("\n## Over seeds\n\n");
         push_rows(&mut out, &over_seeds::HEADS, over_seeds::TEXTS, &seeds);
         let _ = writeln!(out, "\n{}", over_seeds::MEANING);
+    }
+    let swept = hypervolume::rows(results);
+    if !swept.is_empty() {
+        out.push_str("\n## Curves\n\n");
+        push_rows(&mut out, &hypervolume::HEADS, hypervolume::TEXTS, &swept);
+        let _ = writeln!(out, "\n{}", hypervolume::MEANING);
+    }
+    let beside = paper::rows(results);
+    if let Some(paper) = results.paper.as_ref().filter(|_| !beside.is_empty()) {
+        out.push_str("\n## The paper says, and we see\n\n");
+        push_rows(&mut out, &paper::HEADS, paper::TEXTS, &beside);
+        let _ = writeln!(out, "\nThe paper: {}. {}", escaped(&paper.what), paper::MEANING);
     }
     if let Some((heads, rows)) = tasks::rows(results) {
         let heads: Vec<&str> = heads.iter().map(String::as_str).collect();

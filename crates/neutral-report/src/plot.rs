@@ -2,7 +2,8 @@
 //!
 //! Across: forgetting, a panel a corpus of the original domain. Up: learning on the first corpus of
 //! the new domain. The base is the origin; up and to the left is better. Points of a label that
-//! differ in one swept value are joined by a line; seeds are faint beside their mean. The picture is
+//! differ in one swept value are joined by a line; seeds are faint beside their mean, whose 95 % intervals
+//! are bars. A broken line is the front: what no other point beats in both. The picture is
 //! narrow and its letters are large, so that it can be read on a telephone; the legend stands above
 //! the panels and covers nothing.
 
@@ -10,6 +11,7 @@ use std::fmt::Write;
 
 use crate::escape::escaped;
 use crate::format::{mean_and_deviation, shorten};
+use crate::interval::Interval;
 use crate::marker::Marker;
 use crate::results::{Results, TrialResult};
 use crate::scale::Scale;
@@ -44,7 +46,7 @@ pub fn tradeoff_svg(results: &Results) -> String {
 <title>{}: learning against forgetting</title>
 <rect width="{WIDTH}" height="{height}" fill="#fff"/>
 <text x="12" y="25" font-size="17" font-weight="bold">Learning against forgetting</text>
-<text x="12" y="46" fill="#555">up and to the left is better</text>
+<text x="12" y="46" fill="#555">up and left is better · dashes: the front · bars: 95 %, seeds</text>
 "##,
         escaped(&results.experiment)
     );
@@ -145,11 +147,16 @@ fn panel(out: &mut String, series: &[Series<'_>], original: &str, new: &str, top
     cross(out, x.place(0.0), y.place(0.0));
     out.push('\n');
     let place = |t: &TrialResult| point(t, original, new).map(|(a, b)| (x.place(a), y.place(b)));
+    let means = series.iter().flat_map(|s| &s.groups).filter_map(|group| {
+        let points: Vec<_> = group.trials.iter().filter_map(|t| place(t)).collect();
+        Some((mean(&points, |p| p.0)?, mean(&points, |p| p.1)?))
+    });
+    draw_front(out, means.collect());
     for s in series {
         draw_seeds(out, s, &place);
     }
     for s in series {
-        draw_means(out, s, &place);
+        draw_means(out, s, &place, [frame_top, bottom]);
     }
 }
 
@@ -181,6 +188,40 @@ fn placed<'a>(group: &Group<'a>, place: Place<'_>) -> Vec<(&'a TrialResult, (f64
     group.trials.iter().filter_map(|t| Some((*t, place(t)?))).collect()
 }
 
+fn mean(points: &[(f64, f64)], coordinate: fn(&(f64, f64)) -> f64) -> Option<f64> {
+    let values: Vec<f64> = points.iter().map(coordinate).collect();
+    (!values.is_empty()).then(|| mean_and_deviation(&values).0)
+}
+
+/// The points of which no other forgets less and learns more, from left to right: higher is a smaller y.
+fn front(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let mut best = f64::INFINITY;
+    points.retain(|(_, y)| {
+        let better = *y < best;
+        best = best.min(*y);
+        better
+    });
+    points
+}
+
+/// A staircase: between two points of the front nothing is better than the left one's learning.
+fn draw_front(out: &mut String, means: Vec<(f64, f64)>) {
+    let front = front(means);
+    let [(x, y), rest @ ..] = &front[..] else { return };
+    if rest.is_empty() {
+        return;
+    }
+    let mut steps = String::new();
+    for (x, y) in rest {
+        let _ = write!(steps, "H{x:.1}V{y:.1}");
+    }
+    let _ = writeln!(
+        out,
+        r##"<path d="M{x:.1} {y:.1}{steps}" fill="none" stroke="#777" stroke-dasharray="5 4"><title>front</title></path>"##
+    );
+}
+
 /// Single seeds, faint, where there are several.
 fn draw_seeds(out: &mut String, series: &Series<'_>, place: Place<'_>) {
     let several = series.groups.iter().map(|g| placed(g, place)).filter(|points| points.len() > 1);
@@ -190,19 +231,19 @@ fn draw_seeds(out: &mut String, series: &Series<'_>, place: Place<'_>) {
 }
 
 /// Trials, or the means of their seeds, and the line that joins a sweep.
-fn draw_means(out: &mut String, series: &Series<'_>, place: Place<'_>) {
+fn draw_means(out: &mut String, series: &Series<'_>, place: Place<'_>, frame: [f64; 2]) {
     let mut means = Vec::new();
     for group in &series.groups {
         let points = placed(group, place);
         let (Some((first, _)), seeds) = (points.first(), points.len()) else { continue };
-        let mean = |coordinate: fn(&(f64, f64)) -> f64| {
-            mean_and_deviation(&points.iter().map(|(_, p)| coordinate(p)).collect::<Vec<_>>()).0
-        };
+        let points: Vec<(f64, f64)> = points.iter().map(|(_, point)| *point).collect();
+        let (Some(x), Some(y)) = (mean(&points, |p| p.0), mean(&points, |p| p.1)) else { continue };
+        draw_intervals(out, &points, series.marker.colour, frame);
         let title = match seeds {
             1 => first.id.clone(),
             _ => format!("{}: mean of {seeds} seeds", series.name),
         };
-        means.push((swept_value(first), title, mean(|p| p.0), mean(|p| p.1)));
+        means.push((swept_value(first), title, x, y));
     }
     if means.len() > 1 && means.iter().all(|(value, ..)| value.is_some()) {
         means.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
@@ -216,6 +257,24 @@ fn draw_means(out: &mut String, series: &Series<'_>, place: Place<'_>) {
     for (_, title, x, y) in means {
         titled(out, &title, 1.0, |out| series.marker.draw(out, x, y, RADIUS));
     }
+}
+
+/// Bars of the 95 % intervals of both means, where there are several seeds; they end at the frame.
+fn draw_intervals(out: &mut String, points: &[(f64, f64)], colour: &str, frame: [f64; 2]) {
+    let of = |coordinate: fn(&(f64, f64)) -> f64| {
+        Interval::of(&points.iter().map(coordinate).collect::<Vec<_>>())
+    };
+    let (Some(x), Some(y)) = (of(|p| p.0), of(|p| p.1)) else { return };
+    let _ = writeln!(
+        out,
+        r#"<path d="M{:.1} {:.1}H{:.1}M{:.1} {:.1}V{:.1}" stroke="{colour}" stroke-width="1.5" opacity="0.7"/>"#,
+        x.low.max(LEFT),
+        y.mean,
+        x.high.min(RIGHT),
+        x.mean,
+        y.low.max(frame[0]),
+        y.high.min(frame[1])
+    );
 }
 
 /// The one number that the sweep set; none if it set several, or something else.
@@ -277,14 +336,24 @@ mod tests {
         keep("seeds.svg", &svg);
         assert_eq!(svg.matches(r#"opacity="0.35""#).count(), 2 * 12);
         assert_eq!(svg.matches("mean of 3 seeds").count(), 2 * 4);
+        let bars = r#"stroke-width="1.5" opacity="0.7""#;
+        assert_eq!(svg.matches(bars).count(), 2 * 4);
     }
 
     #[test]
     fn a_sweep_is_joined_by_a_line_a_label_and_leaves_out_what_failed() {
         let svg = tradeoff_svg(&sample::sweep());
         keep("sweep.svg", &svg);
-        assert_eq!(svg.matches(r#"fill="none""#).count(), 2 * 2);
+        assert_eq!(svg.matches(r#"stroke-width="1.5" opacity="0.6""#).count(), 2 * 2);
         assert!(!svg.contains(">elu-lr0.008"));
+    }
+
+    #[test]
+    fn the_front_is_what_no_other_point_beats() {
+        // A smaller y is higher on the picture. (2, 5) learns less than (1, 4), which forgets less too.
+        let points = vec![(3.0, 1.0), (2.0, 5.0), (1.0, 4.0), (3.0, 2.0), (4.0, 1.0)];
+        assert_eq!(front(points), [(1.0, 4.0), (3.0, 1.0)]);
+        assert!(front(Vec::new()).is_empty());
     }
 
     #[test]

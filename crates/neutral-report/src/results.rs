@@ -8,7 +8,7 @@ use neutral_store::Fingerprint;
 use serde::{Deserialize, Serialize};
 
 use crate::tasks::{self, ByTask};
-use crate::{AgainstBase, Neutrality, ReportError};
+use crate::{AgainstBase, Neutrality, PaperFigures, ReportError};
 
 /// The number of the schema that this crate writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -34,6 +34,9 @@ pub struct Results {
     /// The label of the trials that the others are held against besides the base; absent if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<String>,
+    /// What the paper found, where the experiment repeats it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paper: Option<PaperFigures>,
     /// The trials, in the order of the plan.
     pub trials: Vec<TrialResult>,
 }

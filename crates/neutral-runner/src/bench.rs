@@ -90,9 +90,6 @@ struct StepTiming {
 /// Times every method and prints it.
 pub(crate) fn step(args: &BenchStepArgs) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    if let Some(threads) = args.threads {
-        neutral_torch::set_threads(threads);
-    }
     if !args.json {
         writeln!(
             out,
@@ -117,7 +114,7 @@ pub(crate) fn step(args: &BenchStepArgs) -> anyhow::Result<()> {
 }
 
 fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
-    let device = neutral_torch::device(args.device)?;
+    let device = args.machine.open()?;
     let precision: Precision = named("--precision", serde_json::json!(args.precision))?;
     let options = match method {
         "finetune" => serde_json::json!({ "kind": method }),

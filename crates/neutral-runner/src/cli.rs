@@ -64,18 +64,36 @@ pub(crate) struct RunArgs {
     /// Print the plan and its cost, and run nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-    /// Threads of the tensor library [default: all cores].
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// Tokens of one forward pass when text is scored: bounds memory, and moves scores by rounding alone.
     #[arg(long, value_name = "TOKENS", default_value_t = TOKENS_PER_BATCH)]
     pub score_tokens: NonZeroUsize,
     /// The folder of corpus manifests [default: data-manifests beside the experiment file or above].
     #[arg(long)]
     pub manifests: Option<PathBuf>,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct MachineArgs {
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Threads of the tensor library [default: all cores].
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+impl MachineArgs {
+    /// The device, with the tensor library's threads set.
+    pub(crate) fn open(self) -> Result<tch::Device, neutral_torch::TorchError> {
+        let device = neutral_torch::device(self.device)?;
+        if let Some(threads) = self.threads {
+            neutral_torch::set_threads(threads);
+        }
+        Ok(device)
+    }
 }
 
 /// Arguments of `neutral data`.
@@ -118,12 +136,8 @@ pub(crate) struct GenerateArgs {
     /// The numbers that matrix products are computed in.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
     pub precision: PrecisionArg,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-    /// Threads of the tensor library [default: all cores].
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 /// [`Precision`] on the command line.
@@ -183,12 +197,8 @@ pub(crate) struct BenchStepArgs {
     /// Steps before them.
     #[arg(long, default_value_t = 2)]
     pub warmup: u64,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-    /// Threads of the tensor library [default: all cores].
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// One JSON line a method instead of a table.
     #[arg(long)]
     pub json: bool,

@@ -15,10 +15,7 @@ use crate::signals;
 /// `neutral generate`.
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let sampling = sampling(args)?;
-    let device = neutral_torch::device(args.device)?;
-    if let Some(threads) = args.threads {
-        neutral_torch::set_threads(threads);
-    }
+    let device = args.machine.open()?;
     let source = ModelSource::Path { path: args.model.display().to_string() };
     let here = std::path::Path::new("");
     let folder = model_source::open(&source, here, &Cache::from_env(), &Control::default())?;

@@ -6,9 +6,10 @@ use std::path::Path;
 use neutral_eval::CorpusScore;
 use neutral_report::{
     AgainstBase, BaseResult, ByCorpus, ByDomain, ByTask, Environment, Metrics, Neutrality,
-    Parameters, Results, SCHEMA, Status, Style, TrialResult, terminal_table,
+    PaperFigure, PaperFigures, Parameters, Results, SCHEMA, Status, Style, TrialResult,
+    terminal_table,
 };
-use neutral_spec::Trial;
+use neutral_spec::{PaperFigureSpec, PaperSpec, Trial};
 use neutral_store::Fingerprint;
 use neutral_train::TrainError;
 
@@ -42,6 +43,7 @@ impl ResultsBuilder {
                 tasks,
             },
             control: plan.control.clone(),
+            paper: plan.paper.as_ref().map(paper),
             trials: Vec::new(),
         };
         Self { results }
@@ -141,6 +143,14 @@ impl ResultsBuilder {
             elapsed_seconds: None,
         }
     }
+}
+
+fn paper(spec: &PaperSpec) -> PaperFigures {
+    let figure = |(label, figure): (&String, &PaperFigureSpec)| {
+        let PaperFigureSpec { forgetting, learning } = *figure;
+        (label.clone(), PaperFigure { forgetting, learning })
+    };
+    PaperFigures { what: spec.what.clone(), figures: spec.figures.iter().map(figure).collect() }
 }
 
 fn metrics(scores: &Scores) -> ByDomain<ByCorpus<Metrics>> {

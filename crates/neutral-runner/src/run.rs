@@ -26,10 +26,7 @@ use crate::{base, base_file, dry_run, exit, model_source, signals};
 /// `neutral run`.
 pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let here = args.experiment.parent().unwrap_or(Path::new("."));
-    let device = neutral_torch::device(args.device)?;
-    if let Some(threads) = args.threads {
-        neutral_torch::set_threads(threads);
-    }
+    let device = args.machine.open()?;
     let stop = signals::stop_flag()?;
     let control = Control::new(bars.clone(), Arc::clone(&stop));
     let cache = Cache::from_env();

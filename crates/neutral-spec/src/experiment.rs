@@ -52,12 +52,37 @@ pub struct Experiment {
     /// Varied for every method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Sweep>,
+    /// What a paper found that the experiment repeats: the report puts it beside what is found here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paper: Option<PaperSpec>,
     /// What is measured, on which text.
     pub evaluation: EvaluationSpec,
     /// Steps between two checkpoints of a training; has no influence on results.
     #[serde(default = "default_checkpoint_every")]
     #[schemars(range(min = 1))]
     pub checkpoint_every_steps: u64,
+}
+
+/// Figures of a paper.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PaperSpec {
+    /// Where they stand, on what, and in which unit.
+    #[schemars(length(min = 1))]
+    pub what: String,
+    /// What each method forgot and learnt there, by the label that it has here; `adapter` is what the
+    /// others are divided by.
+    pub figures: BTreeMap<String, PaperFigureSpec>,
+}
+
+/// What a method forgot and learnt in a paper.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PaperFigureSpec {
+    /// On the original domain; more is worse.
+    pub forgetting: f64,
+    /// On the new domain; more is better.
+    pub learning: f64,
 }
 
 fn default_checkpoint_every() -> u64 {

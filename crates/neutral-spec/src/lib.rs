@@ -39,8 +39,8 @@ pub use cost::{CostEstimate, training_cost};
 pub use error::{Problem, SpecError};
 pub use experiment::{
     DataOverrides, DataSpec, DocumentPolicy, EvaluationSpec, EvaluationSplit, Experiment,
-    MethodEntry, Precision, Schedule, Sweep, TasksSpec, TokenizerSpec, TrainingOverrides,
-    TrainingSpec,
+    MethodEntry, PaperFigureSpec, PaperSpec, Precision, Schedule, Sweep, TasksSpec, TokenizerSpec,
+    TrainingOverrides, TrainingSpec,
 };
 pub use field_path::FieldPath;
 pub use method::{

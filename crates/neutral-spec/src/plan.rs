@@ -7,7 +7,7 @@ use neutral_store::Fingerprint;
 use crate::base::BaseSpec;
 use crate::corpus_ref::CorpusRef;
 use crate::experiment::{
-    DataSpec, EvaluationSplit, Precision, TasksSpec, TokenizerSpec, TrainingSpec,
+    DataSpec, EvaluationSplit, PaperSpec, Precision, TasksSpec, TokenizerSpec, TrainingSpec,
     default_neutrality_tokens, is_default_neutrality,
 };
 use crate::method::Method;
@@ -30,6 +30,9 @@ pub struct Plan {
     /// The label of the trials that the others are held against besides the base: one a seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<String>,
+    /// What a paper found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paper: Option<PaperSpec>,
     /// The trials, in the order of the file: by method, then sweep, then seed.
     pub trials: Vec<Trial>,
     /// What is measured.

@@ -54,6 +54,7 @@ pub fn resolve(experiment: &Experiment, loaded: Loaded) -> Result<Plan, SpecErro
         base: experiment.base.clone(),
         precision: experiment.precision,
         control: experiment.control.clone(),
+        paper: experiment.paper.clone(),
         trials,
         evaluation: Evaluation {
             split: evaluation.split,

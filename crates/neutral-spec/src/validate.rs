@@ -9,7 +9,7 @@ use crate::base::{BaseSpec, Shape};
 use crate::corpus_ref::CorpusRef;
 use crate::draft::Draft;
 use crate::error::Problem;
-use crate::experiment::{DataSpec, Experiment, Schedule, TokenizerSpec, TrainingSpec};
+use crate::experiment::{DataSpec, Experiment, PaperSpec, Schedule, TokenizerSpec, TrainingSpec};
 use crate::field_path::FieldPath;
 use crate::method::{GateActivation, GatePer, GateSpec, LocalLossSpec, Method};
 use crate::say::{nearest, quoted};
@@ -54,6 +54,9 @@ pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
     }
     if let Some(control) = &experiment.control {
         check_control(control, experiment, &mut found);
+    }
+    if let Some(paper) = &experiment.paper {
+        check_paper(paper, &mut found);
     }
     match (&experiment.base, &experiment.tokenizer) {
         (BaseSpec::Pretrain { shape, training, .. }, tokenizer) => {
@@ -124,6 +127,21 @@ fn check_control(control: &str, experiment: &Experiment, found: &mut Vec<Problem
     ];
     for (_, remedy) in remedies.into_iter().filter(|(swept, _)| *swept) {
         problem(format!("`{control}` is swept, expected one trial a seed; {remedy}"));
+    }
+}
+
+/// Ratios need something to divide by.
+fn check_paper(paper: &PaperSpec, found: &mut Vec<Problem>) {
+    let path = FieldPath::dotted("paper.figures");
+    match paper.figures.get("adapter") {
+        None => {
+            found.push(Problem::new(path, "`adapter` is missing, which the others are divided by"))
+        }
+        Some(adapter) if adapter.forgetting == 0.0 || adapter.learning == 0.0 => {
+            let message = "found a 0, expected numbers that the others can be divided by";
+            found.push(Problem::new(path.key("adapter"), message));
+        }
+        Some(_) => {}
     }
 }
 

@@ -143,6 +143,25 @@ pub(crate) fn sum(lanes: Lanes) -> f32 {
     lanes[0]
 }
 
+/// The larger number; the first, where one is NaN. One instruction, as `f32::max` is not.
+#[inline(always)]
+pub(crate) fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// The largest lane.
+#[inline(always)]
+pub(crate) fn largest_of(mut lanes: Lanes) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = larger(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// Transposes 16 × 16 words: a row every `stride`, in and out.
 #[inline(always)]
 pub(crate) fn transpose_block(words: &[u32], stride: usize, out: &mut [u32], stride_out: usize) {

@@ -11,8 +11,10 @@ use crate::columns::grid;
 use crate::escape::escaped;
 use crate::figure;
 use crate::format::{decimals, thousands};
+use crate::hypervolume;
 use crate::markdown::meanings;
 use crate::over_seeds;
+use crate::paper;
 use crate::results::{Results, TrialResult};
 use crate::run::Run;
 use crate::series::groups;
@@ -59,9 +61,11 @@ fn push_run(out: &mut String, run: &Run) {
     );
     push_results(out, results);
     push_seeds(out, results);
+    push_paper(out, results);
     push_tasks(out, results);
     let _ = writeln!(out, "<h2>Learning against forgetting</h2>");
     push_figures(out, &[tradeoff_svg(results)]);
+    push_curves(out, results);
     let curves = figure::curves(run);
     if !curves.is_empty() {
         let _ = writeln!(out, "<h2>Training</h2>");
@@ -126,6 +130,24 @@ fn push_seeds(out: &mut String, results: &Results) {
     let _ = writeln!(out, "<h2>Over seeds</h2>");
     out.push_str(&number_table(&over_seeds::HEADS, over_seeds::TEXTS, &rows));
     let _ = writeln!(out, "<p class=\"note\">{}</p>", over_seeds::MEANING);
+}
+
+fn push_paper(out: &mut String, results: &Results) {
+    let rows = paper::rows(results);
+    let Some(paper) = results.paper.as_ref().filter(|_| !rows.is_empty()) else { return };
+    let _ = writeln!(out, "<h2>The paper says, and we see</h2>");
+    out.push_str(&number_table(&paper::HEADS, paper::TEXTS, &rows));
+    let (what, meaning) = (escaped(&paper.what), paper::MEANING);
+    let _ = writeln!(out, "<p class=\"note\">The paper: {what}. {meaning}</p>");
+}
+
+fn push_curves(out: &mut String, results: &Results) {
+    let rows = hypervolume::rows(results);
+    if rows.is_empty() {
+        return;
+    }
+    out.push_str(&number_table(&hypervolume::HEADS, hypervolume::TEXTS, &rows));
+    let _ = writeln!(out, "<p class=\"note\">{}</p>", hypervolume::MEANING);
 }
 
 /// Figures side by side where there is room. Each is SVG of this crate's own making.

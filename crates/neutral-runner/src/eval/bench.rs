@@ -11,7 +11,6 @@ use neutral_data::Control;
 use neutral_eval::{BatchSize, ContinuationScore, Work, score_continuations};
 use neutral_store::Cache;
 use neutral_tasks::{Library, RequestOptions};
-use neutral_torch::DeviceChoice;
 use serde::Serialize;
 
 use super::BatchSizeArg;
@@ -19,7 +18,7 @@ use super::documents::Sources;
 use super::evaluate::Asked;
 use super::language_model::{LanguageModel, Options};
 use super::tokens::RuleOptions;
-use crate::cli::PrecisionArg;
+use crate::cli::{MachineArgs, PrecisionArg};
 use crate::signals;
 
 /// Documents that are scored before the clock starts.
@@ -55,12 +54,8 @@ pub(crate) struct BenchEvalArgs {
     /// The numbers that matrix products are computed in.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
     pub precision: PrecisionArg,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-    /// Threads of the tensor library [default: all cores].
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// One JSON line a task and batch size instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -93,10 +88,7 @@ struct EvalTiming {
 
 /// Times every task at every batch size.
 pub(crate) fn run(args: &BenchEvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
-    let device = neutral_torch::device(args.device)?;
-    if let Some(threads) = args.threads {
-        neutral_torch::set_threads(threads);
-    }
+    let device = args.machine.open()?;
     let stop = signals::stop_flag()?;
     let control = Control::new(bars.clone(), Arc::clone(&stop));
     let cache = Cache::from_env();

@@ -21,7 +21,6 @@ use neutral_data::Control;
 use neutral_eval::BatchSize;
 use neutral_store::Cache;
 use neutral_tasks::{BOOTSTRAP_ITERATIONS, FEWSHOT_SEED, Library, RequestOptions};
-use neutral_torch::DeviceChoice;
 use serde_json::json;
 
 pub(crate) use self::documents::Sources;
@@ -31,7 +30,7 @@ pub(crate) use self::language_model::{LanguageModel, Parts};
 use self::output::Envelope;
 use self::tokens::RollingPrefix;
 pub(crate) use self::tokens::RuleOptions;
-use crate::cli::PrecisionArg;
+use crate::cli::{MachineArgs, PrecisionArg};
 use crate::environment;
 use crate::exit::{self, BadInput};
 use crate::signals;
@@ -87,12 +86,8 @@ pub(crate) struct EvalArgs {
     /// The numbers that matrix products are computed in.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
     pub precision: PrecisionArg,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-    /// Threads of the tensor library [default: all cores].
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// The folder of corpus manifests [default: data-manifests here or above].
     #[arg(long)]
     pub manifests: Option<PathBuf>,
@@ -119,10 +114,7 @@ impl FromStr for BatchSizeArg {
 pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let (started, clock) = (jiff::Timestamp::now(), Instant::now());
     check(args)?;
-    let device = neutral_torch::device(args.device)?;
-    if let Some(threads) = args.threads {
-        neutral_torch::set_threads(threads);
-    }
+    let device = args.machine.open()?;
     let folders = match &args.include_path[..] {
         [] => vec![crate::inputs::find_upwards(Path::new("."), "experiments")?.join("tasks")],
         given => given.to_vec(),

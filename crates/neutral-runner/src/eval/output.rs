@@ -49,12 +49,8 @@ pub(crate) fn results(
         tasks().map(|(name, evaluated, task)| (name.clone(), of(evaluated, task))).collect()
     };
     let mut versions = by_task(&|_, task| json!(task.version()));
-    let mut better = by_task(&|_, task| json!(task.higher_is_better()));
-    for (name, (group, below)) in &selection.groups {
+    for (name, (group, _)) in &selection.groups {
         versions.insert(name.clone(), json!(group.version));
-        let metrics = below.iter().filter_map(|task| selection.tasks.get(task));
-        let metrics: IndexMap<_, _> = metrics.flat_map(Task::higher_is_better).collect();
-        better.insert(name.clone(), json!(metrics));
     }
     let members = selection.groups.iter();
     let members: Map<_, _> =
@@ -64,8 +60,8 @@ pub(crate) fn results(
         "group_subtasks": members,
         "configs": by_task(&|evaluated, task| config(evaluated, task)),
         "versions": versions,
-        "n-shot": by_task(&|evaluated, _| json!(evaluated.shots)),
-        "higher_is_better": better,
+        "n-shot": shots(selection, done),
+        "higher_is_better": higher_is_better(selection, done),
         "n-samples": by_task(&|evaluated, _| json!({
             "original": evaluated.documents,
             "effective": evaluated.result.sample_len,
@@ -84,6 +80,49 @@ pub(crate) fn results(
     });
     if !groups.is_empty() {
         all["groups"] = groups.into();
+    }
+    all
+}
+
+/// Examples before each document, of tasks and of groups whose own tasks all have as many; as in the harness,
+/// groups within a group have no say.
+pub(super) fn shots(
+    selection: &Selection,
+    done: &IndexMap<String, Evaluated>,
+) -> IndexMap<String, usize> {
+    let task = |(name, evaluated): (&String, &Evaluated)| (name.clone(), evaluated.shots);
+    let mut shots: IndexMap<_, _> = done.iter().map(task).collect();
+    for (name, (group, _)) in &selection.groups {
+        let mut members = group.members.iter().filter_map(|member| Some(done.get(member)?.shots));
+        if let Some(first) = members.next().filter(|first| members.all(|other| other == *first)) {
+            shots.insert(name.clone(), first);
+        }
+    }
+    shots
+}
+
+/// Whether more is better, by metric, of tasks and of groups; null where a group's own tasks disagree.
+pub(super) fn higher_is_better(
+    selection: &Selection,
+    done: &IndexMap<String, Evaluated>,
+) -> IndexMap<String, IndexMap<String, Option<bool>>> {
+    let mut all: IndexMap<String, IndexMap<String, Option<bool>>> = IndexMap::new();
+    for name in done.keys() {
+        let metrics = selection.tasks[name].higher_is_better().into_iter();
+        all.insert(name.clone(), metrics.map(|(metric, more)| (metric, Some(more))).collect());
+    }
+    for (name, (group, _)) in &selection.groups {
+        let mut metrics: IndexMap<String, Option<bool>> = IndexMap::new();
+        let tasks = group.members.iter().filter(|member| done.contains_key(*member));
+        for (metric, more) in tasks.filter_map(|task| all.get(task)).flatten() {
+            let known = metrics.entry(metric.clone()).or_insert(*more);
+            if known != more {
+                *known = None;
+            }
+        }
+        if !metrics.is_empty() {
+            all.insert(name.clone(), metrics);
+        }
     }
     all
 }

@@ -10,7 +10,7 @@ use super::{by_kind, has_kernel, rows_and_width};
 use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers_mut};
 use crate::parallel::parallel_for;
-use crate::simd::{LANES, exp, sum, vectorised};
+use crate::simd::{LANES, exp, larger, largest_of, sum, vectorised};
 
 /// libtorch's usual mark for a position without target.
 const IGNORED: i64 = -100;
@@ -193,11 +193,10 @@ vectorised! {
         let mut largest = [f32::NEG_INFINITY; LANES];
         for x in whole {
             for i in 0..LANES {
-                largest[i] = largest[i].max(x[i].to_f32());
+                largest[i] = larger(largest[i], x[i].to_f32());
             }
         }
-        let mut max = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        max = rest.iter().fold(max, |max, x| max.max(x.to_f32()));
+        let max = rest.iter().fold(largest_of(largest), |max, x| larger(max, x.to_f32()));
         let mut sums = [0.0; LANES];
         for x in whole {
             for i in 0..LANES {

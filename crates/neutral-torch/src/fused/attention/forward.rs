@@ -9,7 +9,7 @@ use super::pack::{as_numbers, pairs, transpose};
 use super::product::{Left, Out, Right, Sizes, product};
 use crate::element::{Element, Parts};
 use crate::parallel::parallel_for;
-use crate::simd::{LANES, exp, sum, vectorised};
+use crate::simd::{LANES, exp, larger, largest_of, sum, vectorised};
 
 /// Queries of a block: whole tiles, and few enough that scores and probabilities stay in the cache.
 pub(super) const QUERIES: usize = 48;
@@ -90,29 +90,36 @@ vectorised! {
         scale: f32,
         out: &mut [T],
     ) -> (f32, f32) {
+        // The tail goes through whole lanes too, as far as the row has them: −∞ becomes a zero.
+        let inside = (end - begin) / LANES;
+        let tail = begin + inside * LANES;
+        let padded = if tail == end { end } else { scores.len().min(tail + LANES) };
         scores[..begin].fill(0.0);
-        scores[end..].fill(0.0);
-        let (whole, rest) = scores[begin..end].as_chunks_mut::<LANES>();
+        scores[end..padded].fill(f32::NEG_INFINITY);
+        scores[padded..].fill(0.0);
+        let (whole, rest) = scores[begin..padded].as_chunks_mut::<LANES>();
         let mut largest = [f32::NEG_INFINITY; LANES];
         for x in whole.iter() {
             for i in 0..LANES {
-                largest[i] = largest[i].max(x[i]);
+                largest[i] = larger(largest[i], x[i]);
             }
         }
-        let mut max = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        max = rest.iter().fold(max, |max, x| max.max(*x)) * scale;
+        let max = rest.iter().fold(largest_of(largest), |max, x| larger(max, *x)) * scale;
         let mut sums = [0.0; LANES];
+        let (whole, last) = whole.split_at_mut(inside);
         for x in whole {
             for i in 0..LANES {
                 x[i] = exp(x[i] * scale - max);
                 sums[i] += x[i];
             }
         }
-        let mut total = sum(sums);
+        for x in last.as_flattened_mut() {
+            *x = exp(*x * scale - max);
+        }
         for x in rest {
             *x = exp(*x * scale - max);
-            total += *x;
         }
+        let total = scores[tail..end].iter().fold(sum(sums), |total, x| total + x);
         out.iter_mut().zip(scores.iter()).for_each(|(out, p)| *out = T::from_f32(*p));
         (max, total)
     }
