@@ -8,6 +8,7 @@ mod baselines;
 mod check;
 mod command;
 mod control;
+mod damage;
 mod disturbed;
 mod eval;
 mod export;

@@ -1,0 +1,131 @@
+//! A file that was cut short, as no process of ours leaves one, but a crash of the machine might: the next
+//! run says so and what to do, or makes it again, or does not need it. It never gives other results.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::command::{terminate, wait_for, words};
+use crate::disturbed::{Disturbed, Files};
+
+/// Kinds of files, each made from those before it.
+const ORDER: [&str; 7] = [
+    "cache/corpora/",
+    "cache/tokenizers/",
+    "cache/tokens/",
+    "cache/bases/",
+    "cache/base-scores/",
+    "cache/task-scores/",
+    "out/",
+];
+
+/// A run with some of the files of another.
+fn with_files(files: &Files, kept: impl Fn(&str) -> bool) -> Disturbed {
+    let run = Disturbed::new();
+    for (name, bytes) in files.iter().filter(|(name, _)| kept(name)) {
+        let path = run.sandbox.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    run
+}
+
+/// What is there when a file has just been made, so that it is read next.
+fn is_there(name: &str, file: &str) -> bool {
+    let place = |name: &str| ORDER.iter().position(|kind| name.starts_with(kind));
+    let weights = file.starts_with("out/") && file.ends_with(".safetensors");
+    let made_from_weights = name.ends_with("neutrality.json") || name.contains("/task-scores/");
+    place(name) <= place(file) && !(weights && made_from_weights)
+}
+
+/// Nothing, and half, which is half the lines where there are lines.
+fn cuts(name: &str, bytes: &[u8]) -> [usize; 2] {
+    let half = bytes.len() / 2;
+    let line = bytes[..half].iter().rposition(|byte| *byte == b'\n');
+    [0, if name.ends_with(".jsonl") { line.map_or(half, |at| at + 1) } else { half }]
+}
+
+/// Deletes what the message about a file says.
+fn follow(advice: &str, path: &Path) {
+    let folder = path.parent().unwrap();
+    let delete_folder = |folder: &Path| std::fs::remove_dir_all(folder).unwrap();
+    if advice.contains("delete its folder") {
+        delete_folder(folder);
+    } else if advice.contains("delete the checkpoint beside it") {
+        delete_folder(&folder.join("checkpoint"));
+    } else if advice.contains("delete record.json beside it") {
+        std::fs::remove_file(folder.join("record.json")).unwrap();
+    } else {
+        assert!(advice.contains("delete it"), "no advice: {advice}");
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// Cuts a file of a run and runs it; on its word what it names is deleted, and then all is well.
+fn cut(files: &Files, calm: &Files, name: &str, length: usize) {
+    let run = with_files(files, |other| is_there(other, name));
+    let path = run.sandbox.path(name);
+    std::fs::write(&path, &files[name][..length]).unwrap();
+    let what = format!("{name} cut to {length} of {} bytes", files[name].len());
+    let output = run.attempt();
+    if !output.status.success() {
+        let words = words(&output);
+        let file = Path::new(name).file_name().unwrap().to_str().unwrap();
+        assert!(words.contains(file) && !words.contains("panicked"), "{what}: {words}");
+        if length == 0 {
+            return;
+        }
+        follow(&words, &path);
+        run.finish();
+    }
+    run.assert_equals(calm, &what);
+}
+
+/// A file's name without what differs between files of one role.
+fn role(name: &str) -> String {
+    let parts: Vec<_> = name.split('/').collect();
+    format!("{} {} {}", parts[0], parts[1], parts.last().unwrap())
+}
+
+#[test]
+fn no_file_of_a_finished_run_is_read_as_whole_when_it_was_cut_short() {
+    let run = Disturbed::calm();
+    let (files, calm) = (run.files(), run.lasting());
+    let mut seen = BTreeSet::new();
+    for (name, bytes) in files.iter().filter(|(name, _)| seen.insert(role(name))) {
+        for length in cuts(name, bytes) {
+            cut(&files, &calm, name, length);
+        }
+    }
+    assert!(seen.len() > 20, "{seen:?}");
+}
+
+#[test]
+fn no_file_of_a_run_that_was_stopped_is_read_as_whole_when_it_was_cut_short() {
+    let calm = Disturbed::calm().lasting();
+    // While the base is trained, and a trial.
+    for (trained, done) in [("cache/bases", ""), ("out/trials", "finetune-s0/record.json")] {
+        let run = Disturbed::new();
+        let begun = || {
+            let names: Vec<_> = run.files().into_keys().collect();
+            let there = |file: &str| {
+                names.iter().any(|name| name.starts_with(trained) && name.ends_with(file))
+            };
+            there(done) && there("checkpoint/state.safetensors")
+        };
+        let mut child = run.run().spawn().unwrap();
+        assert!(wait_for(&mut child, begun), "{trained}: the run ended before it could be stopped");
+        terminate(&child);
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let files = run.files();
+        let of_training = |name: &&String| {
+            let made = ["state.safetensors", "metrics.jsonl", "fingerprint.json", "trial.json"];
+            let under_way = name.contains(".partial/") || name.contains("neutral-residues");
+            under_way && name.starts_with(trained) && made.iter().any(|file| name.ends_with(file))
+        };
+        let names: Vec<_> = files.keys().filter(of_training).collect();
+        assert!(names.len() >= 2, "{names:?}");
+        for name in names {
+            cut(&files, &calm, name, cuts(name, &files[name])[1]);
+        }
+    }
+}
