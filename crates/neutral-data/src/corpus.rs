@@ -134,8 +134,10 @@ impl CleanCorpus {
             let Some(line) = lines.next() else {
                 // Lines alone do not tell: a file that was cut at the end of one has nothing but lines.
                 let short = read != written && !std::mem::replace(&mut ended, true);
-                let found = || format!("it has {read:?} documents and bytes, not {written:?}");
-                return short.then(|| Err(DataError::damaged(&path, found())));
+                let ((documents, bytes), (all, all_bytes)) = (read, written);
+                let found =
+                    format!("it has {documents} of {all} documents, {bytes} of {all_bytes} bytes");
+                return short.then(|| Err(DataError::damaged(&path, found)));
             };
             read.0 += 1;
             let document: Result<Document, _> =

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use crate::atomic::{set_folder_mode, sync_folder};
+use crate::atomic::{set_folder_mode, sync, sync_tree};
 use crate::{Fingerprint, Lock, StoreError, read_json};
 
 /// A folder of finished things, `<root>/<kind>/<fingerprint>/`.
@@ -95,11 +95,11 @@ impl Cache {
             .map_err(|e| StoreError::io("create a folder in", &parent, e))?;
         make(work.path())?;
         set_folder_mode(work.path())?;
-        sync_folder(work.path())?;
+        sync_tree(work.path())?;
         match fs::rename(work.path(), &place) {
             Ok(()) => {
                 let _ = work.keep();
-                sync_folder(&parent)?;
+                sync(&parent)?;
             }
             Err(_) if place.is_dir() => {}
             Err(e) => return Err(StoreError::io("create", &place, e).into()),
