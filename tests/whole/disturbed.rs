@@ -183,14 +183,19 @@ fn collect(folder: &Path, name: &str, files: &mut Files) {
     }
 }
 
+/// Whether a file's name has one of these endings.
+pub(crate) fn is_of(name: &str, endings: &[&str]) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, ending)| endings.contains(&ending))
+}
+
 /// Pages with speeds in them, in many forms.
 fn is_drawn(name: &str) -> bool {
-    [".csv", ".md", ".svg", ".html"].iter().any(|ending| name.ends_with(ending))
+    is_of(name, &["csv", "md", "svg", "html"])
 }
 
 fn lasting(name: &str, bytes: &[u8], here: &str) -> Vec<u8> {
     let text = || String::from_utf8_lossy(bytes).replace(here, "");
-    if name.ends_with(".json") && !name.ends_with("tokenizer.json") {
+    if is_of(name, &["json"]) && !name.ends_with("tokenizer.json") {
         let Ok(mut value) = serde_json::from_str(&text()) else { return bytes.to_vec() };
         forget_the_moment(&mut value);
         format!("{value:#}").into_bytes()

@@ -8,7 +8,7 @@ use crate::command::{assert_code, words};
 use crate::disturbed::{Disturbed, Files, halves};
 use crate::trace::{Change, Fault, PHASES, changes, is_possible, traced};
 
-/// Random numbers, the same for the same seed (SplitMix64).
+/// Random numbers, the same for the same seed (`SplitMix64`).
 struct Random(u64);
 
 impl Random {
@@ -45,10 +45,14 @@ impl Calm {
         let mut all = Vec::new();
         for (at, command) in run.commands().iter().enumerate() {
             assert_code(&traced(command, &log, None).output().unwrap(), 0);
-            let found = changes(&log, &run.folder()).into_iter();
+            let found = changes(&log, &run.folder());
+            // strace counts the calls of each thread by itself, and of the main one alone it is known.
+            assert!(found.iter().all(|change| change.by_main), "{found:?}");
             // Of the second command everything is the report's.
             all.extend(
-                found.map(|change| (at, Change { phase: change.phase.max(4 * at), ..change })),
+                found
+                    .into_iter()
+                    .map(|change| (at, Change { phase: change.phase.max(4 * at), ..change })),
             );
         }
         Self { changes: all, files: run.lasting() }
@@ -86,7 +90,8 @@ fn disturbed(command: usize, change: &Change, fault: Fault) -> Option<(Disturbed
     let wanted = (change.call.as_str(), change.nth, change.place.as_str());
     let output = traced(&run.commands()[command], &log, Some((change, fault))).output().unwrap();
     let changes = changes(&log, &run.folder());
-    let met = changes.iter().any(|c| (c.call.as_str(), c.nth, c.place.as_str()) == wanted);
+    let met = |c: &Change| c.by_main && (c.call.as_str(), c.nth, c.place.as_str()) == wanted;
+    let met = changes.iter().any(met);
     (met && !output.status.success()).then_some((run, output))
 }
 
@@ -135,10 +140,10 @@ fn a_disk_that_fills_up_in_any_phase_is_named_and_the_same_command_goes_on_later
     let fills = |change: &Change| {
         ["fsync", "fdatasync", "mkdir", "rename", "renameat"].contains(&change.call.as_str())
     };
-    for phase in 0..PHASES.len() {
+    for (phase, name) in PHASES.iter().enumerate() {
         let (command, change) = calm.draw(phase, &mut random, fills);
         let Change { call, nth, place, .. } = change;
-        let what = format!("NEUTRAL_SEED={seed}: full in {}, {call} {nth}, {place}", PHASES[phase]);
+        let what = format!("NEUTRAL_SEED={seed}: full in {name}, {call} {nth}, {place}");
         let (run, output) = disturbed(command, change, Fault::Fail("ENOSPC")).expect(&what);
         assert_code(&output, 1);
         let words = words(&output);

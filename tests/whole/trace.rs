@@ -20,10 +20,12 @@ pub(crate) const PHASES: [&str; 5] = ["data", "pretraining", "training", "evalua
 pub(crate) struct Change {
     /// The system call.
     pub call: String,
-    /// How many of its kind the main thread has made, with this one.
+    /// How many of its kind its thread has made, with this one.
     pub nth: usize,
     /// The file, without the random part of a name in progress.
     pub place: String,
+    /// The main thread made it, and no other, nor another process.
+    pub by_main: bool,
     /// The part of the run, an index of [`PHASES`].
     pub phase: usize,
 }
@@ -65,8 +67,7 @@ pub(crate) fn traced(command: &Command, log: &Path, fault: Option<(&Change, Faul
     traced
 }
 
-/// The changes in a log to files below `folder`, all of which the main thread must have made: strace
-/// counts the calls of each thread by itself.
+/// The changes in a log to files below `folder`.
 pub(crate) fn changes(log: &Path, folder: &Path) -> Vec<Change> {
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
     let main = text.split(' ').next().unwrap_or_default();
@@ -83,16 +84,15 @@ pub(crate) fn changes(log: &Path, folder: &Path) -> Vec<Change> {
         *nth += 1;
         let paths = paths(arguments, folder);
         let Some(path) = paths.first() else { continue };
-        assert!(thread == main, "a thread beside the main one changes files: {line:.300}");
         if let (true, Some(to)) = (call.starts_with("rename"), paths.last()) {
             renamed.insert(path.clone(), to.clone());
         }
-        found.push((call.to_owned(), *nth, path.clone()));
+        found.push((call.to_owned(), *nth, thread == main, path.clone()));
     }
     let mut phase = 0;
-    let change = |(call, nth, path): (String, usize, PathBuf)| {
+    let change = |(call, nth, by_main, path): (String, usize, bool, PathBuf)| {
         phase = phase_of(&in_the_end(&path, &renamed)).unwrap_or(phase);
-        Change { call, nth, place: without_chance(&path), phase }
+        Change { call, nth, by_main, place: without_chance(&path), phase }
     };
     found.into_iter().map(change).collect()
 }

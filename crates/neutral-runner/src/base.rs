@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use indicatif::MultiProgress;
 use neutral_data::{MixConfig, MixedStream, Tokenizer};
-use neutral_model::{Extension, ModelFolder, Transformer, TransformerConfig, write_model};
+use neutral_model::{
+    Extension, ModelFolder, Transformer, TransformerConfig, write_config, write_model,
+};
 use neutral_spec::{BaseSpec, DocumentPolicy, LocalLossSpec, Plan, Precision, TrainingSpec};
 use neutral_store::{Cache, Fingerprint, Lock, StoreError, read_entry, read_json, write_json};
 use neutral_train::{Anchor, TrainJob, TrainOutcome, Trained, train};
@@ -104,11 +106,12 @@ fn pretrained(
     let Some((work, lock)) = workspace(cache, &fingerprint, stop)? else {
         tracing::info!("base {fingerprint}: taken from {}", place.display());
         cache.clear_workspace("bases", &fingerprint);
-        let (tokenizer, config_file) = (place.join("tokenizer.json"), place.join("config.json"));
-        // Earlier versions kept the weights alone; and the weights are what takes long to make again.
-        if Tokenizer::load(&tokenizer).is_err() || read_json::<Value>(&config_file).is_err() {
+        // Earlier versions kept the weights alone; and it is the weights that take long to make again.
+        let tokenizer = place.join("tokenizer.json");
+        let has_config = read_json::<Value>(&place.join("config.json")).is_ok();
+        if Tokenizer::load(&tokenizer).is_err() || !has_config {
             inputs.tokenizer.save(&tokenizer)?;
-            write_json(&config_file, &config_json(&config)?)?;
+            write_config(&place, &config_json(&config)?, Kind::Float)?;
         }
         let damaged =
             || format!("base {fingerprint} is damaged; delete its folder to have it made again");
