@@ -89,12 +89,21 @@ pub(crate) fn changes(log: &Path, folder: &Path) -> Vec<Change> {
         }
         found.push((call.to_owned(), *nth, thread == main, path.clone()));
     }
-    let mut phase = 0;
-    let change = |(call, nth, by_main, path): (String, usize, bool, PathBuf)| {
-        phase = phase_of(&in_the_end(&path, &renamed)).unwrap_or(phase);
+    let phases: Vec<_> =
+        found.iter().map(|(.., path)| phase_of(&in_the_end(path, &renamed))).collect();
+    // A folder of several parts is made for the next one, and synced after the last.
+    let phase = |at: usize, call: &str| {
+        let next = || phases[at..].iter().flatten().next();
+        let last = || phases[..=at].iter().rev().flatten().next();
+        let found =
+            if call.starts_with("mkdir") { next().or_else(last) } else { last().or_else(next) };
+        *found.unwrap_or(&0)
+    };
+    let change = |(at, (call, nth, by_main, path)): (usize, (String, usize, bool, PathBuf))| {
+        let phase = phase(at, &call);
         Change { call, nth, by_main, place: without_chance(&path), phase }
     };
-    found.into_iter().map(change).collect()
+    found.into_iter().enumerate().map(change).collect()
 }
 
 /// The paths below `folder` in a call's arguments, relative to it.
@@ -126,7 +135,7 @@ fn without_chance(path: &Path) -> String {
     path.to_str().unwrap().split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
-/// The part of a run that a file belongs to; a folder of several parts to the one that is under way.
+/// The part of a run that a file belongs to; none for a folder of several.
 fn phase_of(path: &Path) -> Option<usize> {
     let parts: Vec<_> = path.iter().map(|part| part.to_str().unwrap()).collect();
     let phase = match parts.as_slice() {
