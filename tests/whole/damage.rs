@@ -106,28 +106,32 @@ fn no_file_of_a_finished_run_is_read_as_whole_when_it_was_cut_short() {
     assert!(seen.len() > 20, "{seen:?}");
 }
 
+/// The files of a run that was stopped after the first checkpoint of a training; none if it was over.
+fn stopped(trained: &str) -> Option<Files> {
+    let run = Disturbed::new();
+    let is_checkpoint =
+        |name: &String| name.starts_with(trained) && name.ends_with("state.safetensors");
+    let has_checkpoint = || run.files().keys().any(is_checkpoint);
+    let mut child = run.run().spawn().unwrap();
+    let begun = wait_for(&mut child, has_checkpoint);
+    if begun {
+        terminate(&child);
+    }
+    let code = child.wait().unwrap().code();
+    (begun && code == Some(130) && has_checkpoint()).then(|| run.files())
+}
+
 #[test]
 fn no_file_of_a_run_that_was_stopped_is_read_as_whole_when_it_was_cut_short() {
     let calm = Disturbed::calm().lasting();
-    // While the base is trained, and a trial.
-    for (trained, done) in [("cache/bases", ""), ("out/trials", "finetune-s0/record.json")] {
-        let run = Disturbed::new();
-        let begun = || {
-            let names: Vec<_> = run.files().into_keys().collect();
-            let there = |file: &str| {
-                names.iter().any(|name| name.starts_with(trained) && name.ends_with(file))
-            };
-            there(done) && there("checkpoint/state.safetensors")
-        };
-        let mut child = run.run().spawn().unwrap();
-        assert!(wait_for(&mut child, begun), "{trained}: the run ended before it could be stopped");
-        terminate(&child);
-        assert_eq!(child.wait().unwrap().code(), Some(130));
-        let files = run.files();
+    // While the base is trained, and the second trial.
+    for trained in ["cache/bases/", "out/trials/neutral-residues-s0/"] {
+        // A machine that is busy may let the training end before the signal comes.
+        let files = (0..5).find_map(|_| stopped(trained));
+        let files = files.expect("a run that was stopped while it trained");
         let of_training = |name: &&String| {
             let made = ["state.safetensors", "metrics.jsonl", "fingerprint.json", "trial.json"];
-            let under_way = name.contains(".partial/") || name.contains("neutral-residues");
-            under_way && name.starts_with(trained) && made.iter().any(|file| name.ends_with(file))
+            name.starts_with(trained) && made.iter().any(|file| name.ends_with(file))
         };
         let names: Vec<_> = files.keys().filter(of_training).collect();
         assert!(names.len() >= 2, "{names:?}");
