@@ -2,10 +2,11 @@
 //! with a message that says what to do, and once it is mended the same command goes on.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use crate::command::{Sandbox, assert_code, root, words};
+use crate::disturbed::halves;
 use crate::interruption::{EXPERIMENT, lasting};
 
 /// A disk of its own, as small as need be.
@@ -38,21 +39,6 @@ impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.0).status();
     }
-}
-
-/// Names of files and folders that are half of something.
-fn halves(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().path());
-    let mut found = Vec::new();
-    for path in entries {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if [".making-", ".unpacked-", ".neutral-"].iter().any(|p| name.starts_with(p)) {
-            found.push(path);
-        } else if path.is_dir() {
-            found.extend(halves(&path));
-        }
-    }
-    found
 }
 
 /// Runs the experiment on a disk for the folder `place`: badly at first, with each of the `bad`

@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::command::{Sandbox, assert_code, terminate, wait_for};
+use crate::trace::{changes, is_possible, traced};
 
 /// Without the machine's hiccups it takes some tens of milliseconds.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -77,9 +78,21 @@ fn a_stop_ends_the_package_client_with_its_helpers_and_the_same_command_fetches_
     assert!(entries(&sandbox, "corpora").is_empty(), "{:?}", entries(&sandbox, "corpora"));
 
     sandbox.write("go", "");
-    let output = command().output().unwrap();
+    let (log, traces) = (sandbox.path("log"), is_possible());
+    let mut command = if traces { traced(&command(), &log, None) } else { command() };
+    let output = command.output().unwrap();
     assert_code(&output, 0);
     assert!(String::from_utf8_lossy(&output.stdout).contains("slow/a"));
+    if traces {
+        // What a client wrote is on disk before its entry has its name: else a loss of power might
+        // leave half of it there.
+        let changes = changes(&log, &sandbox.path("").canonicalize().unwrap());
+        let at = |call: &str, place: &str| {
+            changes.iter().position(|c| c.call == call && c.place == place).unwrap()
+        };
+        let entry = "cache/downloads/.making-";
+        assert!(at("fsync", &format!("{entry}/slow-1.0.0.tgz")) < at("rename", entry));
+    }
 }
 
 const MUCH_TEXT: &str = "

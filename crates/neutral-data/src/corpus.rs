@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use neutral_spec::CorpusRef;
-use neutral_store::{read_json, write_json};
+use neutral_store::{read_entry, write_json};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -80,7 +80,7 @@ impl CleanCorpus {
     /// # Errors
     /// If `meta.json` cannot be read.
     pub fn open(folder: &Path, reference: CorpusRef) -> Result<Self, DataError> {
-        let meta = read_json(&folder.join("meta.json"))?;
+        let meta = read_entry(folder, "meta.json")?;
         Ok(Self { reference, folder: folder.to_path_buf(), meta })
     }
 
@@ -119,18 +119,36 @@ impl CleanCorpus {
     ///
     /// # Errors
     /// If the file cannot be opened; the iterator then gives an error for each line that is not a
-    /// document.
+    /// document, and one if the file ends before its last document.
     pub fn documents(
         &self,
         split: Split,
     ) -> Result<impl Iterator<Item = Result<Document, DataError>> + use<>, DataError> {
         let path = split.file(&self.folder);
         let file = File::open(&path).map_err(|e| DataError::io("open", &path, e))?;
-        Ok(BufReader::new(file).lines().enumerate().map(move |(i, line)| {
-            let line = line.map_err(|e| DataError::io("read", &path, e))?;
-            serde_json::from_str(&line)
-                .map_err(|e| DataError::damaged(&path, format!("line {}: {e}", i + 1)))
-        }))
+        let written = (self.document_count(split), self.bytes(split));
+        let mut read = (0, 0);
+        let mut lines = BufReader::new(file).lines();
+        let mut ended = false;
+        let next = move || {
+            let Some(line) = lines.next() else {
+                // Lines alone do not tell: a file that was cut at the end of one has nothing but lines.
+                let short = read != written && !std::mem::replace(&mut ended, true);
+                let ((documents, bytes), (all, all_bytes)) = (read, written);
+                let found =
+                    format!("it has {documents} of {all} documents, {bytes} of {all_bytes} bytes");
+                return short.then(|| Err(DataError::damaged(&path, found)));
+            };
+            read.0 += 1;
+            let document: Result<Document, _> =
+                line.map_err(|e| DataError::io("read", &path, e)).and_then(|line| {
+                    serde_json::from_str(&line)
+                        .map_err(|e| DataError::damaged(&path, format!("line {}: {e}", read.0)))
+                });
+            read.1 += document.as_ref().map_or(0, |document| document.text.len() as u64);
+            Some(document)
+        };
+        Ok(std::iter::from_fn(next))
     }
 }
 

@@ -381,6 +381,12 @@ pub(crate) mod tests {
         let control = Control::default();
         let built = TokenShards::build(&corpus, Split::Train, &tokenizer(300), &cache, &control);
         assert!(built.unwrap_err().to_string().contains("train.jsonl"));
+        // A file that ends with a line is not whole for that.
+        let lines: Vec<_> = documents.iter().map(|d| serde_json::to_string(d).unwrap()).collect();
+        std::fs::write(folder.path().join("train.jsonl"), lines[..2].join("\n")).unwrap();
+        let built = TokenShards::build(&corpus, Split::Train, &tokenizer(300), &cache, &control);
+        let message = built.unwrap_err().to_string();
+        assert!(message.contains("it has 2 of 3 documents"), "{message}");
         assert_eq!(std::fs::read_dir(cache.root().join("tokens")).unwrap().count(), 0);
     }
 }

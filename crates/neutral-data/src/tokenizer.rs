@@ -85,7 +85,11 @@ impl Tokenizer {
             neutral_store::write_atomic(&path, |w| std::io::Write::write_all(w, json.as_bytes()))?;
             Ok::<_, DataError>(())
         })?;
-        Self::load(&folder.join("tokenizer.json"))
+        let path = folder.join("tokenizer.json");
+        Self::load(&path).map_err(|error| match error {
+            DataError::Tokenizer { message, .. } => DataError::damaged(&path, message),
+            error => error,
+        })
     }
 
     /// Reads a Hugging Face `tokenizer.json`. Its truncation and padding are ignored, and so is its

@@ -222,6 +222,14 @@ pub fn write_model(
         .collect();
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     neutral_torch::save_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
+    write_config(folder, config_json, kind)
+}
+
+/// Writes the `config.json` of weights of a kind, atomically.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_config(folder: &Path, config_json: &Value, kind: Kind) -> Result<(), ModelError> {
     let mut json = with_both_forms_of_rope(config_json.clone());
     let dtype = match kind {
         Kind::BFloat16 => "bfloat16",

@@ -37,7 +37,7 @@ mod weights;
 pub use config::{Activation, Biases, BlockConfig, TransformerConfig};
 pub use error::ModelError;
 pub use extension::{Branch, BranchOutput, Extension, Gate, LinearDelta, Residue};
-pub use folder::{ModelFolder, write_model};
+pub use folder::{ModelFolder, write_config, write_model};
 pub use generate::{Generation, ReadToken, Sampling};
 pub use neutral_torch::fused::PrefixTree;
 pub use rotary::{Rotary, RotaryScaling};

@@ -30,6 +30,18 @@ pub enum ReportError {
         /// What is wrong with it.
         message: String,
     },
+    /// A trial's `metrics.jsonl` that is not of its whole training.
+    #[error(
+        "{} ends at {found} tokens of {tokens}; wait if the trial is being trained, else delete record.json beside it and run the experiment again, which trains it again", path.display()
+    )]
+    ShortMetrics {
+        /// The file.
+        path: PathBuf,
+        /// Tokens of its last step.
+        found: u64,
+        /// Tokens that the trial was trained on.
+        tokens: u64,
+    },
     /// The file was written by another version of neutral.
     #[error("{}: schema is {found}, this version reads {}", path.display(), crate::SCHEMA)]
     Schema {

@@ -109,7 +109,17 @@ mod tests {
         write_all(&sample::quick(), folder.path()).unwrap();
         let trial = folder.path().join("trials/lora-s0");
         std::fs::create_dir_all(&trial).unwrap();
-        std::fs::write(trial.join("metrics.jsonl"), "{\"tokens\":8}\n").unwrap();
+        let write = |tokens: u64| {
+            let lines = format!("{{\"tokens\":8}}\n{{\"tokens\":{tokens}}}\n");
+            std::fs::write(trial.join("metrics.jsonl"), lines).unwrap();
+        };
+        let trained = sample::quick().trials.iter().find(|t| t.id == "lora-s0").unwrap().tokens;
+        let trained = trained.unwrap();
+        write(trained - 8);
+        let error = Run::read(folder.path()).unwrap_err().to_string();
+        let said = ["metrics.jsonl ends at", "delete record.json"];
+        assert!(said.iter().all(|part| error.contains(part)), "{error}");
+        write(trained);
         let run = Run::read(folder.path()).unwrap();
         assert_eq!(run.steps.keys().collect::<Vec<_>>(), ["lora-s0"]);
         let out = tempfile::tempdir().unwrap();

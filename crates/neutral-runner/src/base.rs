@@ -1,16 +1,20 @@
 //! The model that is extended: loaded, or pretrained once and then taken from the cache, as are
 //! its scores.
 
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::MultiProgress;
-use neutral_data::{MixConfig, MixedStream};
-use neutral_model::{Extension, ModelFolder, Transformer, TransformerConfig, write_model};
+use neutral_data::{MixConfig, MixedStream, Tokenizer};
+use neutral_model::{
+    Extension, ModelFolder, Transformer, TransformerConfig, write_config, write_model,
+};
 use neutral_spec::{BaseSpec, DocumentPolicy, LocalLossSpec, Plan, Precision, TrainingSpec};
-use neutral_store::{Cache, Fingerprint, read_json, write_json};
+use neutral_store::{Cache, Fingerprint, Lock, StoreError, read_entry, read_json, write_json};
 use neutral_train::{Anchor, TrainJob, TrainOutcome, Trained, train};
+use serde_json::Value;
 use tch::{Device, Kind};
 
 use crate::exit::Interrupted;
@@ -18,6 +22,9 @@ use crate::inputs::Inputs;
 use crate::numerics::NUMERICS_VERSION;
 use crate::progress;
 use crate::scores::{Scorer, Scores};
+
+/// How often a process that waits for another's base looks for it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A base on disk, ready to be loaded by each trial.
 pub(crate) struct Base {
@@ -96,18 +103,23 @@ fn pretrained(
         inputs.fingerprint(corpora),
     ));
     let place = cache.path("bases", &fingerprint);
-    if place.is_dir() {
+    let Some((work, lock)) = workspace(cache, &fingerprint, stop)? else {
         tracing::info!("base {fingerprint}: taken from {}", place.display());
-        if !place.join("config.json").is_file() {
-            // Earlier versions kept the weights alone.
-            inputs.tokenizer.save(&place.join("tokenizer.json"))?;
-            write_json(&place.join("config.json"), &config_json(&config)?)?;
+        cache.clear_workspace("bases", &fingerprint);
+        // Earlier versions kept the weights alone; and it is the weights that take long to make again.
+        let tokenizer = place.join("tokenizer.json");
+        let has_config = read_json::<Value>(&place.join("config.json")).is_ok();
+        if Tokenizer::load(&tokenizer).is_err() || !has_config {
+            inputs.tokenizer.save(&tokenizer)?;
+            write_config(&place, &config_json(&config)?, Kind::Float)?;
         }
-        return Ok((fingerprint, ModelFolder::open(&place)?));
-    }
+        let damaged =
+            || format!("base {fingerprint} is damaged; delete its folder to have it made again");
+        let folder = ModelFolder::open(&place).with_context(damaged)?;
+        return Ok((fingerprint, folder));
+    };
     let mut model = Transformer::new(config, *seed, device, plan.precision)?;
     let stream = pretraining_stream(inputs, corpora, training, *seed)?;
-    let (work, lock) = cache.workspace("bases", &fingerprint)?;
     let bar = progress::bar(bars, "base: pretraining");
     let outcome = train(TrainJob {
         model: &mut model,
@@ -140,12 +152,43 @@ fn pretrained(
         Ok(write_json(&folder.join("summary.json"), &summary)?)
     })?;
     drop(lock);
-    // The checkpoints have served; a failure to remove them costs disk space, not correctness.
-    let _ = std::fs::remove_dir_all(&work);
+    // The checkpoints have served.
+    cache.clear_workspace("bases", &fingerprint);
     Ok((fingerprint, ModelFolder::open(&place)?))
 }
 
-fn config_json(config: &TransformerConfig) -> anyhow::Result<serde_json::Value> {
+/// Where to pretrain a base, once no other process does; none if the base is there.
+fn workspace(
+    cache: &Cache,
+    fingerprint: &Fingerprint,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<(PathBuf, Lock)>> {
+    let place = cache.path("bases", fingerprint);
+    let mut said = false;
+    loop {
+        if place.is_dir() {
+            return Ok(None);
+        }
+        match cache.workspace("bases", fingerprint) {
+            // The process that held it may just have ended with the base.
+            Ok(held) => return Ok(Some(held).filter(|_| !place.is_dir())),
+            Err(_) if place.is_dir() => return Ok(None),
+            Err(StoreError::Locked { owner, .. }) => {
+                if !said {
+                    tracing::info!("base {fingerprint}: process {owner} pretrains it, waiting");
+                }
+                said = true;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if stop.load(Ordering::SeqCst) {
+            return Err(Interrupted.into());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn config_json(config: &TransformerConfig) -> anyhow::Result<Value> {
     config.to_hugging_face().context("a base that is no Llama")
 }
 
@@ -169,5 +212,5 @@ pub(crate) fn scores(base: &Base, scorer: &Scorer, cache: &Cache) -> anyhow::Res
         let scores = scorer.score(&base.load()?, &Extension::none(), "base")?;
         Ok(write_json(&folder.join("scores.json"), &scores)?)
     })?;
-    Ok(read_json(&place.join("scores.json"))?)
+    Ok(read_entry(&place, "scores.json")?)
 }

@@ -9,6 +9,7 @@ use neutral_data::{MixConfig, MixedStream};
 use neutral_model::{Extension, Transformer};
 use neutral_spec::{CorpusRef, DataSpec, Method, Plan, Trial};
 use neutral_store::{Fingerprint, read_json, write_json};
+use neutral_torch::{TensorFile, TorchError};
 use neutral_train::{
     Anchor, TrainJob, TrainOutcome, TrainSummary, Trained, average_weights, train,
 };
@@ -75,6 +76,15 @@ impl Shared<'_> {
         if record.fingerprint != self.fingerprint(trial) {
             return Ok(None);
         }
+        // Those that the user has removed are not missed, half of them would be.
+        let weights = self.folder(trial).join(weights_name(&trial.method));
+        if let (true, Err(TorchError::CorruptFile { reason, .. })) =
+            (weights.exists(), TensorFile::open(&weights))
+        {
+            tracing::warn!("{}: its weights are damaged, trained again: {reason}", trial.id);
+            return Ok(None);
+        }
+        self.remove_checkpoint(trial);
         // Where the base lies may have changed, and earlier versions did not write the file.
         self.describe(trial)?;
         Ok(Some(record))
@@ -118,9 +128,13 @@ impl Shared<'_> {
         params.save(&folder.join(weights_name(&trial.method)), &metadata)?;
         let record = TrialRecord { fingerprint, training, scores };
         write_json(&folder.join("record.json"), &record)?;
-        // The weights and the record are safe now; what is left of the checkpoint is dead weight.
-        let _ = std::fs::remove_dir_all(folder.join("checkpoint"));
+        self.remove_checkpoint(trial);
         Ok(record)
+    }
+
+    /// With the weights and the record safe, the checkpoint is dead weight.
+    fn remove_checkpoint(&self, trial: &Trial) {
+        let _ = std::fs::remove_dir_all(self.folder(trial).join("checkpoint"));
     }
 
     fn train(

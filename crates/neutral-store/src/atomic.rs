@@ -35,7 +35,7 @@ pub fn write_atomic(
         .and_then(|()| writer.get_ref().sync_all())
         .map_err(|e| StoreError::io("write", path, e))?;
     temporary_path.persist(path).map_err(|e| StoreError::io("write", path, e.error))?;
-    sync_folder(folder)
+    sync(folder)
 }
 
 /// The folder that a path lies in; a bare name lies in the current one.
@@ -52,8 +52,25 @@ fn set_default_mode(file: &File) -> std::io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(0o644))
 }
 
-pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| StoreError::io("sync", folder, e))
+/// Brings a folder's names to disk, or a file.
+pub(crate) fn sync(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|f| f.sync_all()).map_err(|e| StoreError::io("sync", path, e))
+}
+
+/// Brings a folder to disk with all that is in it, so that no loss of power leaves half of a file
+/// under the name that the folder gets next. Package clients and hubs do not see to that.
+pub(crate) fn sync_tree(folder: &Path) -> Result<(), StoreError> {
+    let io = |e| StoreError::io("sync", folder, e);
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(io)?);
+        if kind.is_dir() {
+            sync_tree(&path)?;
+        } else if kind.is_file() {
+            sync(&path)?;
+        }
+    }
+    sync(folder)
 }
 
 /// Makes a folder that is whole or absent: `make` fills one beside it, which is renamed into place.
@@ -77,11 +94,11 @@ pub fn write_folder<E: From<StoreError>>(
         .map_err(|e| StoreError::io("create a folder in", parent, e))?;
     make(work.path())?;
     set_folder_mode(work.path())?;
-    sync_folder(work.path())?;
+    sync_tree(work.path())?;
     // Onto an empty folder at most: the system refuses one that was filled meanwhile.
     fs::rename(work.path(), place).map_err(|e| StoreError::io("create", place, e))?;
     let _ = work.keep();
-    Ok(sync_folder(parent)?)
+    Ok(sync(parent)?)
 }
 
 /// `tempfile` makes folders for the owner alone; results and caches are for everybody who may look.

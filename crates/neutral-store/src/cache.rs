@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::atomic::{set_folder_mode, sync_folder};
-use crate::{Fingerprint, Lock, StoreError};
+use serde::de::DeserializeOwned;
+
+use crate::atomic::{set_folder_mode, sync, sync_tree};
+use crate::{Fingerprint, Lock, StoreError, read_json};
 
 /// A folder of finished things, `<root>/<kind>/<fingerprint>/`.
 ///
@@ -53,9 +55,19 @@ impl Cache {
         kind: &str,
         fingerprint: &Fingerprint,
     ) -> Result<(PathBuf, Lock), StoreError> {
-        let folder = self.root.join(kind).join(format!("{fingerprint}.partial"));
+        let folder = self.workspace_path(kind, fingerprint);
         let lock = Lock::acquire(&folder)?;
         Ok((folder, lock))
+    }
+
+    /// Removes what any process has left of its work on an entry that is there now. A failure costs
+    /// disk space, not correctness.
+    pub fn clear_workspace(&self, kind: &str, fingerprint: &Fingerprint) {
+        let _ = fs::remove_dir_all(self.workspace_path(kind, fingerprint));
+    }
+
+    fn workspace_path(&self, kind: &str, fingerprint: &Fingerprint) -> PathBuf {
+        self.root.join(kind).join(format!("{fingerprint}.partial"))
     }
 
     /// The entry's folder; `make` fills it if it is not there yet.
@@ -82,12 +94,12 @@ impl Cache {
             .tempdir_in(&parent)
             .map_err(|e| StoreError::io("create a folder in", &parent, e))?;
         make(work.path())?;
-        sync_folder(work.path())?;
+        set_folder_mode(work.path())?;
+        sync_tree(work.path())?;
         match fs::rename(work.path(), &place) {
             Ok(()) => {
                 let _ = work.keep();
-                set_folder_mode(&place)?;
-                sync_folder(&parent)?;
+                sync(&parent)?;
             }
             Err(_) if place.is_dir() => {}
             Err(e) => return Err(StoreError::io("create", &place, e).into()),
@@ -96,9 +108,37 @@ impl Cache {
     }
 }
 
+/// Reads a value that [`crate::write_json`] put into an entry.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if the file is not what it was, or gone: then the whole entry must be made
+/// again. Any error of the file system.
+pub fn read_entry<T: DeserializeOwned>(entry: &Path, name: &str) -> Result<T, StoreError> {
+    read_json(&entry.join(name)).map_err(|error| match error {
+        StoreError::Json { path, cause } => StoreError::Damaged { path, found: cause.to_string() },
+        StoreError::Io { path, cause, .. } if cause.kind() == std::io::ErrorKind::NotFound => {
+            StoreError::Damaged { path, found: cause.to_string() }
+        }
+        error => error,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_without_its_file_or_with_half_of_it_is_damaged() {
+        let entry = tempfile::tempdir().unwrap();
+        crate::write_json(&entry.path().join("a.json"), &[1, 2]).unwrap();
+        assert_eq!(read_entry::<Vec<i32>>(entry.path(), "a.json").unwrap(), [1, 2]);
+        fs::write(entry.path().join("a.json"), "[1").unwrap();
+        for name in ["a.json", "b.json"] {
+            let message = read_entry::<Vec<i32>>(entry.path(), name).unwrap_err().to_string();
+            let said = message.contains(name) && message.contains("delete its folder");
+            assert!(said, "{message}");
+        }
+    }
 
     #[test]
     fn an_entry_is_made_once_and_appears_whole() {

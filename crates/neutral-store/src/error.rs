@@ -24,6 +24,14 @@ pub enum StoreError {
         /// What serde found.
         cause: serde_json::Error,
     },
+    /// A file of the cache is not what was put there, or is gone.
+    #[error("{} is damaged: {found}; delete its folder to have it made again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
     /// Something is there already that would have to be replaced.
     #[error("{} is there already and not empty; choose another folder with --out, or remove it", path.display())]
     Taken {

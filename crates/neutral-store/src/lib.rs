@@ -12,7 +12,7 @@ mod fingerprint;
 mod lock;
 
 pub use atomic::{read_json, write_atomic, write_folder, write_json};
-pub use cache::Cache;
+pub use cache::{Cache, read_entry};
 pub use error::StoreError;
 pub use fingerprint::{Fingerprint, sha256_bytes, sha256_file};
 pub use lock::Lock;

@@ -54,6 +54,9 @@ struct SessionLog {
     status: i32,
 }
 
+/// What names of event files begin with.
+const PREFIX: &str = "events.out.tfevents.";
+
 const SESSION_START: i32 = 1;
 
 /// One event file of a training.
@@ -67,17 +70,23 @@ impl EventWriter {
     /// Starts a new file in a folder, for the steps after `done_steps`.
     ///
     /// With 0 steps done, older event files in the folder are removed: they belong to a run that
-    /// left no checkpoint. Otherwise what they say of later steps is declared void.
+    /// left no checkpoint. Otherwise what they say of later steps is declared void, in a file that is
+    /// read after them even if the clock was put back.
     ///
     /// # Errors
     /// Any error of the file system.
     pub fn create(folder: &Path, done_steps: u64) -> Result<Self, TrainError> {
         std::fs::create_dir_all(folder).map_err(|e| StoreError::io("create", folder, e))?;
-        if done_steps == 0 {
-            remove_event_files(folder)?;
+        let mut seconds = now() as u64;
+        for path in event_files(folder)? {
+            if done_steps == 0 {
+                std::fs::remove_file(&path).map_err(|e| StoreError::io("remove", &path, e))?;
+            } else {
+                seconds = seconds.max(seconds_of(&path).unwrap_or(0));
+            }
         }
         // TensorBoard reads the files of a folder in the order of their names.
-        let name = format!("events.out.tfevents.{:010.0}.{done_steps:09}.neutral", now());
+        let name = format!("{PREFIX}{seconds:010}.{done_steps:09}.neutral");
         let path = folder.join(name);
         let file = File::create(&path).map_err(|e| StoreError::io("create", &path, e))?;
         let mut writer = Self { path, file: BufWriter::new(file) };
@@ -116,16 +125,22 @@ impl EventWriter {
     }
 }
 
-fn remove_event_files(folder: &Path) -> Result<(), StoreError> {
-    let entries = std::fs::read_dir(folder).map_err(|e| StoreError::io("read", folder, e))?;
-    for entry in entries {
-        let entry = entry.map_err(|e| StoreError::io("read", folder, e))?;
-        if entry.file_name().to_string_lossy().starts_with("events.out.tfevents.") {
-            let path = entry.path();
-            std::fs::remove_file(&path).map_err(|e| StoreError::io("remove", &path, e))?;
-        }
-    }
-    Ok(())
+fn event_files(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let io = |e| StoreError::io("read", folder, e);
+    let entries = std::fs::read_dir(folder).map_err(io)?;
+    let paths =
+        entries.map(|entry| Ok(entry.map_err(io)?.path())).collect::<Result<Vec<_>, _>>()?;
+    let named = |path: &PathBuf| name(path).is_some_and(|name| name.starts_with(PREFIX));
+    Ok(paths.into_iter().filter(named).collect())
+}
+
+fn name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}
+
+/// The time in a file's name.
+fn seconds_of(path: &Path) -> Option<u64> {
+    name(path)?.strip_prefix(PREFIX)?.split('.').next()?.parse().ok()
 }
 
 fn event(step: u64) -> Event {
@@ -215,5 +230,15 @@ mod tests {
         assert_eq!((second[1].step, second[2].step), (8, 8));
         drop(EventWriter::create(folder.path(), 0).unwrap());
         assert_eq!(files(folder.path()).len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_does_not_change_the_order_of_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let earlier = folder.path().join("events.out.tfevents.9999999999.000000000.neutral");
+        std::fs::write(&earlier, "").unwrap();
+        drop(EventWriter::create(folder.path(), 7).unwrap());
+        let files = files(folder.path());
+        assert_eq!((files.len(), &files[0]), (2, &earlier));
     }
 }

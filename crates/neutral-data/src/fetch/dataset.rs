@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use neutral_store::{Cache, Fingerprint, read_json, write_json};
+use neutral_store::{Cache, Fingerprint, read_entry, write_json};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -231,7 +231,7 @@ impl Fetcher<'_> {
             let listing = made(self.repository(revision).list(self.endpoint, self.control))?;
             Ok::<_, DataError>(write_json(&folder.join("files.json"), &listing)?)
         })?;
-        Ok(read_json(&folder.join("files.json"))?)
+        Ok(read_entry(&folder, "files.json")?)
     }
 
     fn file(&self, commit: &str, name: &str) -> Result<PathBuf, DataError> {

@@ -18,7 +18,7 @@ mod test_hub;
 
 use std::path::{Path, PathBuf};
 
-use neutral_store::{Cache, Fingerprint, StoreError, read_json, sha256_file, write_json};
+use neutral_store::{Cache, Fingerprint, StoreError, read_entry, sha256_file, write_json};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +105,7 @@ pub(crate) fn fetch(
             &Package { version: version? },
         )?)
     })?;
-    let package: Package = read_json(&folder.join("package.json"))?;
+    let package: Package = read_entry(&folder, "package.json")?;
     let place = match source {
         Source::Hub { .. } => Place::Ready(folder.join(hub::FILES)),
         _ => Place::Packed(folder),

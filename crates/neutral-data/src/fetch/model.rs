@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use neutral_spec::ModelSource;
-use neutral_store::{Cache, Fingerprint, read_json, sha256_file, write_json};
+use neutral_store::{Cache, Fingerprint, read_entry, sha256_file, write_json};
 
 use super::Root;
 use super::hub::Repository;
@@ -95,7 +95,7 @@ fn listed(
         let files = repository.list(None, control)?.files;
         Ok::<_, DataError>(write_json(&folder.join("files.json"), &model_folder(files))?)
     })?;
-    Ok(read_json(&folder.join("files.json"))?)
+    Ok(read_entry(&folder, "files.json")?)
 }
 
 fn model_folder(all: Vec<String>) -> Vec<String> {

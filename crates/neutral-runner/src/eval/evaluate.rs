@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use indexmap::IndexMap;
 use indicatif::{MultiProgress, ProgressBar};
 use neutral_eval::{BatchSize, Continuation, ContinuationScore, EvalError, score_continuations};
-use neutral_store::{Cache, Fingerprint, read_json, sha256_bytes, write_json};
+use neutral_store::{Cache, Fingerprint, read_entry, sha256_bytes, write_json};
 use neutral_tasks::{Example, Request, RequestOptions, Response, Sample, Splits, Task, TaskResult};
 use rayon::prelude::*;
 
@@ -115,7 +115,7 @@ impl Evaluation<'_> {
         let folder = cache.get_or_make("task-scores", &key, |folder| -> anyhow::Result<()> {
             Ok(write_json(&folder.join("scores.json"), &score()?.0)?)
         })?;
-        Ok(read_json(&folder.join("scores.json"))?)
+        Ok(read_entry(&folder, "scores.json")?)
     }
 }
 
