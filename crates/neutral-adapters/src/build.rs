@@ -5,6 +5,8 @@
 //! ```text
 //! layers.{i}.{module}.adapter.{w_i, w_g, w_o}      adapter, neutral_residues
 //! layers.{i}.{module}.adapter.gate.{weight, bias}  neutral_residues
+//! {module}.adapter.gate.{weight, bias}             neutral_residues whose gate all blocks share
+//! layers.{i}.{module}.adapter.input_norm.weight    neutral_residues with a norm of the adapter's input
 //! layers.{i}.{q_proj … down_proj}.{lora_a, lora_b} lora, dora
 //! layers.{i}.{q_proj … down_proj}.magnitude        dora
 //! ```
@@ -101,11 +103,19 @@ fn assemble(
         Method::Adapter { placement, start, .. } => {
             new.branches(*placement, *start, sigma, |adapter, _, _| Ok(Box::new(adapter)))
         }
-        Method::NeutralResidues { gate: spec, placement, start, .. } => {
+        Method::NeutralResidues { gate: spec, placement, start, input_norm, .. } => {
             let d = config.d_model;
             let variance = start_variance(*start, d, config.n_layers());
-            new.branches(*placement, *start, sigma, |adapter, weights, prefix| {
-                let prefix = format!("{prefix}.gate");
+            new.branches(*placement, *start, sigma, |mut adapter, weights, [block, module]| {
+                if *input_norm {
+                    let name = format!("{block}.{module}.input_norm.weight");
+                    let n_d = weights.constant(&name, &[d as i64], 1.0)?;
+                    adapter = adapter.with_input_norm(n_d, config.norm_epsilon);
+                }
+                let prefix = match spec.shared {
+                    true => format!("{module}.gate"),
+                    false => format!("{block}.{module}.gate"),
+                };
                 let gate = BlockGate::start(weights, &prefix, *spec, d as i64, variance)?;
                 Ok(Box::new(NeutralResidue::new(adapter, gate)))
             })
@@ -150,13 +160,14 @@ impl Blueprint<'_> {
         Ok(extension)
     }
 
-    /// Adapters in every block, each finished by the method: as it is, or behind a gate.
+    /// Adapters in every block, each finished by the method, which is told the parts of its name,
+    /// `layers.{i}` and `{module}.adapter`: as it is, or behind a gate.
     fn branches(
         &self,
         placement: BranchPlacement,
         start: Start,
         sigma: Activation,
-        finish: impl Fn(GluAdapter, &mut Weights, &str) -> Result<Box<dyn Branch>, AdapterError>,
+        finish: impl Fn(GluAdapter, &mut Weights, [&str; 2]) -> Result<Box<dyn Branch>, AdapterError>,
     ) -> Result<Extension, AdapterError> {
         let (d, layers) = (self.config.d_model, self.config.n_layers());
         let variance = start_variance(start, d, layers);
@@ -164,14 +175,15 @@ impl Blueprint<'_> {
         let sites = |block| placement.sites().iter().map(move |&site| (block, site));
         for (block, site) in (0..layers).flat_map(sites) {
             let module = match site {
-                Placement::Ffn => "mlp",
-                Placement::Attention => "self_attn",
+                Placement::Ffn => "mlp.adapter",
+                Placement::Attention => "self_attn.adapter",
             };
             let mut weights = Weights { store: extension.params_mut(), source: self.source };
-            let prefix = format!("layers.{block}.{module}.adapter");
+            let layer = format!("layers.{block}");
+            let prefix = format!("{layer}.{module}");
             let dh = [d as i64, self.units as i64];
             let adapter = GluAdapter::start(&mut weights, &prefix, dh, variance, sigma)?;
-            let branch = finish(adapter, &mut weights, &prefix)?;
+            let branch = finish(adapter, &mut weights, [&layer, module])?;
             extension.add_branch(block, site, branch);
         }
         Ok(extension)

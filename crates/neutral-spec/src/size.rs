@@ -3,7 +3,8 @@
 use crate::base::Shape;
 use crate::error::{Problem, SpecError};
 use crate::field_path::FieldPath;
-use crate::method::{BranchPlacement, GateActivation, GatePer, GateSpec, LinearSite, Method};
+use crate::gate::{GateActivation, GatePer, GateSpec};
+use crate::method::{BranchPlacement, LinearSite, Method};
 use crate::plan::ExtensionSize;
 
 /// The sizes of a base that budgets and costs depend on, wherever the base comes from.
@@ -85,7 +86,7 @@ impl Shape {
 /// A unit costs, in each of the `L` blocks: the rank of LoRA and `DoRA` `in + out` for each target; an
 /// adapter's width `3·d`, twice with branches beside both sub-layers. Whatever the units, `DoRA` also
 /// pays `out` for each target, and neutral residues for each gate: `d`, or `d²` with one a channel,
-/// and for a bias 1, or `d`.
+/// and for a bias 1, or `d`; and `d` for each norm of an adapter's input.
 ///
 /// # Errors
 /// If the budget is too small for one unit; the message says which would do.
@@ -127,10 +128,12 @@ pub(crate) fn solve(method: &Method, model: &ModelSize) -> Result<ExtensionSize,
         Method::Adapter { budget, placement, .. } => {
             (budget, branches(*placement) * 3 * d, 0, "a width of 1")
         }
-        Method::NeutralResidues { budget, gate, placement, .. } => {
+        Method::NeutralResidues { budget, gate, placement, input_norm, .. } => {
             let branches = branches(*placement);
-            let gates = branches * gate_parameters(*gate, d);
-            (budget, branches * 3 * d, gates, "a gate and a width of 1")
+            let gates = if gate.shared { branches / layers } else { branches };
+            let norms = if *input_norm { branches * d } else { 0 };
+            let fixed = gates * gate_parameters(*gate, d) + norms;
+            (budget, branches * 3 * d, fixed, "a gate and a width of 1")
         }
     };
     let weights = budget.of(base);
@@ -172,8 +175,9 @@ fn smallest_percent(weights: u64, base: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LocalLossSpec;
     use crate::budget::Budget;
-    use crate::method::{LocalLossSpec, Start};
+    use crate::method::Start;
 
     const SHAPE: Shape = Shape {
         d_model: 8,
@@ -193,11 +197,12 @@ mod tests {
     fn residues(budget: Budget, per: GatePer, bias: Option<f64>) -> Method {
         Method::NeutralResidues {
             budget,
-            gate: GateSpec { activation: GateActivation::Relu, per, bias },
+            gate: GateSpec { per, bias, ..GateSpec::default() },
             local_loss: LocalLossSpec::default(),
             placement: BranchPlacement::Ffn,
             start: Start::LowVariance,
             activation: None,
+            input_norm: false,
         }
     }
 
@@ -255,6 +260,17 @@ mod tests {
             let size = size(residues(percent(20.0), per, bias));
             assert_eq!((size.units, size.extension_parameters), (width, gate + width as u64 * 48));
         }
+        // One gate of 8 + 1 for both blocks, and two norms of 8: 732 left, 15.25 units.
+        let mut variant = residues(percent(20.0), GatePer::Token, Some(1.0));
+        if let Method::NeutralResidues { gate, input_norm, .. } = &mut variant {
+            (gate.shared, *input_norm) = (true, true);
+        }
+        assert_eq!(size(variant.clone()).extension_parameters, 9 + 16 + 15 * 48);
+        // Beside both sub-layers a gate each, four norms, and units of 96: 707 left, 7.4 of them.
+        if let Method::NeutralResidues { placement, .. } = &mut variant {
+            *placement = BranchPlacement::Both;
+        }
+        assert_eq!(size(variant).extension_parameters, 2 * 9 + 32 + 7 * 96);
     }
 
     #[test]

@@ -63,6 +63,8 @@ const EDITS: &[(&str, &str)] = &[
         "new: [libreoffice-help/en]\n  original_fraction",
     ),
     ("{ kind: l1, weight: 1 }", "{ kind: domain_classifier }"),
+    ("{ kind: l1, weight: 1 }", "{ kind: l0, weight: 1 }"),
+    ("{ kind: l1, weight: 1 }", "{ kind: kl, weight: 1, warmup_fraction: 2 }"),
     ("budget: 20%\n", "budget: 20%\n      gate: { activation: none, per: channel }\n"),
     (LORA, "{ kind: adapter, budget: 10% }"),
     (LORA, "{ kind: lora, budget: 0.01% }"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use neutral_adapters::{AdapterError, build};
-use neutral_model::{Attention, Extension, Input, Transformer, TransformerConfig};
+use neutral_model::{Attention, Extension, Input, Residue, Transformer, TransformerConfig};
 use neutral_spec::{
     BranchPlacement, ExtensionSize, GateActivation, GatePer, GateSpec, LinearSite, Method,
     Precision, Shape, Start, extension_size,
@@ -11,7 +11,7 @@ use neutral_spec::{
 use neutral_torch::ParamStore;
 use tch::{Device, Kind, Tensor};
 
-use crate::methods::{adapter, dora, extending, lora, neutral, with_bias};
+use crate::methods::{adapter, dora, extending, lora, neutral, shared, with_bias, with_input_norm};
 
 const VOCAB_SIZE: usize = 29;
 const SHAPE: Shape = Shape {
@@ -208,7 +208,7 @@ fn a_size_that_does_not_fit_is_an_error() {
 
 #[test]
 fn names_and_shapes_are_the_golden_ones() {
-    let gate = |per, bias| GateSpec { activation: GateActivation::Relu, per, bias };
+    let gate = |per, bias| GateSpec { per, bias, ..GateSpec::default() };
     let neutral = |per, bias, place| neutral(gate(per, bias), place, Start::LowVariance);
     let none = GateSpec { activation: GateActivation::None, ..GateSpec::default() };
     let cases = [
@@ -226,6 +226,10 @@ fn names_and_shapes_are_the_golden_ones() {
             self::neutral(GateSpec::default(), BranchPlacement::Both, Start::LowVariance),
         ),
         ("neutral, no gate", self::neutral(none, BranchPlacement::Ffn, Start::LowVariance)),
+        (
+            "neutral, shared gates, input norms, both placements",
+            with_input_norm(shared(gate(GatePer::Token, Some(1.0)), BranchPlacement::Both)),
+        ),
     ];
     let base = frozen_base(Precision::Fp32);
     let mut list = String::new();
@@ -294,6 +298,29 @@ fn every_branch_hands_out_its_residue_and_its_gate() {
             assert_eq!(gate.logit.size(), gate.value.size(), "{name}");
         }
     }
+}
+
+#[test]
+fn a_shared_gate_is_one_tensor_that_every_block_reads_with() {
+    let base = frozen_base(Precision::Fp32);
+    let method = shared(GateSpec::default(), BranchPlacement::Ffn);
+    let extension = extend(&base, &method, 0);
+    let residues = base.forward(&tokens().0, &extension).residues;
+    let name = "mlp.adapter.gate.weight";
+    let gates = extension.params().iter().filter(|(name, _)| name.contains("gate"));
+    assert_eq!(gates.map(|(name, _)| name).collect::<Vec<_>>(), [name]);
+    let means = |residues: &[Residue]| residues.iter().map(mean_logit).collect::<Vec<_>>();
+    let before = means(&residues);
+    assert_ne!(before[0], before[1], "each block has its own input");
+    tch::no_grad(|| drop(extension.params().get(name).unwrap().shallow_clone().g_mul_scalar_(2.0)));
+    let after = means(&base.forward(&tokens().0, &extension).residues);
+    for (before, after) in before.iter().zip(&after) {
+        assert!((after / before - 2.0).abs() < 1e-5, "{after} for {before}");
+    }
+}
+
+fn mean_logit(residue: &Residue) -> f64 {
+    residue.gate.as_ref().unwrap().logit.mean(Kind::Double).double_value(&[])
 }
 
 /// Share of gates that let something through, over blocks, tokens and forty seeds.
