@@ -9,6 +9,7 @@
 //! layers.{i}.{module}.adapter.input_norm.weight    neutral_residues with a norm of the adapter's input
 //! layers.{i}.{q_proj … down_proj}.{lora_a, lora_b} lora, dora
 //! layers.{i}.{q_proj … down_proj}.magnitude        dora
+//! layers.{i}.added.{…}                             block_expansion, as Hugging Face has them in a block
 //! ```
 
 use neutral_model::{Activation, Branch, Extension, LinearDelta, Transformer, TransformerConfig};
@@ -16,6 +17,7 @@ use neutral_spec::{BranchPlacement, ExtensionSize, Method, Placement, Start};
 use neutral_torch::{ParamStore, TensorFile, TorchError};
 use tch::Device;
 
+use crate::block_expansion;
 use crate::start::{Source, Weights};
 use crate::{
     AdapterError, BlockGate, DoraDelta, GluAdapter, LoraDelta, LoraLayer, NeutralResidue,
@@ -25,12 +27,13 @@ use crate::{
 /// Builds a method's extension: trainable fp32 weights at their start, in every block.
 ///
 /// Methods that train the base add nothing and give [`Extension::none`]. The start is a function of the
-/// seed and, for `DoRA`'s lengths, of the base's weights, the same on every device; the extended
-/// model computes exactly what the base does.
+/// seed and, for `DoRA`'s lengths and new blocks, of the base's weights, the same on every device; the
+/// extended model computes exactly what the base does.
 ///
 /// # Errors
 /// If the size has no units (or has some where nothing is added), if the weights are not as many as the size
-/// announces, if LoRA has no targets or one twice, or if a gate has options but no activation.
+/// announces, if LoRA has no targets or one twice, if a gate has options but no activation, or if
+/// more blocks are new than the base has.
 pub fn build(
     method: &Method,
     size: &ExtensionSize,
@@ -120,6 +123,11 @@ fn assemble(
                 Ok(Box::new(NeutralResidue::new(adapter, gate)))
             })
         }
+        Method::BlockExpansion { .. } if units > config.n_layers() => {
+            let expected = "at most as many as the base has blocks";
+            Err(AdapterError::Units { method: method.kind(), found: units, expected })
+        }
+        Method::BlockExpansion { .. } => new.blocks(),
     }
 }
 
@@ -156,6 +164,17 @@ impl Blueprint<'_> {
                 Box::new(LoraDelta::start(&mut weights, &layer, shape)?)
             };
             extension.add_delta(layer.block, layer.site, delta);
+        }
+        Ok(extension)
+    }
+
+    /// Copies on top of groups of the base's blocks.
+    fn blocks(&self) -> Result<Extension, AdapterError> {
+        let mut extension = Extension::new(ParamStore::new(self.device));
+        for above in block_expansion::tops(self.units, self.config.n_layers()) {
+            let mut weights = Weights { store: extension.params_mut(), source: self.source };
+            block_expansion::start(&mut weights, self.config, above)?;
+            extension.add_block(self.config, above)?;
         }
         Ok(extension)
     }

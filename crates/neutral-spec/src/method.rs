@@ -116,6 +116,13 @@ pub enum Method {
         #[serde(default, skip_serializing_if = "is_false")]
         input_norm: bool,
     },
+    /// Whole new blocks among those of the base, at equal distances, each a copy of the block below it that
+    /// adds nothing at the start: `W_o = 0` and `W_down = 0`. They alone are trained.
+    /// Source: Wu et al., *LLaMA Pro: Progressive LLaMA with Block Expansion*, ACL 2024.
+    BlockExpansion {
+        /// Extra weights; solved into a number of blocks, one for each of the base's at most.
+        budget: Budget,
+    },
 }
 
 /// For options that are off by default, and left out of files and fingerprints where they are.
@@ -137,6 +144,7 @@ impl Method {
             Self::WiseFt { .. } => "wise_ft",
             Self::Adapter { .. } => "adapter",
             Self::NeutralResidues { .. } => "neutral_residues",
+            Self::BlockExpansion { .. } => "block_expansion",
         }
     }
 
@@ -151,7 +159,8 @@ impl Method {
             Self::Lora { .. }
             | Self::Dora { .. }
             | Self::Adapter { .. }
-            | Self::NeutralResidues { .. } => false,
+            | Self::NeutralResidues { .. }
+            | Self::BlockExpansion { .. } => false,
         }
     }
 

@@ -26,6 +26,8 @@ pub struct ModelSize {
     pub vocab_size: usize,
     /// Number of weights.
     pub parameters: u64,
+    /// Number of weights of one block, its norms included.
+    pub block_parameters: u64,
 }
 
 impl ModelSize {
@@ -72,11 +74,12 @@ impl Shape {
             d_ff: self.d_ff,
             vocab_size,
             parameters: 0,
+            block_parameters: 0,
         };
         let (d, layers) = (self.d_model as u64, self.n_layers as u64);
         let embeddings = if self.tie_embeddings { 1 } else { 2 };
-        let blocks = layers * (size.linear_parameters() + 2 * d);
-        size.parameters = embeddings * vocab_size as u64 * d + blocks + d;
+        size.block_parameters = size.linear_parameters() + 2 * d;
+        size.parameters = embeddings * vocab_size as u64 * d + layers * size.block_parameters + d;
         size
     }
 }
@@ -86,10 +89,12 @@ impl Shape {
 /// A unit costs, in each of the `L` blocks: the rank of LoRA and `DoRA` `in + out` for each target; an
 /// adapter's width `3·d`, twice with branches beside both sub-layers. Whatever the units, `DoRA` also
 /// pays `out` for each target, and neutral residues for each gate: `d`, or `d²` with one a channel,
-/// and for a bias 1, or `d`; and `d` for each norm of an adapter's input.
+/// and for a bias 1, or `d`; and `d` for each norm of an adapter's input. A unit of block expansion is a
+/// whole block.
 ///
 /// # Errors
-/// If the budget is too small for one unit; the message says which would do.
+/// If the budget is too small for one unit, the message says which would do; or if it is more than a
+/// copy of every block.
 pub fn extension_size(method: &Method, model: &ModelSize) -> Result<ExtensionSize, SpecError> {
     solve(method, model).map_err(|message| SpecError::Invalid {
         problems: vec![Problem::new(FieldPath::dotted("method.budget"), message)],
@@ -135,6 +140,7 @@ pub(crate) fn solve(method: &Method, model: &ModelSize) -> Result<ExtensionSize,
             let fixed = gates * gate_parameters(*gate, d) + norms;
             (budget, branches * 3 * d, fixed, "a gate and a width of 1")
         }
+        Method::BlockExpansion { budget } => (budget, model.block_parameters, 0, "a whole block"),
     };
     let weights = budget.of(base);
     let spare = weights.saturating_sub(fixed);
@@ -144,6 +150,11 @@ pub(crate) fn solve(method: &Method, model: &ModelSize) -> Result<ExtensionSize,
         return Err(format!(
             "{budget} of the base's {base} weights are {weights}, too few for {what}: {} weights; the smallest budget that would do is {enough}%",
             fixed + unit
+        ));
+    }
+    if matches!(method, Method::BlockExpansion { .. }) && units > layers {
+        return Err(format!(
+            "{budget} of the base's {base} weights are {units} blocks of {unit}, but each of the base's {layers} is copied once at most; lower it"
         ));
     }
     let extension_parameters = fixed + units * unit;
@@ -250,6 +261,14 @@ mod tests {
             activation: None,
         };
         assert_eq!((size(both.clone()).units, size(both).extension_parameters), (8, 768));
+        // A block of 688: 757 = 1.1 of them, and no more than two.
+        let blocks = |p| Method::BlockExpansion { budget: percent(p) };
+        assert_eq!((size(blocks(20.0)).units, size(blocks(20.0)).extension_parameters), (1, 688));
+        assert_eq!((size(blocks(45.0)).units, size(blocks(45.0)).extension_parameters), (2, 1376));
+        let error = |p| extension_size(&blocks(p), &SHAPE.size(300)).unwrap_err().to_string();
+        assert!(
+            error(50.0).contains("3 blocks of 688") && error(9.0).contains("a whole block: 688")
+        );
         // Gates: 2·8, 2·(8+1), 2·64, 2·(64+8); the rest over 48.
         for (per, bias, gate, width) in [
             (GatePer::Token, None, 16, 15),

@@ -39,6 +39,7 @@ const EDITS: &[(&str, &str)] = &[
     (LORA, "{ kind: lora, budget: 20%, rank: 8 }"),
     (LORA, "{ kind: lora, budget: 20%, targets: [q_proj, vproj] }"),
     (LORA, "{ kind: loar, budget: 20% }"),
+    (LORA, "{ kind: block_expansion, budget: 900% }"),
     (LORA, "lora"),
     ("{ kind: l1, weight: 1 }", "{ kind: l1, wieght: 1 }"),
     ("{ kind: l1, weight: 1 }", "{ kind: l1, weight: 0 }"),

@@ -11,7 +11,9 @@ use neutral_spec::{
 use neutral_torch::ParamStore;
 use tch::{Device, Kind, Tensor};
 
-use crate::methods::{adapter, dora, extending, lora, neutral, shared, with_bias, with_input_norm};
+use crate::methods::{
+    adapter, blocks, dora, extending, lora, neutral, shared, with_bias, with_input_norm,
+};
 
 const VOCAB_SIZE: usize = 29;
 const SHAPE: Shape = Shape {
@@ -89,7 +91,8 @@ pub(crate) fn trained(base: &Transformer, method: &Method, seed: u64) -> Extensi
 
 /// The only weights that move in the first step: those that start at zero, and lengths of rows.
 fn moves_first(name: &str) -> bool {
-    [".w_o", ".lora_b", ".magnitude"].iter().any(|end| name.ends_with(end))
+    let ends = [".w_o", ".lora_b", ".magnitude", ".o_proj.weight", ".down_proj.weight"];
+    ends.iter().any(|end| name.ends_with(end))
 }
 
 fn relu_gates() -> impl Iterator<Item = (String, Method)> {
@@ -201,6 +204,9 @@ fn a_size_that_does_not_fit_is_an_error() {
     assert!(matches!(built(&method, empty), Err(AdapterError::Units { .. })));
     assert!(matches!(built(&Method::Finetune {}, right), Err(AdapterError::Units { .. })));
     assert!(matches!(built(&lora(&[], None), right), Err(AdapterError::NoTargets)));
+    let three = ExtensionSize { units: 3, ..size(&blocks(90.0)) };
+    let message = built(&blocks(90.0), three).unwrap_err().to_string();
+    assert!(message.contains("3 units, expected at most"), "{message}");
     let twice = lora(&[LinearSite::QProj; 2], None);
     let message = built(&twice, right).unwrap_err().to_string();
     assert!(message.contains("`layers.0.q_proj.lora_a` is in the store already"), "{message}");
@@ -215,6 +221,7 @@ fn names_and_shapes_are_the_golden_ones() {
         ("lora", lora(&LinearSite::ALL, None)),
         ("dora", dora(&LinearSite::ALL, None)),
         ("adapter", adapter(BranchPlacement::Ffn, Start::He)),
+        ("blocks", blocks(40.0)),
         ("neutral, token", neutral(GatePer::Token, None, BranchPlacement::Ffn)),
         ("neutral, channel, bias", neutral(GatePer::Channel, Some(1.0), BranchPlacement::Ffn)),
         (
@@ -249,7 +256,9 @@ fn the_start_follows_from_the_seed_and_the_name_alone() {
     let digest = |method: &Method, seed| extend(&base, method, seed).params().digest();
     for (name, method) in extending() {
         assert_eq!(digest(&method, 3), digest(&method, 3), "{name}");
-        assert_ne!(digest(&method, 3), digest(&method, 4), "{name}");
+        // New blocks are copies of the base's.
+        let drawn = !matches!(method, Method::BlockExpansion { .. });
+        assert_eq!(drawn, digest(&method, 3) != digest(&method, 4), "{name}");
     }
     let start =
         |method: &Method, name: &str| extend(&base, method, 3).params().get(name).unwrap().copy();

@@ -53,6 +53,10 @@ pub(crate) fn with_input_norm(mut method: Method) -> Method {
     method
 }
 
+pub(crate) fn blocks(percent: f64) -> Method {
+    Method::BlockExpansion { budget: Budget::from_percent(percent).unwrap() }
+}
+
 /// A gate whose weights all blocks share.
 pub(crate) fn shared(gate: GateSpec, placement: BranchPlacement) -> Method {
     neutral(GateSpec { shared: true, ..gate }, placement, Start::LowVariance)
@@ -79,6 +83,8 @@ pub(crate) fn extending() -> Vec<(String, Method)> {
         let method = neutral(GateSpec::default(), BranchPlacement::Ffn, start);
         cases.push((format!("neutral with {sigma:?}"), with_activation(method, sigma)));
     }
+    cases.push(("one block".to_owned(), blocks(40.0)));
+    cases.push(("two blocks".to_owned(), blocks(90.0)));
     let biased = GateSpec { bias: Some(1.0), ..GateSpec::default() };
     let channels = GateSpec { per: GatePer::Channel, ..biased };
     cases.push((
