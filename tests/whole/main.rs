@@ -17,3 +17,4 @@ mod neutrality;
 mod shipped;
 mod smoke;
 mod stopping;
+mod variants;

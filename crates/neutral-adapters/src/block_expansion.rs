@@ -1,6 +1,6 @@
 //! Block expansion: whole new blocks among the base's, which alone are trained.
 //!
-//! Source: Wu et al., *LLaMA Pro: Progressive LLaMA with Block Expansion*, ACL 2024, section 3. The base's
+//! Source: Wu et al., *`LLaMA Pro`: Progressive `LLaMA` with Block Expansion*, ACL 2024, section 3. The base's
 //! `L` blocks are parted into `N` groups; on top of each comes one copy of its last block whose
 //! output projections are zero, so that it hands on what it reads.
 //!

@@ -115,10 +115,8 @@ fn assemble(
                     let n_d = weights.constant(&name, &[d as i64], 1.0)?;
                     adapter = adapter.with_input_norm(n_d, config.norm_epsilon);
                 }
-                let prefix = match spec.shared {
-                    true => format!("{module}.gate"),
-                    false => format!("{block}.{module}.gate"),
-                };
+                let of_all = format!("{module}.gate");
+                let prefix = if spec.shared { of_all } else { format!("{block}.{of_all}") };
                 let gate = BlockGate::start(weights, &prefix, *spec, d as i64, variance)?;
                 Ok(Box::new(NeutralResidue::new(adapter, gate)))
             })

@@ -118,7 +118,7 @@ pub enum Method {
     },
     /// Whole new blocks among those of the base, at equal distances, each a copy of the block below it that
     /// adds nothing at the start: `W_o = 0` and `W_down = 0`. They alone are trained.
-    /// Source: Wu et al., *LLaMA Pro: Progressive LLaMA with Block Expansion*, ACL 2024.
+    /// Source: Wu et al., *`LLaMA Pro`: Progressive `LLaMA` with Block Expansion*, ACL 2024.
     BlockExpansion {
         /// Extra weights; solved into a number of blocks, one for each of the base's at most.
         budget: Budget,
