@@ -9,7 +9,7 @@ const METHODS: &str = "methods:
   - label: free
     method: { kind: neutral_residues, budget: 20%, local_loss: { kind: none } }
   - label: gate_l1
-    method: { kind: neutral_residues, budget: 20%, local_loss: { kind: gate_l1, weight: 30 } }
+    method: { kind: neutral_residues, budget: 20%, local_loss: { kind: gate_l1, weight: 100 } }
   - label: kl
     method: { kind: neutral_residues, budget: 20%, local_loss: { kind: kl, weight: 10 } }
   - label: warm-up
