@@ -15,7 +15,7 @@ const METHODS: &str = "methods:
   - method: { kind: ewc, weight: 100, fisher_sequences: 16 }
 ";
 
-fn experiment(methods: &str) -> String {
+pub(crate) fn experiment(methods: &str) -> String {
     let (head, _) = EXPERIMENT.split_once("methods:").unwrap();
     let (_, tail) = EXPERIMENT.split_once("evaluation:").unwrap();
     format!("{head}{methods}evaluation:{tail}").replace("fraction: 0.1 }\n", "fraction: 0.3 }\n")

@@ -26,6 +26,9 @@ fn trials() -> Sandbox {
   - method: { kind: dora, budget: 20%, lora_alpha: 24 }
   - method: { kind: adapter, budget: 20%, placement: attention }
   - method: { kind: neutral_residues, budget: 20%, gate: { bias: 1 }, local_loss: { kind: l1, weight: 1 } }
+  - label: variant
+    method: { kind: neutral_residues, budget: 20%, gate: { activation: hard_sigmoid, shared: true }, local_loss: { kind: l0, weight: 0.1 }, input_norm: true }
+  - method: { kind: block_expansion, budget: 40% }
 ";
     let text = format!("{before}{methods}\nevaluation:\n{evaluation}");
     assert_code(&sandbox.run(&sandbox.write("few.yaml", &text), "out"), 0);
@@ -88,6 +91,10 @@ fn every_method_is_exported_in_every_form_that_it_can_have() {
         ("dora-s0", "neutral", "fp32", "extension_config.json"),
         ("adapter-s0", "neutral", "fp32", "extension_config.json"),
         ("neutral-residues-s0", "neutral", "fp32", "extension.safetensors"),
+        ("variant-s0", "neutral", "fp32", "extension.safetensors"),
+        ("block-expansion-s0", "hf", "fp32", "config.json"),
+        ("block-expansion-s0", "hf", "bf16", "model.safetensors"),
+        ("block-expansion-s0", "neutral", "fp32", "extension_config.json"),
     ];
     for (trial, format, dtype, file) in exports {
         let (name, out) = (format!("{trial}-{format}"), format!("{trial}-{format}-{dtype}"));
@@ -140,6 +147,7 @@ fn what_cannot_be_exported_is_refused_and_nothing_is_replaced() {
         ("adapter-s0", "hf", "--format neutral"),
         ("neutral-residues-s0", "peft", "--format neutral"),
         ("neutral-residues-s0", "hf", "--format neutral"),
+        ("block-expansion-s0", "peft", "--format hf"),
     ] {
         let message = export(&[&format!("out/{trial}"), "--format", format]);
         assert!(message.contains(instead), "{message}");
@@ -196,7 +204,7 @@ fn inspect_shows_models_extensions_trials_and_runs() {
     }
     let gguf = root().join("tests/fixtures/gguf/sentencepiece.gguf");
     let gguf = gguf.to_str().unwrap();
-    let cases: [(&str, &[&str]); 7] = [
+    let cases: [(&str, &[&str]); 9] = [
         (
             &base,
             &["model: ", "model.layers.{0..1}.mlp.down_proj.weight", "2 × [64, 128]", "vocab_size"],
@@ -217,6 +225,8 @@ fn inspect_shows_models_extensions_trials_and_runs() {
             ],
         ),
         ("out/neutral-residues-s0", &["trial: ", "zero, original", "l1, new", "trial.method.kind"]),
+        ("out/variant-s0", &["gate ‖w‖", "mlp.adapter.gate.weight", "zero, original"]),
+        ("out/block-expansion-s0", &["layers.1.added.self_attn.q_proj.weight", "[64, 64]"]),
         ("out/finetune-s0", &["trial: ", "model.embed_tokens.weight"]),
         ("out", &["run: ", "forgetting", "trial neutral-residues-s0: finished"]),
     ];

@@ -23,3 +23,4 @@ mod shipped;
 mod smoke;
 mod stopping;
 mod trace;
+mod variants;

@@ -5,8 +5,11 @@
 //! ```text
 //! layers.{i}.{module}.adapter.{w_i, w_g, w_o}      adapter, neutral_residues
 //! layers.{i}.{module}.adapter.gate.{weight, bias}  neutral_residues
+//! {module}.adapter.gate.{weight, bias}             neutral_residues whose gate all blocks share
+//! layers.{i}.{module}.adapter.input_norm.weight    neutral_residues with a norm of the adapter's input
 //! layers.{i}.{q_proj … down_proj}.{lora_a, lora_b} lora, dora
 //! layers.{i}.{q_proj … down_proj}.magnitude        dora
+//! layers.{i}.added.{…}                             block_expansion, as Hugging Face has them in a block
 //! ```
 
 use neutral_model::{Activation, Branch, Extension, LinearDelta, Transformer, TransformerConfig};
@@ -14,6 +17,7 @@ use neutral_spec::{BranchPlacement, ExtensionSize, Method, Placement, Start};
 use neutral_torch::{ParamStore, TensorFile, TorchError};
 use tch::Device;
 
+use crate::block_expansion;
 use crate::start::{Source, Weights};
 use crate::{
     AdapterError, BlockGate, DoraDelta, GluAdapter, LoraDelta, LoraLayer, NeutralResidue,
@@ -23,12 +27,13 @@ use crate::{
 /// Builds a method's extension: trainable fp32 weights at their start, in every block.
 ///
 /// Methods that train the base add nothing and give [`Extension::none`]. The start is a function of the
-/// seed and, for `DoRA`'s lengths, of the base's weights, the same on every device; the extended
-/// model computes exactly what the base does.
+/// seed and, for `DoRA`'s lengths and new blocks, of the base's weights, the same on every device; the
+/// extended model computes exactly what the base does.
 ///
 /// # Errors
 /// If the size has no units (or has some where nothing is added), if the weights are not as many as the size
-/// announces, if LoRA has no targets or one twice, or if a gate has options but no activation.
+/// announces, if LoRA has no targets or one twice, if a gate has options but no activation, or if
+/// more blocks are new than the base has.
 pub fn build(
     method: &Method,
     size: &ExtensionSize,
@@ -101,15 +106,26 @@ fn assemble(
         Method::Adapter { placement, start, .. } => {
             new.branches(*placement, *start, sigma, |adapter, _, _| Ok(Box::new(adapter)))
         }
-        Method::NeutralResidues { gate: spec, placement, start, .. } => {
+        Method::NeutralResidues { gate: spec, placement, start, input_norm, .. } => {
             let d = config.d_model;
             let variance = start_variance(*start, d, config.n_layers());
-            new.branches(*placement, *start, sigma, |adapter, weights, prefix| {
-                let prefix = format!("{prefix}.gate");
+            new.branches(*placement, *start, sigma, |mut adapter, weights, [block, module]| {
+                if *input_norm {
+                    let name = format!("{block}.{module}.input_norm.weight");
+                    let n_d = weights.constant(&name, &[d as i64], 1.0)?;
+                    adapter = adapter.with_input_norm(n_d, config.norm_epsilon);
+                }
+                let of_all = format!("{module}.gate");
+                let prefix = if spec.shared { of_all } else { format!("{block}.{of_all}") };
                 let gate = BlockGate::start(weights, &prefix, *spec, d as i64, variance)?;
                 Ok(Box::new(NeutralResidue::new(adapter, gate)))
             })
         }
+        Method::BlockExpansion { .. } if units > config.n_layers() => {
+            let expected = "at most as many as the base has blocks";
+            Err(AdapterError::Units { method: method.kind(), found: units, expected })
+        }
+        Method::BlockExpansion { .. } => new.blocks(),
     }
 }
 
@@ -150,13 +166,25 @@ impl Blueprint<'_> {
         Ok(extension)
     }
 
-    /// Adapters in every block, each finished by the method: as it is, or behind a gate.
+    /// Copies on top of groups of the base's blocks.
+    fn blocks(&self) -> Result<Extension, AdapterError> {
+        let mut extension = Extension::new(ParamStore::new(self.device));
+        for above in block_expansion::tops(self.units, self.config.n_layers()) {
+            let mut weights = Weights { store: extension.params_mut(), source: self.source };
+            block_expansion::start(&mut weights, self.config, above)?;
+            extension.add_block(self.config, above)?;
+        }
+        Ok(extension)
+    }
+
+    /// Adapters in every block, each finished by the method, which is told the parts of its name,
+    /// `layers.{i}` and `{module}.adapter`: as it is, or behind a gate.
     fn branches(
         &self,
         placement: BranchPlacement,
         start: Start,
         sigma: Activation,
-        finish: impl Fn(GluAdapter, &mut Weights, &str) -> Result<Box<dyn Branch>, AdapterError>,
+        finish: impl Fn(GluAdapter, &mut Weights, [&str; 2]) -> Result<Box<dyn Branch>, AdapterError>,
     ) -> Result<Extension, AdapterError> {
         let (d, layers) = (self.config.d_model, self.config.n_layers());
         let variance = start_variance(start, d, layers);
@@ -164,14 +192,15 @@ impl Blueprint<'_> {
         let sites = |block| placement.sites().iter().map(move |&site| (block, site));
         for (block, site) in (0..layers).flat_map(sites) {
             let module = match site {
-                Placement::Ffn => "mlp",
-                Placement::Attention => "self_attn",
+                Placement::Ffn => "mlp.adapter",
+                Placement::Attention => "self_attn.adapter",
             };
             let mut weights = Weights { store: extension.params_mut(), source: self.source };
-            let prefix = format!("layers.{block}.{module}.adapter");
+            let layer = format!("layers.{block}");
+            let prefix = format!("{layer}.{module}");
             let dh = [d as i64, self.units as i64];
             let adapter = GluAdapter::start(&mut weights, &prefix, dh, variance, sigma)?;
-            let branch = finish(adapter, &mut weights, &prefix)?;
+            let branch = finish(adapter, &mut weights, [&layer, module])?;
             extension.add_branch(block, site, branch);
         }
         Ok(extension)

@@ -2,7 +2,8 @@
 //!
 //! Why `ReLU`: off is exactly zero, so the extended block is the base's to the last bit. What follows
 //! from it: a token at which the gate is off sends no gradient to the gate nor to the adapter. A gate
-//! that is off at every token stays so; a `bias` above zero starts it open.
+//! that is off at every token stays so; a `bias` above zero starts it open. All of this holds of the hard
+//! sigmoid too, which starts open at nearly every token, as it is off only from `z = −2.4` down.
 //!
 //! Shape suffixes: b batch, t tokens, d width of the model, c number of gates (1 or d).
 
@@ -22,9 +23,10 @@ use crate::start::Weights;
 /// | `relu` | `max(0, z)` | `[0, ∞)` |
 /// | `elu` | `z` if `z > 0`, else `eᶻ − 1` | `(−1, ∞)` |
 /// | `sigmoid` | `1 / (1 + e⁻ᶻ)` | `(0, 1)` |
+/// | `hard_sigmoid` | `min(1, max(0, 1.2 / (1 + e⁻ᶻ) − 0.1))` | `[0, 1]` |
 ///
-/// Deviation: the paper names neither the bias `β` nor the gate a channel; both are options, off by
-/// default. It is also silent on precision: here `w · x` is summed in fp32, and bias and φ are fp32; `W x`
+/// Deviation: the paper names neither the bias `β` nor the gate a channel nor the hard sigmoid nor a gate
+/// whose weights all blocks share; all are options, off by default. It is also silent on precision: here `w · x` is summed in fp32, and bias and φ are fp32; `W x`
 /// is rounded to `x`'s kind first.
 #[derive(Debug)]
 pub struct BlockGate {
@@ -43,12 +45,14 @@ impl BlockGate {
             GateActivation::Relu => Tensor::relu,
             GateActivation::Elu => Tensor::elu,
             GateActivation::Sigmoid => Tensor::sigmoid,
+            GateActivation::HardSigmoid => hard_sigmoid,
             GateActivation::None => return None,
         };
         Some(Self { activation, weight, bias_c })
     }
 
-    /// New weights `{prefix}.weight` from `N(0, variance)` and `{prefix}.bias` at the spec's value.
+    /// New weights `{prefix}.weight` from `N(0, variance)` and `{prefix}.bias` at the spec's value; of a
+    /// shared gate, those that the first block has made.
     pub(crate) fn start(
         weights: &mut Weights,
         prefix: &str,
@@ -64,11 +68,17 @@ impl BlockGate {
             GatePer::Token => (&[d], 1),
             GatePer::Channel => (&[d, d], d),
         };
-        let weight = weights.normal(&format!("{prefix}.weight"), shape, variance)?;
-        let bias_c = spec
-            .bias
-            .map(|value| weights.constant(&format!("{prefix}.bias"), &[gates], value))
-            .transpose()?;
+        let [weight, bias] = ["weight", "bias"].map(|part| format!("{prefix}.{part}"));
+        let of_first = |weights: &Weights, name| weights.made(name).filter(|_| spec.shared);
+        let weight = match of_first(weights, &weight) {
+            Some(made) => made,
+            None => weights.normal(&weight, shape, variance)?,
+        };
+        let bias_c = match (spec.bias, of_first(weights, &bias)) {
+            (None, _) => None,
+            (Some(_), Some(made)) => Some(made),
+            (Some(value), None) => Some(weights.constant(&bias, &[gates], value)?),
+        };
         Ok(Self::new(spec.activation, weight, bias_c))
     }
 
@@ -94,13 +104,20 @@ impl BlockGate {
     }
 }
 
+/// `min(1, max(0, (ζ − γ) σ(z) + γ))`: exactly 0 from `z = −ln 11` down, where its gradient is 0 too.
+fn hard_sigmoid(logit: &Tensor) -> Tensor {
+    let [low, high] = GateActivation::STRETCH;
+    (logit.sigmoid() * (high - low) + low).clamp(0.0, 1.0)
+}
+
 /// Without a gate, its other options would be ignored.
 fn refuse_options(spec: GateSpec) -> Result<(), AdapterError> {
     let ignored = |field, found| Err(AdapterError::IgnoredGateOption { field, found });
-    match (spec.per, spec.bias) {
-        (GatePer::Channel, _) => ignored("per", "channel".to_owned()),
-        (GatePer::Token, Some(bias)) => ignored("bias", bias.to_string()),
-        (GatePer::Token, None) => Ok(()),
+    match spec {
+        GateSpec { per: GatePer::Channel, .. } => ignored("per", "channel".to_owned()),
+        GateSpec { bias: Some(bias), .. } => ignored("bias", bias.to_string()),
+        GateSpec { shared: true, .. } => ignored("shared", "true".to_owned()),
+        _ => Ok(()),
     }
 }
 
@@ -157,5 +174,29 @@ mod tests {
         none = GateSpec { per: GatePer::Channel, bias: None, ..none };
         let message = BlockGate::start(&mut weights, "gate", none, 4, 1.0).unwrap_err().to_string();
         assert!(message.contains("method.gate.per is channel"), "{message}");
+        none = GateSpec { per: GatePer::Token, shared: true, ..none };
+        let message = BlockGate::start(&mut weights, "gate", none, 4, 1.0).unwrap_err().to_string();
+        assert!(message.contains("method.gate.shared is true"), "{message}");
+    }
+
+    #[test]
+    fn the_hard_sigmoid_is_its_formula_and_exactly_zero_and_one_beyond_its_corners() {
+        let logits: Vec<f64> = (-60..=60).map(|i| f64::from(i) / 10.0).collect();
+        let x_btd = Tensor::from_slice(&logits).view([1, -1, 1]);
+        let value = |kind| {
+            let weight = Tensor::ones([1], (kind, Device::Cpu));
+            let gate = BlockGate::new(GateActivation::HardSigmoid, weight, None).unwrap();
+            let value = gate.forward(&x_btd.to_kind(kind)).value;
+            Vec::<f64>::try_from(value.to_kind(Kind::Double).view(-1)).unwrap()
+        };
+        let corner = 11_f64.ln();
+        for (kind, tolerance) in [(Kind::Double, 1e-15), (Kind::Float, 2e-7)] {
+            for (z, found) in logits.iter().zip(value(kind)) {
+                let expected = (1.2 / (1.0 + (-z).exp()) - 0.1).clamp(0.0, 1.0);
+                assert!((found - expected).abs() <= tolerance, "{z}: {found} for {expected}");
+                assert_eq!(found == 0.0, *z < -corner, "{z}: {found}");
+                assert_eq!(found == 1.0, *z > corner, "{z}: {found}");
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! Shape suffixes: b batch, t tokens, d width of the model, h width of the adapter.
 
 use neutral_model::{Activation, Branch, BranchOutput};
+use neutral_torch::fused::{NormRule, rms_norm};
 use tch::Tensor;
 
 use crate::AdapterError;
@@ -20,6 +21,7 @@ pub struct GluAdapter {
     w_g_hd: Tensor,
     w_o_dh: Tensor,
     activation: Activation,
+    input_norm: Option<(Tensor, NormRule)>,
 }
 
 impl GluAdapter {
@@ -28,7 +30,22 @@ impl GluAdapter {
     /// # Shapes
     /// `w_i`, `w_g`: `[h, d]`; `w_o`: `[d, h]`.
     pub fn new(w_i_hd: Tensor, w_g_hd: Tensor, w_o_dh: Tensor, activation: Activation) -> Self {
-        Self { w_i_hd, w_g_hd, w_o_dh, activation }
+        Self { w_i_hd, w_g_hd, w_o_dh, activation, input_norm: None }
+    }
+
+    /// The same behind a norm of its own: `A(n ⊙ x / √(mean(x²) + ε))`.
+    ///
+    /// Why the input and not the output: `x` has passed the block's norm, whose gains may be anything, so that
+    /// only an own norm makes `‖x‖² ≈ d`, which the start's variance counts on, and lets the adapter
+    /// choose its channels. `W_o = 0` still makes the start exact. A normalised output would have length
+    /// 1 as soon as it is not 0, for the local loss to pull at in vain, and a slope of `1/√ε` there;
+    /// a norm before `W_o` would undo the low-variance start.
+    ///
+    /// # Shapes
+    /// `n`: `[d]`.
+    #[must_use]
+    pub fn with_input_norm(self, n_d: Tensor, epsilon: f64) -> Self {
+        Self { input_norm: Some((n_d, NormRule { epsilon, unit_offset: false })), ..self }
     }
 
     /// New weights `{prefix}.w_i`, `.w_g` from `N(0, variance)` and `.w_o = 0`.
@@ -55,6 +72,8 @@ impl GluAdapter {
     /// # Panics
     /// If `x`'s last dimension is not `d`.
     pub fn output(&self, x_btd: &Tensor) -> Tensor {
+        let normed = self.input_norm.as_ref().map(|(n_d, rule)| rms_norm(x_btd, &[], n_d, *rule).1);
+        let x_btd = normed.as_ref().unwrap_or(x_btd);
         // One product for both; putting the weights together costs a copy of them.
         let both = [&self.w_g_hd, &self.w_i_hd].map(|weight| weight.to_kind(x_btd.kind()));
         let both = Tensor::cat(&both, 0);

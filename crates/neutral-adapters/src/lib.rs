@@ -1,4 +1,4 @@
-//! What extends a frozen model: LoRA, `DoRA`, parallel adapters and **neutral residues**.
+//! What extends a frozen model: LoRA, `DoRA`, parallel adapters, new blocks and **neutral residues**.
 //!
 //! A model that was pretrained on one domain is extended to a new one. Its weights stay as they are;
 //! every block gets something beside it (paper, section 3):
@@ -20,15 +20,17 @@
 //! - [`BlockGate`], `g(x)`, and [`NeutralResidue`], the product
 //! - [`LoraDelta`], a low-rank product beside a linear layer; [`DoraDelta`], the same with rows of a
 //!   trained length
+//! - block expansion, whole new blocks that begin as copies of the ones below
 //! - [`start_variance`] and the random stream of every weight
 //! - extensions in folders: [`save_extension`] and [`load_extension`] in a format of our own,
 //!   [`read_peft`] and [`write_peft`] for `LoRA` and `DoRA` as PEFT has them; [`merge_lora`] into the base's weights
 //!
-//! Whatever the method, the extended model starts as the base, bit for bit: `W_o = 0`, `B = 0`.
+//! Whatever the method, the extended model starts as the base, bit for bit: `W_o = 0`, `B = 0`, `W_down = 0`.
 //!
 //! The crate does not train: the local loss is a function of the residues that a forward pass hands
 //! out, and lives with the other losses. Nor does it turn budgets into sizes, which the spec does.
 
+mod block_expansion;
 mod build;
 mod dora;
 mod error;

@@ -85,6 +85,11 @@ impl Weights<'_> {
         self.add(name, shape, |_, _| Ok(Tensor::full(shape, value, (Kind::Float, device))))
     }
 
+    /// A weight that is in the store already.
+    pub(crate) fn made(&self, name: &str) -> Option<Tensor> {
+        self.store.get(name).ok().map(Tensor::shallow_clone)
+    }
+
     /// A function of the base's weights.
     pub(crate) fn of_base(
         &mut self,

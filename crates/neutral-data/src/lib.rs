@@ -23,6 +23,7 @@ mod permutation;
 mod prepare;
 mod progress;
 mod prompts;
+mod scramble;
 mod shards;
 mod split;
 mod synthetic;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::clean::CleanRules;
 use crate::extract::Extract;
 use crate::extract::files::Pattern;
+use crate::scramble::Scramble;
 use crate::split::SplitRules;
 use crate::synthetic::SyntheticSpec;
 use crate::{CleanCorpus, DataError};
@@ -49,6 +50,9 @@ pub(crate) struct Variant {
     /// How text is taken out of a file; none for synthetic text.
     #[serde(default)]
     pub(crate) extract: Option<Extract>,
+    /// Shuffle the words of every line, drawn with a seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scramble: Option<Scramble>,
     /// Checksums of cleaned texts that are known to be good; empty: anything goes. Not part of a
     /// corpus' fingerprint, so that adding one does not fetch again.
     #[serde(default, skip_serializing)]

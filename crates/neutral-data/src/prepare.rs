@@ -19,7 +19,7 @@ use crate::{CleanCorpus, CleanCorpusWriter, Control, DataError, Document, Split}
 ///
 /// Documents come in the order of their ids; of equal lines the first is kept, so that no line is in
 /// two splits. What is kept on disk is named after everything that determines it: the manifest's
-/// variant, cleaning and split, and the content of local files.
+/// variant (whether its words are shuffled included), cleaning and split, and the content of local files.
 ///
 /// # Errors
 /// If it was asked to stop; if there is no such corpus; if its source cannot be had ([`DataError::is_unavailable`]); if it
@@ -142,6 +142,11 @@ impl Job<'_> {
             }
             let split = self.entry.manifest.split.of(&id);
             count[split as usize] += 1;
+            if let Some(scramble) = variant.scramble {
+                for (number, line) in lines.iter_mut().enumerate() {
+                    *line = scramble.line(&id, number, line);
+                }
+            }
             writer.push(split, &Document { id, text: lines.join("\n") })
         })?;
         tracing::info!(corpus = %self.corpus, documents = ?count, foreign_lines = foreign, "cleaned");

@@ -231,13 +231,13 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A number below `n`; the bias of the remainder is 1 in 2⁵⁸ here.
-fn below(rng: &mut ChaCha8Rng, n: u64) -> usize {
+/// A number below `n`, of which the bias is `n` in 2⁶⁴.
+pub(crate) fn below(rng: &mut ChaCha8Rng, n: u64) -> usize {
     (rng.next_u64() % n) as usize
 }
 
 /// A random stream of its own for each purpose.
-fn random(purpose: &impl std::fmt::Debug) -> ChaCha8Rng {
+pub(crate) fn random(purpose: &impl std::fmt::Debug) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(Sha256::digest(format!("{purpose:?}")).into())
 }
 

@@ -1,14 +1,18 @@
-//! One block: two pre-normed sub-layers, each added to the residual stream.
+//! One block: two pre-normed sub-layers, each added to the residual stream. It is the model's own, or one that
+//! an extension adds.
 
-use neutral_spec::LinearSite;
+use neutral_spec::{LinearSite, Placement};
 use neutral_torch::fused::{Heads, Scores};
 use neutral_torch::{ParamStore, TorchError};
 use tch::Tensor;
 
 use crate::TransformerConfig;
-use crate::attention::SelfAttention;
+use crate::attention::{Context, SelfAttention};
+use crate::extension::BlockExtension;
 use crate::feed_forward::FeedForward;
 use crate::linear::{Joined, Linear};
+use crate::rotary::RotaryTable;
+use crate::stream::Stream;
 use crate::weights::linear_name;
 
 /// The layers of a block, and the weights of its norms, `[d]` each.
@@ -25,16 +29,15 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// A block of the store's weights.
+    /// A block of the store's weights below a prefix, that computes as the model's block of that index.
     pub(crate) fn new(
         config: &TransformerConfig,
         index: usize,
         params: &ParamStore,
+        prefix: &str,
     ) -> Result<Self, TorchError> {
         use LinearSite::{DownProj, GateProj, KProj, OProj, QProj, UpProj, VProj};
-        let get = |name: &str| {
-            params.get(&format!("model.layers.{index}.{name}")).map(Tensor::shallow_clone)
-        };
+        let get = |name: &str| params.get(&format!("{prefix}.{name}")).map(Tensor::shallow_clone);
         let norm = |name: &str| get(&format!("{name}.weight"));
         let linear = |site| -> Result<Linear, TorchError> {
             let name = linear_name(site);
@@ -79,5 +82,24 @@ impl Block {
             },
             after_feed_forward_norm_d,
         })
+    }
+
+    /// Both sub-layers, with what extends them; `index` names the residues of branches.
+    pub(crate) fn forward(
+        &self,
+        stream: &mut Stream,
+        index: usize,
+        rotary: &RotaryTable,
+        context: Context,
+        extension: Option<&BlockExtension>,
+    ) {
+        let normed = stream.normed(&self.input_norm_d);
+        let output = self.attention.forward(&normed, rotary, context, extension);
+        let branch = stream.branch(&normed, extension, index, Placement::Attention);
+        stream.add(output, branch, self.after_attention_norm_d.as_ref());
+        let normed = stream.normed(&self.feed_forward_norm_d);
+        let output = self.feed_forward.forward(&normed, extension);
+        let branch = stream.branch(&normed, extension, index, Placement::Ffn);
+        stream.add(output, branch, self.after_feed_forward_norm_d.as_ref());
     }
 }

@@ -160,9 +160,10 @@ impl TransformerConfig {
 
     /// The sizes that budgets and costs depend on.
     pub fn size(&self) -> ModelSize {
-        let numel = |weight: Weight| weight.shape.iter().product::<usize>() as u64;
-        let parameters = self.weights().into_iter().map(numel).sum();
-        ModelSize { parameters, ..self.widths() }
+        let numel = |shape: &[usize]| shape.iter().product::<usize>() as u64;
+        let parameters = self.weights().iter().map(|Weight { shape, .. }| numel(shape)).sum();
+        let block_parameters = self.block_weight_shapes().iter().map(|(_, s)| numel(s)).sum();
+        ModelSize { parameters, block_parameters, ..self.widths() }
     }
 
     /// Inputs and outputs of a linear layer of a block, as `(in, out)`; its weight is `[out, in]`.
@@ -186,6 +187,7 @@ impl TransformerConfig {
             d_ff: self.d_ff,
             vocab_size: self.vocab_size,
             parameters: 0,
+            block_parameters: 0,
         }
     }
 

@@ -1,14 +1,17 @@
-//! What may be added to a model: branches beside sub-layers, deltas on linear layers.
+//! What may be added to a model: branches beside sub-layers, deltas on linear layers, blocks above blocks.
 //!
-//! The paper's section on architecture: `FFN'(x) = FFN(x) + g(x) · A(x)`. Here are only the two
+//! The paper's section on architecture: `FFN'(x) = FFN(x) + g(x) · A(x)`. Here are only the three
 //! points of attachment; what is attached lives in neutral-adapters.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use neutral_spec::{LinearSite, Placement};
-use neutral_torch::ParamStore;
+use neutral_torch::{ParamStore, TorchError};
 use tch::Tensor;
+
+use crate::TransformerConfig;
+use crate::block::Block;
 
 /// Something parallel to a sub-layer, which reads the same normalised input.
 pub trait Branch: Send {
@@ -74,6 +77,8 @@ pub(crate) struct BlockExtension {
     attention: Option<Box<dyn Branch>>,
     ffn: Option<Box<dyn Branch>>,
     deltas: BTreeMap<LinearSite, Box<dyn LinearDelta>>,
+    /// A whole block that comes after this one.
+    added: Option<Block>,
 }
 
 impl Extension {
@@ -111,6 +116,37 @@ impl Extension {
         assert!(earlier.is_none(), "block {block} has a delta on {} already", site.name());
     }
 
+    /// Puts a whole block above a block of the model: it reads what that one leaves on the residual stream, and
+    /// computes as that one does, window and rotation included, with keys and values of its own. Its weights
+    /// are the extension's, named [`Extension::added_prefix`] and then as
+    /// [`TransformerConfig::block_weight_shapes`] says.
+    ///
+    /// # Errors
+    /// If a weight is missing.
+    ///
+    /// # Panics
+    /// If there is one already, or the model has no such block.
+    pub fn add_block(
+        &mut self,
+        config: &TransformerConfig,
+        above: usize,
+    ) -> Result<(), TorchError> {
+        let block = Block::new(config, above, &self.params, &Self::added_prefix(above))?;
+        let earlier = self.blocks.entry(above).or_default().added.replace(block);
+        assert!(earlier.is_none(), "there is a block above block {above} already");
+        Ok(())
+    }
+
+    /// What the weights of a block above one of the model's are called by.
+    pub fn added_prefix(above: usize) -> String {
+        format!("layers.{above}.added")
+    }
+
+    /// The blocks of the model that another one is above of, from the first on.
+    pub fn added_blocks(&self) -> impl Iterator<Item = usize> {
+        self.blocks.iter().filter(|(_, block)| block.added.is_some()).map(|(&above, _)| above)
+    }
+
     /// The extension's weights.
     pub fn params(&self) -> &ParamStore {
         &self.params
@@ -126,7 +162,7 @@ impl Extension {
         self.blocks.is_empty()
     }
 
-    /// One line about it: `4 branches, 28 deltas, 123456 weights`.
+    /// One line about it: `4 branches, 28 deltas, 123456 weights`; or with `2 blocks`, if there are some.
     pub fn describe(&self) -> String {
         if self.is_none() {
             return "nothing".to_owned();
@@ -135,7 +171,11 @@ impl Extension {
         let branches = count(|b| usize::from(b.ffn.is_some()) + usize::from(b.attention.is_some()));
         let deltas = count(|b| b.deltas.len());
         let weights = self.params.parameter_count();
-        format!("{branches} branches, {deltas} deltas, {weights} weights")
+        let blocks = match self.added_blocks().count() {
+            0 => String::new(),
+            blocks => format!("{blocks} blocks, "),
+        };
+        format!("{branches} branches, {deltas} deltas, {blocks}{weights} weights")
     }
 
     /// Blocks that the model must have at least: one more than the last block that is extended.
@@ -160,6 +200,10 @@ impl BlockExtension {
             Placement::Ffn => self.ffn.as_deref(),
             Placement::Attention => self.attention.as_deref(),
         }
+    }
+
+    pub(crate) fn added(&self) -> Option<&Block> {
+        self.added.as_ref()
     }
 
     pub(crate) fn delta(&self, site: LinearSite) -> Option<&dyn LinearDelta> {

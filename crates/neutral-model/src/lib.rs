@@ -8,8 +8,9 @@
 //! construction, no module hides state between calls, and there are two stores of weights, the
 //! base's and the extension's, of which an optimizer gets exactly one.
 //!
-//! The model knows two points where it can be extended: a [`Branch`] parallel to a sub-layer
-//! (adapters, gated or not) and a [`LinearDelta`] on a linear layer (`LoRA`). What the branches
+//! The model knows three points where it can be extended: a [`Branch`] parallel to a sub-layer
+//! (adapters, gated or not), a [`LinearDelta`] on a linear layer (`LoRA`), and a whole block above one of its
+//! own ([`Extension::add_block`]), which [`deepened`] makes a part of the model. What the branches
 //! added comes back as [`Residue`]s, of which a local loss is a plain function.
 //!
 //! This crate trains nothing, reads no text and knows no method by name.
@@ -20,6 +21,7 @@
 mod attention;
 mod block;
 mod config;
+mod deeper;
 mod error;
 mod extension;
 mod family;
@@ -35,6 +37,7 @@ mod transformer;
 mod weights;
 
 pub use config::{Activation, Biases, BlockConfig, TransformerConfig};
+pub use deeper::deepened;
 pub use error::ModelError;
 pub use extension::{Branch, BranchOutput, Extension, Gate, LinearDelta, Residue};
 pub use folder::{ModelFolder, write_config, write_model};

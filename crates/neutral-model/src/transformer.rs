@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use neutral_spec::{Placement, Precision};
+use neutral_spec::Precision;
 use neutral_torch::fused::{
     KeyValues, PrefixTree, TokenScore, linear_cross_entropy, linear_log_probs, linear_token_losses,
 };
@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::attention::{Context, document_starts, window_starts};
 use crate::block::Block;
+use crate::extension::BlockExtension;
 use crate::linear::{Joined, linear};
 use crate::rotary::RotaryTables;
 use crate::stream::Stream;
@@ -78,6 +79,26 @@ pub struct Transformer {
 #[derive(Debug)]
 pub struct Cache {
     blocks: Vec<KeyValues>,
+    /// Of the blocks that the extension adds, by the block that each is above of.
+    added: BTreeMap<usize, KeyValues>,
+}
+
+/// A place in the model where something attends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// A block of the model.
+    Own(usize),
+    /// The block that an extension puts above that one.
+    Above(usize),
+}
+
+impl Place {
+    /// The block of the model that it is, or is above of.
+    fn block(self) -> usize {
+        match self {
+            Self::Own(block) | Self::Above(block) => block,
+        }
+    }
 }
 
 impl Cache {
@@ -123,8 +144,9 @@ impl Transformer {
         } else {
             get(weights::HEAD)?
         };
-        let blocks: Result<_, _> =
-            (0..config.n_layers()).map(|i| Block::new(&config, i, &params)).collect();
+        let blocks =
+            (0..config.n_layers()).map(|i| Block::new(&config, i, &params, &weights::prefix(i)));
+        let blocks: Result<_, _> = blocks.collect();
         Ok(Self {
             compute_kind: kind_of(precision),
             embed_tokens_vd,
@@ -205,8 +227,8 @@ impl Transformer {
             let starts = || window_starts(tokens_bt, starts_bt.as_ref(), window);
             windows.entry(window).or_insert_with(starts);
         }
-        self.run(tokens_bt, [0, tokens_bt.size()[1]], extension, |block| Context::Sequence {
-            starts_bt: match self.config.blocks[block].window {
+        self.run(tokens_bt, [0, tokens_bt.size()[1]], extension, |place| Context::Sequence {
+            starts_bt: match self.config.blocks[place.block()].window {
                 Some(window) => windows.get(&window),
                 None => starts_bt.as_ref(),
             },
@@ -220,7 +242,8 @@ impl Transformer {
     /// `tokens_bt`: `[b, t]`, `Int64`, with the same `b` in every call; see [`Output`].
     ///
     /// # Panics
-    /// As [`Transformer::forward`]; or if the cache was made for another model.
+    /// As [`Transformer::forward`]; or if the cache was made for another model, or begun with another extension
+    /// that adds blocks.
     pub fn forward_cached(
         &self,
         tokens_bt: &Tensor,
@@ -229,12 +252,18 @@ impl Transformer {
     ) -> Output {
         assert_eq!(cache.blocks.len(), self.blocks.len(), "the cache is another model's");
         let before = cache.len();
+        if cache.is_empty() {
+            cache.added = extension.added_blocks().map(|at| (at, KeyValues::default())).collect();
+        }
+        let same = cache.added.keys().copied().eq(extension.added_blocks());
+        assert!(same, "the cache was begun with another extension");
         tch::no_grad(|| {
             // A slot is handed out once, as the blocks ask in order.
-            let mut slots: Vec<Option<&mut KeyValues>> =
-                cache.blocks.iter_mut().map(Some).collect();
+            let own = cache.blocks.iter_mut().enumerate().map(|(i, slot)| (Place::Own(i), slot));
+            let added = cache.added.iter_mut().map(|(&i, slot)| (Place::Above(i), slot));
+            let mut slots: BTreeMap<Place, &mut KeyValues> = own.chain(added).collect();
             let positions = [before, tokens_bt.size()[1]];
-            self.run(tokens_bt, positions, extension, |block| match slots[block].take() {
+            self.run(tokens_bt, positions, extension, |place| match slots.remove(&place) {
                 Some(slot) => Context::Cached(slot),
                 None => unreachable!("a block attends once"),
             })
@@ -243,7 +272,8 @@ impl Transformer {
 
     /// An empty cache for [`Transformer::forward_cached`].
     pub fn cache(&self) -> Cache {
-        Cache { blocks: self.blocks.iter().map(|_| KeyValues::default()).collect() }
+        let blocks = self.blocks.iter().map(|_| KeyValues::default()).collect();
+        Cache { blocks, added: BTreeMap::new() }
     }
 
     /// The hidden states of sequences that share beginnings, each token once. Without gradients.
@@ -269,7 +299,7 @@ impl Transformer {
         tokens_bt: &Tensor,
         positions: [i64; 2],
         extension: &Extension,
-        mut context: impl FnMut(usize) -> Context<'a>,
+        mut context: impl FnMut(Place) -> Context<'a>,
     ) -> Output {
         let depth = extension.depth();
         assert!(
@@ -286,14 +316,10 @@ impl Transformer {
                 positions,
                 self.device(),
             );
-            let normed = stream.normed(&block.input_norm_d);
-            let output = block.attention.forward(&normed, &rotary, context(index), extension);
-            let branch = stream.branch(&normed, extension, index, Placement::Attention);
-            stream.add(output, branch, block.after_attention_norm_d.as_ref());
-            let normed = stream.normed(&block.feed_forward_norm_d);
-            let output = block.feed_forward.forward(&normed, extension);
-            let branch = stream.branch(&normed, extension, index, Placement::Ffn);
-            stream.add(output, branch, block.after_feed_forward_norm_d.as_ref());
+            block.forward(&mut stream, index, &rotary, context(Place::Own(index)), extension);
+            if let Some(added) = extension.and_then(BlockExtension::added) {
+                added.forward(&mut stream, index, &rotary, context(Place::Above(index)), None);
+            }
         }
         Output { hidden_btd: stream.normed(&self.norm_d), residues: stream.residues }
     }

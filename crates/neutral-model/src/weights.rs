@@ -39,7 +39,7 @@ impl TransformerConfig {
             start: Start::Normal { std: STD },
         };
         let mut all = vec![matrix("model.embed_tokens.weight")];
-        all.extend((0..self.n_layers()).flat_map(|i| self.block_weights(i)));
+        all.extend((0..self.n_layers()).flat_map(|i| self.block_weights(&prefix(i))));
         all.push(self.norm("model.norm.weight".to_owned(), d));
         if !self.tie_embeddings {
             all.push(matrix(HEAD));
@@ -52,8 +52,14 @@ impl TransformerConfig {
         self.weights().into_iter().map(|weight| (weight.name, weight.shape)).collect()
     }
 
-    fn block_weights(&self, index: usize) -> Vec<Weight> {
-        let prefix = format!("model.layers.{index}");
+    /// Names within a block, such as `self_attn.q_proj.weight`, and shapes of every weight of one block.
+    pub fn block_weight_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let within = |name: String| name.strip_prefix("block.").unwrap_or(&name).to_owned();
+        let weights = self.block_weights("block").into_iter();
+        weights.map(|weight| (within(weight.name), weight.shape)).collect()
+    }
+
+    fn block_weights(&self, prefix: &str) -> Vec<Weight> {
         let residual_std = STD / (2.0 * self.n_layers() as f64).sqrt();
         let mut all = Vec::new();
         for site in LinearSite::ALL {
@@ -103,6 +109,11 @@ impl TransformerConfig {
         let neutral = if self.unit_offset { 0.0 } else { 1.0 };
         Weight { name, shape: vec![width], start: Start::Constant(neutral) }
     }
+}
+
+/// What the weights of a block are called by.
+pub(crate) fn prefix(block: usize) -> String {
+    format!("model.layers.{block}")
 }
 
 /// A linear layer's path within its block: `self_attn.q_proj`.

@@ -35,6 +35,8 @@ pub struct CostEstimate {
 /// | the extension's | – | `6·E·T` |
 /// | attention, `QKᵀ` and `AV` over all S positions | `12·L·q·S·T` | `12·L·q·S·T` |
 ///
+/// With new blocks, `L` counts them.
+///
 /// It is an upper bound: causal kernels skip up to half of attention, and what is before the first
 /// extended layer needs no gradients.
 ///
@@ -54,9 +56,9 @@ pub fn training_cost(
     let head = model.vocab_size as u64 * d;
     let multiplied = layers * model.linear_parameters() + head;
     let each = if trains_base { 6 } else { 4 } * multiplied + 6 * size.extension_parameters;
-    let attention = 12.0
-        * (layers as usize * model.n_heads * model.head_dim) as f64
-        * training.sequence_length as f64;
+    let deep = model.n_layers + added_blocks(method, size);
+    let attention =
+        12.0 * (deep * model.n_heads * model.head_dim) as f64 * training.sequence_length as f64;
     let flops = (each as f64 + attention) * tokens as f64;
 
     let number = match precision {
@@ -72,9 +74,14 @@ pub fn training_cost(
     };
     let sequences = training.micro_batch_size.unwrap_or(training.batch_size) as u64;
     let rows = sequences * training.sequence_length as u64;
-    let activations = rows * layers * activation_bytes(model, method, size, number);
+    let activations = rows * deep as u64 * activation_bytes(model, method, size, number);
     let logits = (rows * model.vocab_size as u64).min(LOGITS[usize::from(trains_base)]) * number;
     CostEstimate { flops, memory_bytes: weights + activations + logits, tokens }
+}
+
+/// Blocks that the method puts among those of the base.
+fn added_blocks(method: Option<&Method>, size: ExtensionSize) -> usize {
+    if let Some(Method::BlockExpansion { .. }) = method { size.units } else { 0 }
 }
 
 /// Bytes a token and block that the backward pass reads again.
@@ -171,6 +178,21 @@ mod tests {
         let attention = 12 * 2 * 8 * 16 * 64;
         let expected = (4 * n + 6 * 16 * 48) * 64 + attention;
         assert_eq!(cost(&adapter(), Precision::Fp32).flops as u64, expected);
+    }
+
+    #[test]
+    fn a_new_block_costs_what_it_holds_and_its_attention() {
+        let n = SHAPE.size(300).parameters - 5 * 8;
+        let attention = 12 * 3 * 8 * 16 * 64;
+        let expected = (4 * n + 6 * 688) * 64 + attention;
+        let budget = Budget::from_percent(20.0).unwrap();
+        let blocks = cost(&Method::BlockExpansion { budget }, Precision::Fp32);
+        assert_eq!(blocks.flops as u64, expected);
+        let frozen = cost(&adapter(), Precision::Fp32).memory_bytes;
+        // In place of the adapter's weights and activations, a block's.
+        let adapters = 768 * 16 + 64 * 2 * (3 * 16 + 2 * 8) * 4;
+        let block = 688 * 16 + 64 * (4 * 8 + (8 + 2 * 4) + 8 + 3 * 20) * 4;
+        assert_eq!(blocks.memory_bytes, frozen - adapters + block);
     }
 
     #[test]

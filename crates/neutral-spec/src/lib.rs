@@ -21,6 +21,8 @@ mod draft;
 mod error;
 mod experiment;
 mod field_path;
+mod gate;
+mod local_loss;
 mod method;
 mod plan;
 mod read;
@@ -43,10 +45,9 @@ pub use experiment::{
     TrainingOverrides, TrainingSpec,
 };
 pub use field_path::FieldPath;
-pub use method::{
-    BranchPlacement, GateActivation, GatePer, GateSpec, GluActivation, LinearSite, LocalLossSpec,
-    Method, Placement, Start,
-};
+pub use gate::{GateActivation, GatePer, GateSpec};
+pub use local_loss::LocalLossSpec;
+pub use method::{BranchPlacement, GluActivation, LinearSite, Method, Placement, Start};
 pub use plan::{Evaluation, ExtensionSize, Plan, Trial};
 pub use resolve::{Loaded, model_size, resolve};
 pub use schema::json_schema;

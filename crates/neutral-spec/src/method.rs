@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
+use crate::gate::GateSpec;
+use crate::local_loss::LocalLossSpec;
 
 /// One way of extending a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -109,7 +111,24 @@ pub enum Method {
         /// The adapter's σ; that of the base's own GLU, if absent, as in the paper.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         activation: Option<GluActivation>,
+        /// The adapter reads `x` through an RMSNorm of its own, `n ⊙ x / rms(x)` with `n = 1` at the
+        /// start; the gate reads `x` as it is. Ours, not the paper's.
+        #[serde(default, skip_serializing_if = "is_false")]
+        input_norm: bool,
     },
+    /// Whole new blocks among those of the base, at equal distances, each a copy of the block below it that
+    /// adds nothing at the start: `W_o = 0` and `W_down = 0`. They alone are trained.
+    /// Source: Wu et al., *`LLaMA Pro`: Progressive `LLaMA` with Block Expansion*, ACL 2024.
+    BlockExpansion {
+        /// Extra weights; solved into a number of blocks, one for each of the base's at most.
+        budget: Budget,
+    },
+}
+
+/// For options that are off by default, and left out of files and fingerprints where they are.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+pub(crate) fn is_false(option: &bool) -> bool {
+    !option
 }
 
 impl Method {
@@ -125,6 +144,7 @@ impl Method {
             Self::WiseFt { .. } => "wise_ft",
             Self::Adapter { .. } => "adapter",
             Self::NeutralResidues { .. } => "neutral_residues",
+            Self::BlockExpansion { .. } => "block_expansion",
         }
     }
 
@@ -139,7 +159,8 @@ impl Method {
             Self::Lora { .. }
             | Self::Dora { .. }
             | Self::Adapter { .. }
-            | Self::NeutralResidues { .. } => false,
+            | Self::NeutralResidues { .. }
+            | Self::BlockExpansion { .. } => false,
         }
     }
 
@@ -254,80 +275,6 @@ pub enum GluActivation {
     GeluTanh,
     /// `max(0, z)`.
     Relu,
-}
-
-/// The gate `g(x)` that multiplies the adapter's output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GateSpec {
-    /// Its activation.
-    #[serde(default)]
-    pub activation: GateActivation,
-    /// One gate a token, or one a channel of the residue.
-    #[serde(default)]
-    pub per: GatePer,
-    /// A learnt bias and its start; no bias if absent, as in the paper.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bias: Option<f64>,
-}
-
-/// The gate's activation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum GateActivation {
-    /// `max(0, z)`: exactly zero when off.
-    #[default]
-    Relu,
-    /// `z` if positive, else `eᶻ − 1`: the paper's earlier version.
-    Elu,
-    /// `1 / (1 + e⁻ᶻ)`.
-    Sigmoid,
-    /// No gate: `g = 1`.
-    None,
-}
-
-/// How fine the gate is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum GatePer {
-    /// One number a token: `w ∈ ℝᵈ`.
-    #[default]
-    Token,
-    /// One number a token and channel: `W ∈ ℝᵈˣᵈ`.
-    Channel,
-}
-
-/// The loss added to the language model's: `ℓ = ℓ_LM + weight · ℓ_local`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum LocalLossSpec {
-    /// `‖g(x)·A(x)‖₁ / d`, mean over blocks and over tokens of the original domain.
-    L1 {
-        /// The paper's α.
-        #[serde(default = "default_local_loss_weight")]
-        #[schemars(extend("exclusiveMinimum" = 0))]
-        weight: f64,
-    },
-    /// Cross-entropy of the gate as a classifier: original domain 0, new domain 1; mean over blocks
-    /// and over all tokens. Needs a sigmoid gate, one a token.
-    DomainClassifier {
-        /// The paper's α.
-        #[serde(default = "default_local_loss_weight")]
-        #[schemars(extend("exclusiveMinimum" = 0))]
-        weight: f64,
-    },
-    /// No local loss.
-    None {},
-}
-
-fn default_local_loss_weight() -> f64 {
-    0.01
-}
-
-impl Default for LocalLossSpec {
-    fn default() -> Self {
-        Self::L1 { weight: default_local_loss_weight() }
-    }
 }
 
 /// The variance that `W_i` and `W_g` are drawn with; `W_o` starts at zero either way.

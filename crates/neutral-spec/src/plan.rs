@@ -111,7 +111,7 @@ impl Trial {
 /// The size of an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtensionSize {
-    /// LoRA's rank, or the adapter's width (its bottleneck); 0 for fine-tuning.
+    /// LoRA's rank, the adapter's width (its bottleneck), or the number of new blocks; 0 for fine-tuning.
     pub units: usize,
     /// Weights that the extension adds to the base.
     pub extension_parameters: u64,

@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(schema["properties"]["seeds"]["minItems"], 1);
         let methods = schema["$defs"]["Method"]["oneOf"].as_array().unwrap();
         let kinds: Vec<_> = methods.iter().filter_map(tag).collect();
-        let all = "finetune lora dora kl_to_base l2_sp ewc wise_ft adapter neutral_residues";
+        let all = "finetune lora dora kl_to_base l2_sp ewc wise_ft adapter neutral_residues block_expansion";
         assert_eq!(kinds, all.split(' ').collect::<Vec<_>>());
         assert!(methods.iter().all(|m| m["additionalProperties"] == false));
         let rate = &schema["$defs"]["TrainingSpec"]["properties"]["learning_rate"];

@@ -3,7 +3,8 @@
 use crate::base::Shape;
 use crate::error::{Problem, SpecError};
 use crate::field_path::FieldPath;
-use crate::method::{BranchPlacement, GateActivation, GatePer, GateSpec, LinearSite, Method};
+use crate::gate::{GateActivation, GatePer, GateSpec};
+use crate::method::{BranchPlacement, LinearSite, Method};
 use crate::plan::ExtensionSize;
 
 /// The sizes of a base that budgets and costs depend on, wherever the base comes from.
@@ -25,6 +26,8 @@ pub struct ModelSize {
     pub vocab_size: usize,
     /// Number of weights.
     pub parameters: u64,
+    /// Number of weights of one block, its norms included.
+    pub block_parameters: u64,
 }
 
 impl ModelSize {
@@ -71,11 +74,12 @@ impl Shape {
             d_ff: self.d_ff,
             vocab_size,
             parameters: 0,
+            block_parameters: 0,
         };
         let (d, layers) = (self.d_model as u64, self.n_layers as u64);
         let embeddings = if self.tie_embeddings { 1 } else { 2 };
-        let blocks = layers * (size.linear_parameters() + 2 * d);
-        size.parameters = embeddings * vocab_size as u64 * d + blocks + d;
+        size.block_parameters = size.linear_parameters() + 2 * d;
+        size.parameters = embeddings * vocab_size as u64 * d + layers * size.block_parameters + d;
         size
     }
 }
@@ -85,10 +89,12 @@ impl Shape {
 /// A unit costs, in each of the `L` blocks: the rank of LoRA and `DoRA` `in + out` for each target; an
 /// adapter's width `3·d`, twice with branches beside both sub-layers. Whatever the units, `DoRA` also
 /// pays `out` for each target, and neutral residues for each gate: `d`, or `d²` with one a channel,
-/// and for a bias 1, or `d`.
+/// and for a bias 1, or `d`; and `d` for each norm of an adapter's input. A unit of block expansion is a
+/// whole block.
 ///
 /// # Errors
-/// If the budget is too small for one unit; the message says which would do.
+/// If the budget is too small for one unit, the message says which would do; or if it is more than a
+/// copy of every block.
 pub fn extension_size(method: &Method, model: &ModelSize) -> Result<ExtensionSize, SpecError> {
     solve(method, model).map_err(|message| SpecError::Invalid {
         problems: vec![Problem::new(FieldPath::dotted("method.budget"), message)],
@@ -127,11 +133,14 @@ pub(crate) fn solve(method: &Method, model: &ModelSize) -> Result<ExtensionSize,
         Method::Adapter { budget, placement, .. } => {
             (budget, branches(*placement) * 3 * d, 0, "a width of 1")
         }
-        Method::NeutralResidues { budget, gate, placement, .. } => {
+        Method::NeutralResidues { budget, gate, placement, input_norm, .. } => {
             let branches = branches(*placement);
-            let gates = branches * gate_parameters(*gate, d);
-            (budget, branches * 3 * d, gates, "a gate and a width of 1")
+            let gates = if gate.shared { branches / layers } else { branches };
+            let norms = if *input_norm { branches * d } else { 0 };
+            let fixed = gates * gate_parameters(*gate, d) + norms;
+            (budget, branches * 3 * d, fixed, "a gate and a width of 1")
         }
+        Method::BlockExpansion { budget } => (budget, model.block_parameters, 0, "a whole block"),
     };
     let weights = budget.of(base);
     let spare = weights.saturating_sub(fixed);
@@ -141,6 +150,11 @@ pub(crate) fn solve(method: &Method, model: &ModelSize) -> Result<ExtensionSize,
         return Err(format!(
             "{budget} of the base's {base} weights are {weights}, too few for {what}: {} weights; the smallest budget that would do is {enough}%",
             fixed + unit
+        ));
+    }
+    if matches!(method, Method::BlockExpansion { .. }) && units > layers {
+        return Err(format!(
+            "{budget} of the base's {base} weights are {units} blocks of {unit}, but each of the base's {layers} is copied once at most; lower it"
         ));
     }
     let extension_parameters = fixed + units * unit;
@@ -172,8 +186,9 @@ fn smallest_percent(weights: u64, base: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LocalLossSpec;
     use crate::budget::Budget;
-    use crate::method::{LocalLossSpec, Start};
+    use crate::method::Start;
 
     const SHAPE: Shape = Shape {
         d_model: 8,
@@ -193,11 +208,12 @@ mod tests {
     fn residues(budget: Budget, per: GatePer, bias: Option<f64>) -> Method {
         Method::NeutralResidues {
             budget,
-            gate: GateSpec { activation: GateActivation::Relu, per, bias },
+            gate: GateSpec { per, bias, ..GateSpec::default() },
             local_loss: LocalLossSpec::default(),
             placement: BranchPlacement::Ffn,
             start: Start::LowVariance,
             activation: None,
+            input_norm: false,
         }
     }
 
@@ -245,6 +261,14 @@ mod tests {
             activation: None,
         };
         assert_eq!((size(both.clone()).units, size(both).extension_parameters), (8, 768));
+        // A block of 688: 757 = 1.1 of them, and no more than two.
+        let blocks = |p| Method::BlockExpansion { budget: percent(p) };
+        assert_eq!((size(blocks(20.0)).units, size(blocks(20.0)).extension_parameters), (1, 688));
+        assert_eq!((size(blocks(45.0)).units, size(blocks(45.0)).extension_parameters), (2, 1376));
+        let error = |p| extension_size(&blocks(p), &SHAPE.size(300)).unwrap_err().to_string();
+        assert!(
+            error(50.0).contains("3 blocks of 688") && error(9.0).contains("a whole block: 688")
+        );
         // Gates: 2·8, 2·(8+1), 2·64, 2·(64+8); the rest over 48.
         for (per, bias, gate, width) in [
             (GatePer::Token, None, 16, 15),
@@ -255,6 +279,17 @@ mod tests {
             let size = size(residues(percent(20.0), per, bias));
             assert_eq!((size.units, size.extension_parameters), (width, gate + width as u64 * 48));
         }
+        // One gate of 8 + 1 for both blocks, and two norms of 8: 732 left, 15.25 units.
+        let mut variant = residues(percent(20.0), GatePer::Token, Some(1.0));
+        if let Method::NeutralResidues { gate, input_norm, .. } = &mut variant {
+            (gate.shared, *input_norm) = (true, true);
+        }
+        assert_eq!(size(variant.clone()).extension_parameters, 9 + 16 + 15 * 48);
+        // Beside both sub-layers a gate each, four norms, and units of 96: 707 left, 7.4 of them.
+        if let Method::NeutralResidues { placement, .. } = &mut variant {
+            *placement = BranchPlacement::Both;
+        }
+        assert_eq!(size(variant).extension_parameters, 2 * 9 + 32 + 7 * 96);
     }
 
     #[test]

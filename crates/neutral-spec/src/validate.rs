@@ -11,7 +11,9 @@ use crate::draft::Draft;
 use crate::error::Problem;
 use crate::experiment::{DataSpec, Experiment, PaperSpec, Schedule, TokenizerSpec, TrainingSpec};
 use crate::field_path::FieldPath;
-use crate::method::{GateActivation, GatePer, GateSpec, LocalLossSpec, Method};
+use crate::gate::{GateActivation, GatePer, GateSpec};
+use crate::local_loss::LocalLossSpec;
+use crate::method::Method;
 use crate::say::{nearest, quoted};
 
 /// The name of the entry in tables, and the form of it that folders are named by.
@@ -90,13 +92,16 @@ pub(crate) fn trial(draft: &Draft) -> Vec<Problem> {
     }
     if draft.data.original_fraction == 0.0 {
         let unfed = match &draft.method {
-            Method::NeutralResidues { local_loss: LocalLossSpec::L1 { .. }, .. } => Some((
-                "method.local_loss",
-                "the l1 loss is over tokens of the original domain, of which `data.original_fraction: 0` leaves none; write `local_loss: { kind: none }`",
-            )),
+            Method::NeutralResidues { local_loss, .. } if local_loss.is_of_original() => {
+                let kind = local_loss.kind().unwrap_or_default();
+                let message = format!(
+                    "the {kind} loss is over tokens of the original domain, of which `data.original_fraction: 0` leaves none; write `local_loss: {{ kind: none }}`"
+                );
+                Some(("method.local_loss", message))
+            }
             Method::KlToBase { .. } | Method::Ewc { .. } => Some((
                 "method",
-                "holds on to the original domain, of which `data.original_fraction: 0` leaves no text; raise it, or write `kind: finetune`",
+                "holds on to the original domain, of which `data.original_fraction: 0` leaves no text; raise it, or write `kind: finetune`".to_owned(),
             )),
             _ => None,
         };
@@ -215,7 +220,7 @@ fn disjoint(original: &[CorpusRef], new: &[CorpusRef], path: &FieldPath, found: 
 
 fn check_gate(gate: GateSpec, local_loss: LocalLossSpec, found: &mut Vec<Problem>) {
     let path = FieldPath::dotted("method.gate");
-    let GateSpec { activation, per, bias } = gate;
+    let GateSpec { activation, per, bias, shared } = gate;
     if activation == GateActivation::None {
         if bias.is_some() {
             let message = "a gate of activation `none` has no bias; remove it";
@@ -225,20 +230,32 @@ fn check_gate(gate: GateSpec, local_loss: LocalLossSpec, found: &mut Vec<Problem
             let message = "a gate of activation `none` has no channels; remove it";
             found.push(Problem::new(path.key("per"), message));
         }
+        if shared {
+            let message = "a gate of activation `none` has nothing to share; remove it";
+            found.push(Problem::new(path.key("shared"), message));
+        }
     }
-    let classifier = matches!(local_loss, LocalLossSpec::DomainClassifier { .. });
-    if classifier && (activation != GateActivation::Sigmoid || per != GatePer::Token) {
-        found.push(Problem::new(
-            path,
-            "the local loss `domain_classifier` reads the gate as a probability; expected `gate: { activation: sigmoid, per: token }`",
-        ));
-    }
+    let misfit = match local_loss {
+        LocalLossSpec::DomainClassifier { .. }
+            if activation != GateActivation::Sigmoid || per != GatePer::Token =>
+        {
+            "the local loss `domain_classifier` reads the gate as a probability; expected `gate: { activation: sigmoid, per: token }`"
+        }
+        LocalLossSpec::L0 { .. } if activation != GateActivation::HardSigmoid => {
+            "the local loss `l0` counts gates that can be exactly 0 and 1; expected `gate: { activation: hard_sigmoid }`"
+        }
+        LocalLossSpec::GateL1 { .. } if activation == GateActivation::None => {
+            "the local loss `gate_l1` is of the gate, and there is none; expected another activation, or `local_loss: { kind: l1, … }`"
+        }
+        _ => return,
+    };
+    found.push(Problem::new(path, misfit));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use GateActivation::{None as Off, Relu, Sigmoid};
+    use GateActivation::{HardSigmoid, None as Off, Relu, Sigmoid};
 
     #[test]
     fn a_slug_is_fit_for_a_folder() {
@@ -275,18 +292,32 @@ mod tests {
     }
 
     #[test]
-    fn the_classifier_needs_a_sigmoid_a_token_and_no_gate_has_no_options() {
-        let count = |activation, per, bias, loss| {
+    fn each_local_loss_gets_the_gate_that_it_needs_and_no_gate_has_no_options() {
+        let spec = |activation, per, bias| GateSpec { activation, per, bias, shared: false };
+        let problems = |gate, loss| {
             let mut found = Vec::new();
-            check_gate(GateSpec { activation, per, bias }, loss, &mut found);
+            check_gate(gate, loss, &mut found);
             found.len()
         };
-        let classifier = LocalLossSpec::DomainClassifier { weight: 1.0 };
+        let count = |activation, per, bias, loss| problems(spec(activation, per, bias), loss);
+        let classifier = LocalLossSpec::DomainClassifier { weight: 1.0, warmup_fraction: None };
         assert_eq!(count(Sigmoid, GatePer::Token, Some(1.0), classifier), 0);
         assert_eq!(count(Sigmoid, GatePer::Channel, None, classifier), 1);
         assert_eq!(count(Relu, GatePer::Token, None, classifier), 1);
         assert_eq!(count(Off, GatePer::Token, None, LocalLossSpec::default()), 0);
         assert_eq!(count(Off, GatePer::Channel, Some(0.0), LocalLossSpec::default()), 2);
+        let shared =
+            |activation| GateSpec { shared: true, ..spec(activation, GatePer::Token, None) };
+        assert_eq!(problems(shared(Relu), LocalLossSpec::default()), 0);
+        assert_eq!(problems(shared(Off), LocalLossSpec::default()), 1);
+        let l0 = LocalLossSpec::L0 { weight: 1.0, warmup_fraction: Some(0.5) };
+        assert_eq!(count(HardSigmoid, GatePer::Channel, None, l0), 0);
+        assert_eq!(count(Sigmoid, GatePer::Token, None, l0), 1);
+        let gate_l1 = LocalLossSpec::GateL1 { weight: 1.0, warmup_fraction: None };
+        assert_eq!(count(Relu, GatePer::Token, None, gate_l1), 0);
+        assert_eq!(count(Off, GatePer::Token, None, gate_l1), 1);
+        let kl = LocalLossSpec::Kl { weight: 1.0, warmup_fraction: None };
+        assert_eq!(count(Off, GatePer::Token, None, kl), 0);
     }
 
     #[test]

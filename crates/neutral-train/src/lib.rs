@@ -2,7 +2,8 @@
 //!
 //! [`train`] takes a model, an extension, a deterministic stream of batches and a
 //! [`neutral_spec::TrainingSpec`], and trains either the base's weights or the extension's, never
-//! both. The loss is the paper's `ℓ = ℓ_LM + weight · ℓ_local` ([`local_loss`]); a base
+//! both. The loss is the paper's `ℓ = ℓ_LM + weight · ℓ_local` ([`local_loss`],
+//! [`gate_losses`]); a base
 //! that trains may be held near where it began ([`anchor`]), or averaged with it afterwards
 //! ([`average_weights`]). The optimizer is
 //! an `AdamW` of our own whose state is saved ([`optimizer`]); a checkpoint is one file, so it is
@@ -18,6 +19,7 @@ mod average;
 pub mod checkpoint;
 pub mod clip;
 mod error;
+pub mod gate_losses;
 pub mod local_loss;
 pub mod metrics;
 pub mod optimizer;

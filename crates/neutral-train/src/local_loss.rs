@@ -4,7 +4,10 @@
 //! ablation with a sigmoid gate, the cross-entropy of the gate as a domain classifier (original 0,
 //! new 1), mean over blocks and over all tokens.
 //!
-//! Both are returned as *sums over tokens* (already means over blocks). The caller divides by the
+//! Variants of ours are in [`crate::gate_losses`]; the KL to the base ([`crate::anchor::kl`]) is no function of
+//! residues, and is computed where both models are.
+//!
+//! All are returned as *sums over tokens* (already means over blocks). The caller divides by the
 //! number of tokens that count in the whole optimizer step ([`counted_tokens`]), so that
 //! accumulation over micro batches is exact even where one of them has no original tokens.
 //!
@@ -16,7 +19,7 @@ use neutral_model::Residue;
 use neutral_spec::LocalLossSpec;
 use tch::{Kind, Tensor};
 
-use crate::TrainError;
+use crate::{TrainError, gate_losses};
 
 /// The rows of one domain, `x[domains == domain]` along the first dimension; nothing if there are none.
 ///
@@ -35,42 +38,49 @@ pub fn rows_of(x: &Tensor, domains: &[Domain], domain: Domain) -> Option<Tensor>
 /// The tokens that a local loss is the mean over, among so many original and new ones.
 pub fn counted_tokens(spec: &LocalLossSpec, original_tokens: u64, new_tokens: u64) -> u64 {
     match spec {
-        LocalLossSpec::L1 { .. } => original_tokens,
         LocalLossSpec::DomainClassifier { .. } => original_tokens + new_tokens,
         LocalLossSpec::None {} => 0,
+        _ => original_tokens,
     }
 }
 
-/// The local loss's factor in the training loss; 0 for none.
-pub fn weight(spec: &LocalLossSpec) -> f64 {
-    match *spec {
-        LocalLossSpec::L1 { weight } | LocalLossSpec::DomainClassifier { weight } => weight,
-        LocalLossSpec::None {} => 0.0,
-    }
+/// The local loss's factor in the training loss at step `step` of `steps`, counted from 0; 0 for none.
+///
+/// It grows over the first `w = round(warmup_fraction · steps)` steps, `weight · (step + 1) / w`, and is the
+/// weight from then on.
+pub fn weight(spec: &LocalLossSpec, steps: u64, step: u64) -> f64 {
+    let (weight, warmup_fraction) = spec.weight_and_warmup();
+    let warmup = (warmup_fraction * steps as f64).round() as u64;
+    if step < warmup { weight * (step + 1) as f64 / warmup as f64 } else { weight }
 }
 
-/// The local loss summed over the tokens that count; `None` where there is nothing to sum.
+/// The local loss summed over the tokens that count; `None` where there is nothing to sum, and for the
+/// KL, which is not of residues.
 ///
 /// # Errors
-/// [`TrainError::LocalLoss`] if the extension has no residues, or no gate to classify with.
+/// [`TrainError::LocalLoss`] if the extension has no residues, or not every gate that the loss is of.
 pub fn token_sum(
     spec: &LocalLossSpec,
     residues: &[Residue],
     domains: &[Domain],
 ) -> Result<Option<Tensor>, TrainError> {
-    match spec {
-        LocalLossSpec::None {} => Ok(None),
-        LocalLossSpec::L1 { .. } if residues.is_empty() => {
-            Err(TrainError::LocalLoss { kind: "l1", reason: "the extension has no residues" })
-        }
-        LocalLossSpec::L1 { .. } => Ok(l1_token_sum(residues, domains)),
-        LocalLossSpec::DomainClassifier { .. } => {
-            classifier_token_sum(residues, domains).map(Some).ok_or(TrainError::LocalLoss {
-                kind: "domain_classifier",
-                reason: "the extension does not have a gate at every residue",
-            })
-        }
+    let of: fn(&[Residue], &[Domain]) -> Option<Tensor> = match spec {
+        LocalLossSpec::None {} | LocalLossSpec::Kl { .. } => return Ok(None),
+        LocalLossSpec::L1 { .. } => l1_token_sum,
+        LocalLossSpec::GateL1 { .. } => gate_losses::l1_token_sum,
+        LocalLossSpec::L0 { .. } => gate_losses::l0_token_sum,
+        LocalLossSpec::DomainClassifier { .. } => classifier_token_sum,
+    };
+    let fail =
+        |reason| Err(TrainError::LocalLoss { kind: spec.kind().unwrap_or_default(), reason });
+    let of_gates = !matches!(spec, LocalLossSpec::L1 { .. });
+    if residues.is_empty() {
+        return fail("the extension has no residues");
     }
+    if of_gates && residues.iter().any(|residue| residue.gate.is_none()) {
+        return fail("the extension does not have a gate at every residue");
+    }
+    Ok(of(residues, domains))
 }
 
 /// `Σ_{original tokens} mean_{blocks} ‖residue‖₁ / d`; nothing if no row is original.
@@ -112,23 +122,23 @@ pub fn classifier_token_sum(residues: &[Residue], domains: &[Domain]) -> Option<
     mean(&sums?)
 }
 
-fn mean(sums: &[Tensor]) -> Option<Tensor> {
+pub(crate) fn mean(sums: &[Tensor]) -> Option<Tensor> {
     let blocks = sums.len() as f64;
     let total = sums.iter().map(Tensor::shallow_clone).reduce(|a, b| a + b)?;
     Some(total / blocks)
 }
 
-fn last_size(x: &Tensor) -> f64 {
+pub(crate) fn last_size(x: &Tensor) -> f64 {
     x.size().last().copied().unwrap_or(1) as f64
 }
 
 /// Sums of bf16 are taken in fp32; fp64 stays, for gradient checks.
-fn sum_kind(x: &Tensor) -> Kind {
+pub(crate) fn sum_kind(x: &Tensor) -> Kind {
     if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use Domain::{New, Original};
     use neutral_model::Gate;
@@ -137,14 +147,14 @@ mod tests {
 
     type Loss = fn(&[Residue], &[Domain]) -> Option<Tensor>;
 
-    const DOMAINS: [Domain; 3] = [New, Original, New];
+    pub(crate) const DOMAINS: [Domain; 3] = [New, Original, New];
 
-    fn numbers(shape: [i64; 3], shift: f64) -> Tensor {
+    pub(crate) fn numbers(shape: [i64; 3], shift: f64) -> Tensor {
         let n: i64 = shape.iter().product();
         (Tensor::arange(n, (Kind::Double, Device::Cpu)) * 1.7 + shift).sin().view(shape)
     }
 
-    fn residues(outputs: &[Tensor], logits: &[Tensor]) -> Vec<Residue> {
+    pub(crate) fn residues(outputs: &[Tensor], logits: &[Tensor]) -> Vec<Residue> {
         (0..)
             .zip(outputs.iter().zip(logits))
             .map(|(block, (output, logit))| Residue {
@@ -198,7 +208,7 @@ mod tests {
             / 2.0;
         assert!((ours.double_value(&[]) - theirs).abs() < 1e-12);
         let ungated = Residue { gate: None, ..residues(&outputs, &logits).remove(0) };
-        let spec = LocalLossSpec::DomainClassifier { weight: 1.0 };
+        let spec = LocalLossSpec::DomainClassifier { weight: 1.0, warmup_fraction: None };
         assert!(token_sum(&spec, &[ungated], &DOMAINS).unwrap_err().to_string().contains("gate"));
         assert!(token_sum(&spec, &[], &DOMAINS).is_err());
     }
@@ -208,25 +218,56 @@ mod tests {
         let (outputs, logits) = inputs();
         let losses: [Loss; 2] = [l1_token_sum, classifier_token_sum];
         for (loss, inputs) in losses.into_iter().zip([&outputs, &logits]) {
-            let value = || loss(&residues(&outputs, &logits), &DOMAINS).unwrap();
-            let x = inputs[1].set_requires_grad(true);
-            let gradient = Tensor::run_backward(&[value()], &[&x], false, false).remove(0);
-            let _ = x.set_requires_grad(false);
-            for i in 0..x.numel() as i64 {
-                let mut entry = x.view([-1]).get(i);
-                let h = 1e-6;
-                let difference = no_grad(|| {
-                    let _ = entry.g_add_scalar_(h);
-                    let above = value().double_value(&[]);
-                    let _ = entry.g_sub_scalar_(2.0 * h);
-                    let below = value().double_value(&[]);
-                    let _ = entry.g_add_scalar_(h);
-                    (above - below) / (2.0 * h)
-                });
-                let analytic = gradient.view([-1]).double_value(&[i]);
-                assert!((difference - analytic).abs() < 1e-8, "{i}: {difference} {analytic}");
-            }
+            difference_quotients(&inputs[1], || {
+                loss(&residues(&outputs, &logits), &DOMAINS).unwrap()
+            });
         }
+    }
+
+    /// Autograd's gradient of a value in `x` is the central difference in every entry.
+    pub(crate) fn difference_quotients(x: &Tensor, value: impl Fn() -> Tensor) {
+        let x = x.set_requires_grad(true);
+        let gradient = Tensor::run_backward(&[value()], &[&x], false, false).remove(0);
+        let _ = x.set_requires_grad(false);
+        for i in 0..x.numel() as i64 {
+            let mut entry = x.view([-1]).get(i);
+            let h = 1e-6;
+            let difference = no_grad(|| {
+                let _ = entry.g_add_scalar_(h);
+                let above = value().double_value(&[]);
+                let _ = entry.g_sub_scalar_(2.0 * h);
+                let below = value().double_value(&[]);
+                let _ = entry.g_add_scalar_(h);
+                (above - below) / (2.0 * h)
+            });
+            let analytic = gradient.view([-1]).double_value(&[i]);
+            assert!((difference - analytic).abs() < 1e-8, "{i}: {difference} {analytic}");
+        }
+    }
+
+    #[test]
+    fn a_weight_warms_up_in_a_straight_line_or_not_at_all() {
+        let all = |spec: LocalLossSpec| (0..5).map(|i| weight(&spec, 5, i)).collect::<Vec<_>>();
+        let warm = |f| LocalLossSpec::Kl { weight: 6.0, warmup_fraction: Some(f) };
+        assert_eq!(all(warm(0.6)), [2.0, 4.0, 6.0, 6.0, 6.0]);
+        assert_eq!(all(warm(0.0)), [6.0; 5]);
+        assert_eq!(all(warm(1.0))[4], 6.0);
+        assert_eq!(all(LocalLossSpec::l1(3.0)), [3.0; 5]);
+        assert_eq!(all(LocalLossSpec::None {}), [0.0; 5]);
+    }
+
+    #[test]
+    fn a_loss_of_gates_needs_a_gate_at_every_residue() {
+        let (outputs, logits) = inputs();
+        let mut all = residues(&outputs, &logits);
+        let gate_l1 = LocalLossSpec::GateL1 { weight: 1.0, warmup_fraction: None };
+        assert!(token_sum(&gate_l1, &all, &DOMAINS).unwrap().is_some());
+        assert!(token_sum(&gate_l1, &all, &[New; 3]).unwrap().is_none());
+        all[1].gate = None;
+        let message = token_sum(&gate_l1, &all, &DOMAINS).unwrap_err().to_string();
+        assert!(message.contains("`gate_l1`") && message.contains("a gate"), "{message}");
+        assert!(token_sum(&LocalLossSpec::l1(1.0), &all, &DOMAINS).unwrap().is_some());
+        assert!(token_sum(&LocalLossSpec::l1(1.0), &[], &DOMAINS).is_err());
     }
 
     #[test]

@@ -14,15 +14,17 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::TrainError;
 use crate::anchor::{Anchor, kl};
-use crate::local_loss::{counted_tokens, rows_of, token_sum, weight};
+use crate::local_loss::{counted_tokens, rows_of, token_sum};
 
 const DOMAINS: [Domain; 2] = [Domain::Original, Domain::New];
 
 /// What every step of a training has in common.
 #[derive(Clone, Copy, Debug)]
 pub struct StepSettings<'a> {
-    /// The local loss and its weight.
+    /// The local loss.
     pub local_loss: LocalLossSpec,
+    /// Its factor at this step, in place of the one after warm-up that the spec has.
+    pub local_weight: f64,
     /// What holds the base that trains; of it the KL is a part of the step's loss.
     pub anchor: Anchor<'a>,
     /// What attention does at document boundaries.
@@ -99,12 +101,20 @@ pub fn gradients(
         let targets_bt = to_device(&batch.targets, rows, length, settings.device);
         let output = model.forward(&input, extension);
         let lm = model.loss(&output.hidden_btd, &targets_bt);
-        let local = token_sum(&settings.local_loss, &output.residues, &domains)?;
-        let kl = kl_to_base(model, &output.hidden_btd, &input, &domains, settings.anchor);
+        let kl_to = |base| divergence(model, &output.hidden_btd, &input, &domains, base);
+        let local = match settings.local_loss {
+            // Without its extension, the model is its base.
+            LocalLossSpec::Kl { .. } => kl_to(model),
+            of_residues => token_sum(&of_residues, &output.residues, &domains)?,
+        };
+        let kl = match settings.anchor {
+            Anchor::Kl { base, .. } => kl_to(base),
+            _ => None,
+        };
         sums.add(&lm.tokens_bt, [local.as_ref(), kl.as_ref()], &output.residues, &domains);
 
         let all_tokens = (tokens[0] + tokens[1]) as f64;
-        let local = local.map(|sum| sum * (weight(&settings.local_loss) / counted as f64));
+        let local = local.map(|sum| sum * (settings.local_weight / counted as f64));
         let nats = lm.sum / all_tokens;
         let kl = kl.map(|sum| sum * (kl_weight(settings.anchor) / tokens[0] as f64));
         let loss = [local, kl].into_iter().flatten().fold(nats, |loss, term| loss + term);
@@ -122,15 +132,14 @@ pub fn gradients(
     Ok(StepOutput { gradients, losses: sums.losses(tokens, counted, settings) })
 }
 
-/// `Σ KL(p_base ‖ p)` over the original-domain tokens; nothing without such an anchor or token.
-fn kl_to_base(
+/// `Σ KL(p_base ‖ p)` over the original-domain tokens; nothing without such tokens.
+fn divergence(
     model: &Transformer,
     hidden_btd: &Tensor,
     input: &Input,
     domains: &[Domain],
-    anchor: Anchor,
+    base: &Transformer,
 ) -> Option<Tensor> {
-    let Anchor::Kl { base, .. } = anchor else { return None };
     let tokens_bt = rows_of(&input.tokens_bt, domains, Domain::Original)?;
     let hidden_btd = rows_of(hidden_btd, domains, Domain::Original)?;
     let input = Input { tokens_bt, attention: input.attention };

@@ -133,14 +133,14 @@ pub(crate) struct Fixture {
     pub(crate) local_loss: LocalLossSpec,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) stop: AtomicBool,
-    progress: ProgressBar,
+    pub(crate) progress: ProgressBar,
 }
 
 impl Fixture {
     pub(crate) fn new(trained: Trained) -> Self {
         let (extension, local_loss) = match trained {
             Trained::Base => (Extension::none(), LocalLossSpec::None {}),
-            Trained::Extension => (extension(0.0), LocalLossSpec::L1 { weight: 1.0 }),
+            Trained::Extension => (extension(0.0), LocalLossSpec::l1(1.0)),
         };
         Self {
             model: model(),

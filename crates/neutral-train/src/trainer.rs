@@ -20,7 +20,7 @@ use crate::optimizer::AdamW;
 use crate::step::{StepSettings, gradients};
 use crate::tensorboard::EventWriter;
 use crate::watch::GradientWatch;
-use crate::{Anchor, TrainError, TrainOutcome, TrainSummary, clip, schedule};
+use crate::{Anchor, TrainError, TrainOutcome, TrainSummary, clip, local_loss, schedule};
 
 /// Steps between two points in TensorBoard.
 const TENSORBOARD_EVERY: u64 = 10;
@@ -119,12 +119,7 @@ fn check(job: &TrainJob<'_>) -> Result<(), TrainError> {
             problem: "the data stream was made with another one",
         });
     }
-    let kind = match job.local_loss {
-        LocalLossSpec::None {} => None,
-        LocalLossSpec::L1 { .. } => Some("l1"),
-        LocalLossSpec::DomainClassifier { .. } => Some("domain_classifier"),
-    };
-    match (job.trained, kind) {
+    match (job.trained, job.local_loss.kind()) {
         (Trained::Base, Some(kind)) => {
             Err(TrainError::LocalLoss { kind, reason: "the base is trained, without an extension" })
         }
@@ -171,6 +166,7 @@ impl<'a> Loop<'a> {
         };
         let settings = StepSettings {
             local_loss: job.local_loss,
+            local_weight: 0.0,
             anchor: job.anchor,
             attention,
             micro_batch_size: job.spec.micro_batch_size.unwrap_or(job.spec.batch_size),
@@ -232,8 +228,10 @@ impl<'a> Loop<'a> {
         let batch = self.job.stream.batch(first_sequence, spec.batch_size);
         let params = trained_params(&self.job);
         let parameters: Vec<(&str, &Tensor)> = params.iter().collect();
+        let local_weight = local_loss::weight(&self.job.local_loss, self.steps, index);
+        let settings = StepSettings { local_weight, ..self.settings };
         let mut output =
-            gradients(self.job.model, self.job.extension, &parameters, &batch, &self.settings)?;
+            gradients(self.job.model, self.job.extension, &parameters, &batch, &settings)?;
         let undefined = parameters.iter().zip(&output.gradients).find(|(_, g)| !g.defined());
         if let Some(((name, _), _)) = undefined {
             return Err(TrainError::NoGradient { tensor: (*name).to_owned(), step });

@@ -42,19 +42,19 @@ fn finished(outcome: TrainOutcome) -> TrainSummary {
     }
 }
 
-fn in_pieces_equals_straight(trained: Trained) {
+fn in_pieces_equals_straight(new: impl Fn() -> Fixture) {
     let [straight, pieces] = [0, 1].map(|_| tempfile::tempdir().unwrap());
-    let mut fixture = Fixture::new(trained);
+    let mut fixture = new();
     let summary = finished(train(fixture.job(straight.path())).unwrap());
     assert_eq!((summary.steps, summary.tokens), (12, 12 * (BATCH * LENGTH) as u64));
 
     // Stopped after step 1; killed in step 6, when the last checkpoint was that of step 3; stopped
     // after step 7. Every piece starts from fresh objects.
     let folder = pieces.path();
-    let stopped = train_until(Fixture::new(trained).job(folder), |step| step == 1).unwrap();
+    let stopped = train_until(new().job(folder), |step| step == 1).unwrap();
     assert_eq!(stopped, TrainOutcome::Interrupted { step: 1 });
     let kept = folder.join("kept");
-    train_until(Fixture::new(trained).job(folder), |step| {
+    train_until(new().job(folder), |step| {
         if step == 4 {
             std::fs::copy(checkpoint::path(folder), &kept).unwrap();
         }
@@ -62,9 +62,9 @@ fn in_pieces_equals_straight(trained: Trained) {
     })
     .unwrap();
     std::fs::rename(&kept, checkpoint::path(folder)).unwrap();
-    let stopped = train_until(Fixture::new(trained).job(folder), |step| step == 7).unwrap();
+    let stopped = train_until(new().job(folder), |step| step == 7).unwrap();
     assert_eq!(stopped, TrainOutcome::Interrupted { step: 7 });
-    let mut last = Fixture::new(trained);
+    let mut last = new();
     let resumed = finished(train(last.job(folder)).unwrap());
 
     assert_eq!(metrics(straight.path()), metrics(folder));
@@ -76,22 +76,71 @@ fn in_pieces_equals_straight(trained: Trained) {
     let lines = metrics(folder);
     let loss = |line: &Line| line["loss_nats_per_token"].as_f64().unwrap();
     assert!(loss(&lines[11]) < loss(&lines[0]), "it learns: {lines:?}");
-    assert_ne!(fixture.trained_params().digest(), {
-        Fixture::new(trained).trained_params().digest()
-    });
-    let again = finished(train(Fixture::new(trained).job(folder)).unwrap());
+    assert_ne!(fixture.trained_params().digest(), { new().trained_params().digest() });
+    let again = finished(train(new().job(folder)).unwrap());
     assert_eq!(bits(&again), bits(&resumed), "a finished training returns at once");
     assert_eq!(metrics(folder).len(), 12);
 }
 
 #[test]
 fn a_base_trained_in_pieces_equals_one_trained_straight_to_the_bit() {
-    in_pieces_equals_straight(Trained::Base);
+    in_pieces_equals_straight(|| Fixture::new(Trained::Base));
 }
 
 #[test]
 fn an_extension_trained_in_pieces_equals_one_trained_straight_to_the_bit() {
-    in_pieces_equals_straight(Trained::Extension);
+    in_pieces_equals_straight(|| Fixture::new(Trained::Extension));
+}
+
+#[test]
+fn a_local_loss_that_warms_up_goes_on_after_a_stop_to_the_bit() {
+    let (weight, warmup_fraction) = (1.0, Some(0.7));
+    for local_loss in [
+        LocalLossSpec::L1 { weight, warmup_fraction },
+        LocalLossSpec::GateL1 { weight, warmup_fraction },
+        LocalLossSpec::L0 { weight, warmup_fraction },
+        LocalLossSpec::Kl { weight, warmup_fraction },
+    ] {
+        in_pieces_equals_straight(|| Fixture { local_loss, ..Fixture::new(Trained::Extension) });
+    }
+}
+
+#[test]
+fn warm_up_counts_in_steps_and_weakens_the_loss() {
+    let digest = |warmup_fraction| {
+        let folder = tempfile::tempdir().unwrap();
+        let local_loss = LocalLossSpec::L1 { weight: 30.0, warmup_fraction };
+        let mut fixture = Fixture { local_loss, ..Fixture::new(Trained::Extension) };
+        train(fixture.job(folder.path())).unwrap();
+        let last = metrics(folder.path()).remove(11);
+        (fixture.trained_params().digest(), last["local_loss"].as_f64().unwrap())
+    };
+    // One step of twelve is at full strength at once.
+    assert_eq!(digest(Some(1.0 / 12.0)), digest(None));
+    assert!(digest(Some(1.0)).1 > digest(None).1);
+}
+
+#[test]
+fn the_kl_is_to_the_model_without_its_extension_over_original_rows() {
+    let (model, extension) = (model(), extension(0.3));
+    let losses = one_step(4, 0.3, LocalLossSpec::Kl { weight: 1.0, warmup_fraction: None }).losses;
+    let batch = stream(0.3).batch(0, 10);
+    let rows: Vec<usize> = (0..10).filter(|&row| batch.domains[row] == Domain::Original).collect();
+    let log_probs = |extension: &neutral_model::Extension| {
+        let ids = rows.iter().flat_map(|row| &batch.tokens[row * LENGTH..(row + 1) * LENGTH]);
+        let ids: Vec<i64> = ids.map(|&token| i64::from(token)).collect();
+        let tokens_bt = Tensor::from_slice(&ids).view([-1, LENGTH as i64]);
+        let input = Input { tokens_bt, attention: Attention::Causal };
+        let hidden_btd = model.forward(&input, extension).hidden_btd;
+        let logits = no_grad(|| model.logits(&hidden_btd)).to_kind(tch::Kind::Double);
+        host(&logits.log_softmax(-1, tch::Kind::Double))
+    };
+    let (base, extended) = (log_probs(&neutral_model::Extension::none()), log_probs(&extension));
+    let sum: f64 = base.iter().zip(&extended).map(|(p, q)| p.exp() * (p - q)).sum();
+    let by_hand = sum / (rows.len() * LENGTH) as f64;
+    let found = losses.local.unwrap();
+    assert!(by_hand > 1e-3 && (found / by_hand - 1.0).abs() < 1e-3, "{found} for {by_hand}");
+    assert_eq!(losses.anchor, None);
 }
 
 #[test]
@@ -121,6 +170,7 @@ fn one_step(
     let parameters: Vec<_> = extension.params().iter().collect();
     let settings = StepSettings {
         local_loss,
+        local_weight: local_loss.weight_and_warmup().0,
         anchor: Anchor::None,
         attention: Attention::Causal,
         micro_batch_size,
@@ -132,9 +182,14 @@ fn one_step(
 
 #[test]
 fn accumulated_gradients_are_those_of_one_big_batch() {
-    for local_loss in
-        [LocalLossSpec::L1 { weight: 3.0 }, LocalLossSpec::DomainClassifier { weight: 3.0 }]
-    {
+    let (weight, warmup_fraction) = (3.0, None);
+    for local_loss in [
+        LocalLossSpec::l1(weight),
+        LocalLossSpec::GateL1 { weight, warmup_fraction },
+        LocalLossSpec::L0 { weight, warmup_fraction },
+        LocalLossSpec::Kl { weight, warmup_fraction },
+        LocalLossSpec::DomainClassifier { weight, warmup_fraction },
+    ] {
         // Three of ten rows are original and come first: most micro batches have none.
         let whole = one_step(10, 0.3, local_loss);
         for micro in [1, 3, 4] {
@@ -184,7 +239,7 @@ fn bf16_follows_the_loss_curve_of_fp32() {
 
 #[test]
 fn losses_are_split_by_domain() {
-    let losses = one_step(4, 0.3, LocalLossSpec::L1 { weight: 1.0 }).losses;
+    let losses = one_step(4, 0.3, LocalLossSpec::l1(1.0)).losses;
     let (model, extension) = (model(), extension(0.3));
     let batch = stream(0.3).batch(0, 10);
     let ids = |values: &[u32]| {
@@ -222,7 +277,7 @@ fn losses_are_split_by_domain() {
 
 #[test]
 fn without_original_text_the_l1_loss_is_zero() {
-    let step = one_step(4, 0.0, LocalLossSpec::L1 { weight: 5.0 });
+    let step = one_step(4, 0.0, LocalLossSpec::l1(5.0));
     assert_eq!((step.losses.local, step.losses.original), (Some(0.0), None));
     let plain = one_step(4, 0.0, LocalLossSpec::None {});
     assert!(step.gradients.iter().zip(&plain.gradients).all(|(a, b)| a == b));
@@ -276,7 +331,7 @@ fn what_cannot_be_combined_is_refused_before_the_first_step() {
         change(&mut fixture);
         train(fixture.job(folder.path())).unwrap_err().to_string()
     };
-    let l1: fn(&mut Fixture) = |f| f.local_loss = LocalLossSpec::L1 { weight: 1.0 };
+    let l1: fn(&mut Fixture) = |f| f.local_loss = LocalLossSpec::l1(1.0);
     assert!(refused(l1, Trained::Base).contains("the base is trained"));
     assert!(refused(|f| f.extension = extension(0.0), Trained::Base).contains("extension"));
     let none: fn(&mut Fixture) = |f| f.extension = neutral_model::Extension::none();

@@ -98,7 +98,9 @@ impl GradientWatch {
             return Ok(());
         }
         for tensor in &self.waiting {
-            let gated = gated_blocks.iter().any(|b| tensor.contains(&format!("layers.{b}.")));
+            // A gate that all blocks share is in none.
+            let gated = gated_blocks.iter().any(|b| tensor.contains(&format!("layers.{b}.")))
+                || !(tensor.starts_with("layers.") || gated_blocks.is_empty());
             if !gated {
                 return Err(TrainError::NoGradient { tensor: tensor.clone(), step });
             }
@@ -153,6 +155,13 @@ mod tests {
             })
         };
         assert!(run(&[1]).is_ok());
+        let shared = |gated: &[usize]| {
+            let mut watch = GradientWatch::new(["mlp.adapter.gate.weight"].into_iter());
+            (1..=25).try_for_each(|step| {
+                watch.observe(step, [("mlp.adapter.gate.weight", 0.0)].into_iter(), gated)
+            })
+        };
+        assert!(shared(&[0]).is_ok() && shared(&[]).is_err());
         let Err(TrainError::NoGradient { tensor, step }) = run(&[0]) else { panic!("no error") };
         assert_eq!((tensor.as_str(), step), (names[1], 20));
     }

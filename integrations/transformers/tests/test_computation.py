@@ -15,7 +15,7 @@ from neutral_transformers.model import BlockGate
 
 GATES = [{"activation": "none", "per": "token"}] + [
     {"activation": activation, "per": per, **bias}
-    for activation in ("relu", "elu", "sigmoid")
+    for activation in ("relu", "elu", "sigmoid", "hard_sigmoid")
     for per in ("token", "channel")
     for bias in ({}, {"bias": 0.75})
 ]
@@ -58,6 +58,7 @@ def residue_by_hand(
         "relu": np.maximum(logit, 0),
         "elu": np.where(logit > 0, logit, np.exp(logit) - 1),
         "sigmoid": 1 / (1 + np.exp(-logit)),
+        "hard_sigmoid": np.clip(1.2 / (1 + np.exp(-logit)) - 0.1, 0, 1),
     }[activation]
     return gate * adapted
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use neutral_adapters::{AdapterError, build};
-use neutral_model::{Attention, Extension, Input, Transformer, TransformerConfig};
+use neutral_model::{Attention, Extension, Input, Residue, Transformer, TransformerConfig};
 use neutral_spec::{
     BranchPlacement, ExtensionSize, GateActivation, GatePer, GateSpec, LinearSite, Method,
     Precision, Shape, Start, extension_size,
@@ -11,7 +11,9 @@ use neutral_spec::{
 use neutral_torch::ParamStore;
 use tch::{Device, Kind, Tensor};
 
-use crate::methods::{adapter, dora, extending, lora, neutral, with_bias};
+use crate::methods::{
+    adapter, blocks, dora, extending, lora, neutral, shared, with_bias, with_input_norm,
+};
 
 const VOCAB_SIZE: usize = 29;
 const SHAPE: Shape = Shape {
@@ -89,7 +91,8 @@ pub(crate) fn trained(base: &Transformer, method: &Method, seed: u64) -> Extensi
 
 /// The only weights that move in the first step: those that start at zero, and lengths of rows.
 fn moves_first(name: &str) -> bool {
-    [".w_o", ".lora_b", ".magnitude"].iter().any(|end| name.ends_with(end))
+    let ends = [".w_o", ".lora_b", ".magnitude", ".o_proj.weight", ".down_proj.weight"];
+    ends.iter().any(|end| name.ends_with(end))
 }
 
 fn relu_gates() -> impl Iterator<Item = (String, Method)> {
@@ -201,6 +204,9 @@ fn a_size_that_does_not_fit_is_an_error() {
     assert!(matches!(built(&method, empty), Err(AdapterError::Units { .. })));
     assert!(matches!(built(&Method::Finetune {}, right), Err(AdapterError::Units { .. })));
     assert!(matches!(built(&lora(&[], None), right), Err(AdapterError::NoTargets)));
+    let three = ExtensionSize { units: 3, ..size(&blocks(90.0)) };
+    let message = built(&blocks(90.0), three).unwrap_err().to_string();
+    assert!(message.contains("3 units, expected at most"), "{message}");
     let twice = lora(&[LinearSite::QProj; 2], None);
     let message = built(&twice, right).unwrap_err().to_string();
     assert!(message.contains("`layers.0.q_proj.lora_a` is in the store already"), "{message}");
@@ -208,13 +214,14 @@ fn a_size_that_does_not_fit_is_an_error() {
 
 #[test]
 fn names_and_shapes_are_the_golden_ones() {
-    let gate = |per, bias| GateSpec { activation: GateActivation::Relu, per, bias };
+    let gate = |per, bias| GateSpec { per, bias, ..GateSpec::default() };
     let neutral = |per, bias, place| neutral(gate(per, bias), place, Start::LowVariance);
     let none = GateSpec { activation: GateActivation::None, ..GateSpec::default() };
     let cases = [
         ("lora", lora(&LinearSite::ALL, None)),
         ("dora", dora(&LinearSite::ALL, None)),
         ("adapter", adapter(BranchPlacement::Ffn, Start::He)),
+        ("blocks", blocks(40.0)),
         ("neutral, token", neutral(GatePer::Token, None, BranchPlacement::Ffn)),
         ("neutral, channel, bias", neutral(GatePer::Channel, Some(1.0), BranchPlacement::Ffn)),
         (
@@ -226,6 +233,10 @@ fn names_and_shapes_are_the_golden_ones() {
             self::neutral(GateSpec::default(), BranchPlacement::Both, Start::LowVariance),
         ),
         ("neutral, no gate", self::neutral(none, BranchPlacement::Ffn, Start::LowVariance)),
+        (
+            "neutral, shared gates, input norms, both placements",
+            with_input_norm(shared(gate(GatePer::Token, Some(1.0)), BranchPlacement::Both)),
+        ),
     ];
     let base = frozen_base(Precision::Fp32);
     let mut list = String::new();
@@ -245,7 +256,9 @@ fn the_start_follows_from_the_seed_and_the_name_alone() {
     let digest = |method: &Method, seed| extend(&base, method, seed).params().digest();
     for (name, method) in extending() {
         assert_eq!(digest(&method, 3), digest(&method, 3), "{name}");
-        assert_ne!(digest(&method, 3), digest(&method, 4), "{name}");
+        // New blocks are copies of the base's.
+        let drawn = !matches!(method, Method::BlockExpansion { .. });
+        assert_eq!(drawn, digest(&method, 3) != digest(&method, 4), "{name}");
     }
     let start =
         |method: &Method, name: &str| extend(&base, method, 3).params().get(name).unwrap().copy();
@@ -294,6 +307,29 @@ fn every_branch_hands_out_its_residue_and_its_gate() {
             assert_eq!(gate.logit.size(), gate.value.size(), "{name}");
         }
     }
+}
+
+#[test]
+fn a_shared_gate_is_one_tensor_that_every_block_reads_with() {
+    let base = frozen_base(Precision::Fp32);
+    let method = shared(GateSpec::default(), BranchPlacement::Ffn);
+    let extension = extend(&base, &method, 0);
+    let residues = base.forward(&tokens().0, &extension).residues;
+    let name = "mlp.adapter.gate.weight";
+    let gates = extension.params().iter().filter(|(name, _)| name.contains("gate"));
+    assert_eq!(gates.map(|(name, _)| name).collect::<Vec<_>>(), [name]);
+    let means = |residues: &[Residue]| residues.iter().map(mean_logit).collect::<Vec<_>>();
+    let before = means(&residues);
+    assert_ne!(before[0], before[1], "each block has its own input");
+    tch::no_grad(|| drop(extension.params().get(name).unwrap().shallow_clone().g_mul_scalar_(2.0)));
+    let after = means(&base.forward(&tokens().0, &extension).residues);
+    for (before, after) in before.iter().zip(&after) {
+        assert!((after / before - 2.0).abs() < 1e-5, "{after} for {before}");
+    }
+}
+
+fn mean_logit(residue: &Residue) -> f64 {
+    residue.gate.as_ref().unwrap().logit.mean(Kind::Double).double_value(&[])
 }
 
 /// Share of gates that let something through, over blocks, tokens and forty seeds.

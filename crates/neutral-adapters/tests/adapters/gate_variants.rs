@@ -2,10 +2,11 @@
 
 use neutral_spec::{GateActivation, GatePer, GateSpec};
 
-const ACTIVATIONS: [(GateActivation, &str); 3] = [
+const ACTIVATIONS: [(GateActivation, &str); 4] = [
     (GateActivation::Relu, "relu"),
     (GateActivation::Elu, "elu"),
     (GateActivation::Sigmoid, "sigmoid"),
+    (GateActivation::HardSigmoid, "hard_sigmoid"),
 ];
 const PERS: [(GatePer, &str); 2] = [(GatePer::Token, "token"), (GatePer::Channel, "channel")];
 
@@ -16,7 +17,7 @@ pub(crate) fn gates() -> Vec<(String, GateSpec)> {
         for (per, per_name) in PERS {
             for (bias, bias_name) in [(None, "plain"), (Some(1.0), "bias")] {
                 let name = format!("{activation_name}-{per_name}-{bias_name}");
-                gates.push((name, GateSpec { activation, per, bias }));
+                gates.push((name, GateSpec { activation, per, bias, shared: false }));
             }
         }
     }

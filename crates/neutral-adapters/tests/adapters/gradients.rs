@@ -92,7 +92,7 @@ fn of_the_adapter_with_every_activation() {
 #[test]
 fn of_the_neutral_residue_with_every_gate() {
     for (name, spec) in gates_and_none() {
-        let GateSpec { activation, per, bias } = spec;
+        let GateSpec { activation, per, bias, .. } = spec;
         let mut leaves = adapter_leaves();
         let (weight_shape, gates): (&[i64], _) =
             if per == GatePer::Token { (&[4], 1) } else { (&[4, 4], 4) };
@@ -108,11 +108,34 @@ fn of_the_neutral_residue_with_every_gate() {
             let output = NeutralResidue::new(adapter(leaves), gate).forward(&leaves[0]);
             let residue = weigh(&output.output_btd, "output");
             let Some(gate) = output.gate else { return residue };
-            // Differences across a corner of ReLU or ELU would mean nothing.
-            assert!(gate.logit.abs().min().double_value(&[]) > 100.0 * STEP, "{name}");
+            // Differences across a corner of ReLU, ELU or the hard sigmoid would mean nothing.
+            for corner in [0.0, 11_f64.ln(), -11_f64.ln()] {
+                let nearest = (&gate.logit - corner).abs().min().double_value(&[]);
+                assert!(nearest > 100.0 * STEP, "{name}: {nearest} from {corner}");
+            }
             residue + weigh(&gate.value, "value") + weigh(&gate.logit, "logit")
         });
     }
+}
+
+/// Against the formula in libtorch's operations, and by differences.
+#[test]
+fn of_the_adapter_behind_a_norm_of_its_own() {
+    let mut leaves = adapter_leaves();
+    leaves.push(leaf("n", &[4]));
+    let of = |leaves: &[Tensor], epsilon| {
+        adapter(leaves).with_input_norm(leaves[4].shallow_clone(), epsilon).output(&leaves[0])
+    };
+    let (x, epsilon) = (&leaves[0], 0.01);
+    let mean_square = (x * x).mean_dim(-1, true, Kind::Double);
+    let normed = x / (mean_square + epsilon).sqrt() * &leaves[4];
+    let expected = adapter(&leaves).output(&normed);
+    assert!(of(&leaves, epsilon).allclose(&expected, 1e-13, 1e-13, false));
+    check("input norm", &leaves, |leaves| weigh(&of(leaves, epsilon), "output"));
+    // Its length is its own: one of `x`'s does not reach it.
+    let longer: Vec<_> =
+        std::iter::once(x * 3.0).chain(leaves[1..].iter().map(Tensor::copy)).collect();
+    assert!(of(&longer, 0.0).allclose(&of(&leaves, 0.0), 1e-12, 1e-12, false));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+mod block_expansion;
 mod contract;
 mod gate_variants;
 mod gradients;

@@ -1,7 +1,8 @@
 //! Every method that adds weights, with every option.
 
 use neutral_spec::{
-    BranchPlacement, Budget, GateSpec, GluActivation, LinearSite, LocalLossSpec, Method, Start,
+    BranchPlacement, Budget, GatePer, GateSpec, GluActivation, LinearSite, LocalLossSpec, Method,
+    Start,
 };
 
 use crate::gate_variants::gates_and_none;
@@ -34,17 +35,31 @@ pub(crate) fn neutral(gate: GateSpec, placement: BranchPlacement, start: Start) 
         placement,
         start,
         activation: None,
+        input_norm: false,
     }
 }
 
-fn with_activation(method: Method, sigma: GluActivation) -> Method {
-    match method {
-        Method::NeutralResidues { budget, gate, local_loss, placement, start, .. } => {
-            let activation = Some(sigma);
-            Method::NeutralResidues { budget, gate, local_loss, placement, start, activation }
-        }
-        other => other,
+fn with_activation(mut method: Method, sigma: GluActivation) -> Method {
+    if let Method::NeutralResidues { activation, .. } = &mut method {
+        *activation = Some(sigma);
     }
+    method
+}
+
+pub(crate) fn with_input_norm(mut method: Method) -> Method {
+    if let Method::NeutralResidues { input_norm, .. } = &mut method {
+        *input_norm = true;
+    }
+    method
+}
+
+pub(crate) fn blocks(percent: f64) -> Method {
+    Method::BlockExpansion { budget: Budget::from_percent(percent).unwrap() }
+}
+
+/// A gate whose weights all blocks share.
+pub(crate) fn shared(gate: GateSpec, placement: BranchPlacement) -> Method {
+    neutral(GateSpec { shared: true, ..gate }, placement, Start::LowVariance)
 }
 
 /// A neutral residue beside the FFN with the paper's gate, but for its bias.
@@ -68,6 +83,18 @@ pub(crate) fn extending() -> Vec<(String, Method)> {
         let method = neutral(GateSpec::default(), BranchPlacement::Ffn, start);
         cases.push((format!("neutral with {sigma:?}"), with_activation(method, sigma)));
     }
+    cases.push(("one block".to_owned(), blocks(40.0)));
+    cases.push(("two blocks".to_owned(), blocks(90.0)));
+    let biased = GateSpec { bias: Some(1.0), ..GateSpec::default() };
+    let channels = GateSpec { per: GatePer::Channel, ..biased };
+    cases.push((
+        "neutral shared gate".to_owned(),
+        shared(GateSpec::default(), BranchPlacement::Ffn),
+    ));
+    cases.push(("neutral shared gates Both".to_owned(), shared(channels, both)));
+    let normed = with_input_norm(neutral(biased, BranchPlacement::Ffn, start));
+    cases.push(("neutral input norm".to_owned(), normed));
+    cases.push(("neutral input norm Both".to_owned(), with_input_norm(shared(biased, both))));
     for placement in PLACEMENTS {
         for start in STARTS {
             let place = format!("{placement:?} {start:?}");

@@ -107,6 +107,9 @@ fn what_it_is(export: &Export) -> &'static str {
         (Format::Hf, Method::Dora { .. }) => {
             "This is the whole model, with DoRA merged into its weights."
         }
+        (Format::Hf, Method::BlockExpansion { .. }) => {
+            "This is the whole model, with new blocks among its own (block expansion)."
+        }
         (Format::Hf, _) => "This is the whole fine-tuned model.",
         (Format::Neutral, Method::NeutralResidues { .. }) => {
             "These are neutral residues (Signe Talla, Grave, Jégou, ICML 2025, arXiv 2410.02744), to be put on their base."
@@ -155,6 +158,7 @@ fn units(method: &Method, units: usize) -> String {
     match method {
         Method::Lora { .. } | Method::Dora { .. } => format!("rank {units}"),
         Method::Adapter { .. } | Method::NeutralResidues { .. } => format!("width {units}"),
+        Method::BlockExpansion { .. } => format!("{units} new blocks"),
         _ => "the base's own".to_owned(),
     }
 }
@@ -209,6 +213,7 @@ fn usage(export: &Export, out: &Path) -> String {
              model = PeftModel.from_pretrained(model, {here})"
         ),
         (Format::Neutral, Method::Lora { .. } | Method::Dora { .. }) => "# LoRA in neutral's own format is for neutral; for Python export it with --format peft or hf".to_owned(),
+        (Format::Neutral, Method::BlockExpansion { .. }) => "# new blocks in neutral's own format are for neutral; for Python export them with --format hf".to_owned(),
         (Format::Neutral, _) => format!(
             "from neutral_transformers import load_extension\n{plain}\n\nmodel = AutoModelForCausalLM.from_pretrained({base})\n\
              model = load_extension(model, {here})"

@@ -45,9 +45,10 @@ pub(crate) struct ExportArgs {
 pub(crate) enum Format {
     /// LoRA or `DoRA` as a folder of PEFT.
     Peft,
-    /// A whole model as Hugging Face has it: fine-tuned, or with LoRA or `DoRA` merged into its weights.
+    /// A whole model as Hugging Face has it: fine-tuned, with LoRA or `DoRA` merged into its weights, or with
+    /// new blocks among its own.
     Hf,
-    /// The extension alone, in neutral's own format: neutral residues, adapters, LoRA, `DoRA`.
+    /// The extension alone, in neutral's own format: neutral residues, adapters, LoRA, `DoRA`, new blocks.
     Neutral,
 }
 
@@ -71,6 +72,9 @@ impl Format {
             }
             (Self::Peft, Method::Adapter { .. } | Method::NeutralResidues { .. }) => {
                 refuse("PEFT has no such method and would misread it; use --format neutral")
+            }
+            (Self::Peft, Method::BlockExpansion { .. }) => {
+                refuse("PEFT has no new blocks; use --format hf, a deeper model, or neutral")
             }
             (Self::Hf, Method::Adapter { .. } | Method::NeutralResidues { .. }) => refuse(
                 "the branches cannot be merged into the base's weights; use --format neutral",

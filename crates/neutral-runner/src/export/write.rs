@@ -6,8 +6,8 @@ use neutral_adapters::{
     ExtensionConfig, LoraLayer, SavedBase, adapter_activation, merge_lora, save_extension,
     write_peft,
 };
-use neutral_model::write_model;
-use neutral_spec::{Precision, Trial};
+use neutral_model::{deepened, write_model};
+use neutral_spec::{Method, Precision, Trial};
 use neutral_store::StoreError;
 use tch::Device;
 
@@ -50,8 +50,12 @@ pub(super) fn write(export: &Export, folder: &Path) -> anyhow::Result<()> {
             if let Some(layers) = layers {
                 merge_lora(&mut model, extension.params(), &layers)?;
             }
+            let mut json = base.config_json().clone();
+            if let Method::BlockExpansion { .. } = method {
+                (model, json) = deepened(&model, &extension, &json)?;
+            }
             // The one rounding, if the files hold less than fp32.
-            write_model(folder, base.config_json(), &model, *kind)?;
+            write_model(folder, &json, &model, *kind)?;
             copy_files(base.path(), folder, |name| BESIDE.contains(&name))?;
         }
     }

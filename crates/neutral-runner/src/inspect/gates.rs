@@ -33,27 +33,46 @@ pub(super) struct Seen {
     pub residue_l1: f64,
 }
 
+impl BlockRow {
+    /// Enters one of a branch's tensors, in fp64; others than these three say nothing here.
+    fn add(&mut self, part: &str, tensor: &Tensor) {
+        match part {
+            "gate.weight" => add_norm(&mut self.gate_norm, tensor),
+            "gate.bias" => {
+                let bias = tensor.mean(Kind::Double).double_value(&[]);
+                self.gate_bias =
+                    Some(self.gate_bias.map_or(bias, |other| f64::midpoint(other, bias)));
+            }
+            "w_o" => add_norm(&mut self.output_norm, tensor),
+            _ => {}
+        }
+    }
+}
+
 /// A row for each block that has a branch.
 pub(super) fn rows(
     file: &TensorFile,
     neutrality: Option<&ByDomain<Neutrality>>,
 ) -> Result<Vec<BlockRow>, TorchError> {
     let mut blocks: BTreeMap<usize, BlockRow> = BTreeMap::new();
+    let mut shared = Vec::new();
     for name in file.names() {
-        let Some((block, part)) = branch_part(&name) else { continue };
         let read = || -> Result<_, TorchError> {
             Ok(file.read(&name, Device::Cpu)?.to_kind(Kind::Double))
         };
-        let row = blocks.entry(block).or_insert(BlockRow { block, ..BlockRow::default() });
-        match part {
-            "gate.weight" => add_norm(&mut row.gate_norm, &read()?),
-            "gate.bias" => {
-                let bias = read()?.mean(Kind::Double).double_value(&[]);
-                row.gate_bias =
-                    Some(row.gate_bias.map_or(bias, |other| f64::midpoint(other, bias)));
+        if let Some((block, part)) = branch_part(&name) {
+            let row = blocks.entry(block).or_insert(BlockRow { block, ..BlockRow::default() });
+            if ["gate.weight", "gate.bias", "w_o"].contains(&part) {
+                row.add(part, &read()?);
             }
-            "w_o" => add_norm(&mut row.output_norm, &read()?),
-            _ => {}
+        } else if let Some((_, part)) = name.split_once(".adapter.") {
+            shared.push((part.to_owned(), read()?));
+        }
+    }
+    // A gate that all blocks share is each block's.
+    for row in blocks.values_mut() {
+        for (part, tensor) in &shared {
+            row.add(part, tensor);
         }
     }
     let mut rows: Vec<BlockRow> = blocks.into_values().collect();

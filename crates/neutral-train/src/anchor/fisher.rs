@@ -77,6 +77,7 @@ mod tests {
         let stream = stream(0.3);
         let settings = StepSettings {
             local_loss: LocalLossSpec::None {},
+            local_weight: 0.0,
             anchor: crate::Anchor::None,
             attention: Attention::Causal,
             micro_batch_size: 4,

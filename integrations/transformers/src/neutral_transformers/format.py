@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 FORMAT, VERSION = "neutral-extension", 1
 SUB_LAYERS = {"ffn": "mlp", "attention": "self_attn"}
 ACTIVATIONS = ("silu", "gelu_tanh", "relu")
-GATE_ACTIVATIONS = ("relu", "elu", "sigmoid", "none")
+GATE_ACTIVATIONS = ("relu", "elu", "sigmoid", "hard_sigmoid", "none")
 ELSEWHERE = {
     "lora": "LoRA is exported as a PEFT adapter: load it with peft.PeftModel.from_pretrained",
     "dora": "DoRA is exported as a PEFT adapter: load it with peft.PeftModel.from_pretrained",
+    "block_expansion": "new blocks are exported as a deeper model, with --format hf",
     "finetune": "a fine-tuned model is exported whole: load it with AutoModelForCausalLM.from_pretrained",
 }
 
@@ -33,7 +34,7 @@ class ExtensionError(ValueError):
 
 @dataclass(frozen=True)
 class Gate:
-    """What multiplies the adapter's output: `relu`, `elu` or `sigmoid` of one logit a token or channel."""
+    """What multiplies the adapter's output: `relu`, `elu`, `sigmoid` or `hard_sigmoid` of one logit a token or channel."""
 
     activation: str
     per_channel: bool
@@ -75,6 +76,17 @@ def one_of(entry: str, found: Any, known: tuple[str, ...]) -> Any:
     return found
 
 
+def refuse_options(method: dict[str, Any]) -> None:
+    """Options of neutral residues that this package does not compute."""
+    found = {
+        "method.input_norm": method.get("input_norm"),
+        "method.gate.shared": method.get("gate", {}).get("shared"),
+    }
+    for entry, value in found.items():
+        if value:
+            raise ExtensionError(f"extension_config.json: this package does not know {entry}")
+
+
 def parse_gate(method: dict[str, Any]) -> Gate | None:
     if method["kind"] == "adapter":
         return None
@@ -98,6 +110,7 @@ def parse_config(entries: dict[str, Any]) -> ExtensionConfig:
         if method["kind"] in ELSEWHERE:
             raise ExtensionError(ELSEWHERE[method["kind"]])
         one_of("method.kind", method["kind"], ("neutral_residues", "adapter"))
+        refuse_options(method)
         placement = one_of("method.placement", method.get("placement", "ffn"), tuple(SUB_LAYERS))
         return ExtensionConfig(
             sub_layer=SUB_LAYERS[placement],

@@ -18,10 +18,17 @@ from transformers import PreTrainedModel
 
 from .format import ExtensionConfig, ExtensionError, read_config, read_tensors
 
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """A sigmoid stretched to -0.1 ... 1.1 and cut; not torch's, which is made of straight lines."""
+    return (torch.sigmoid(x) * 1.2 - 0.1).clamp(0.0, 1.0)
+
+
 GATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "elu": F.elu,
     "sigmoid": torch.sigmoid,
+    "hard_sigmoid": hard_sigmoid,
 }
 
 
