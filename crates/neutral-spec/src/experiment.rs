@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::BaseSpec;
 use crate::corpus_ref::CorpusRef;
 use crate::method::Method;
+use crate::paper::PaperSpec;
 
 /// One experiment file: a question, and everything needed to answer it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,28 +62,6 @@ pub struct Experiment {
     #[serde(default = "default_checkpoint_every")]
     #[schemars(range(min = 1))]
     pub checkpoint_every_steps: u64,
-}
-
-/// Figures of a paper.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PaperSpec {
-    /// Where they stand, on what, and in which unit.
-    #[schemars(length(min = 1))]
-    pub what: String,
-    /// What each method forgot and learnt there, by the label that it has here; `adapter` is what the
-    /// others are divided by.
-    pub figures: BTreeMap<String, PaperFigureSpec>,
-}
-
-/// What a method forgot and learnt in a paper.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PaperFigureSpec {
-    /// On the original domain; more is worse.
-    pub forgetting: f64,
-    /// On the new domain; more is better.
-    pub learning: f64,
 }
 
 fn default_checkpoint_every() -> u64 {

@@ -24,6 +24,7 @@ mod field_path;
 mod gate;
 mod local_loss;
 mod method;
+mod paper;
 mod plan;
 mod read;
 mod resolve;
@@ -41,13 +42,14 @@ pub use cost::{CostEstimate, training_cost};
 pub use error::{Problem, SpecError};
 pub use experiment::{
     DataOverrides, DataSpec, DocumentPolicy, EvaluationSpec, EvaluationSplit, Experiment,
-    MethodEntry, PaperFigureSpec, PaperSpec, Precision, Schedule, Sweep, TasksSpec, TokenizerSpec,
-    TrainingOverrides, TrainingSpec,
+    MethodEntry, Precision, Schedule, Sweep, TasksSpec, TokenizerSpec, TrainingOverrides,
+    TrainingSpec,
 };
 pub use field_path::FieldPath;
 pub use gate::{GateActivation, GatePer, GateSpec};
 pub use local_loss::LocalLossSpec;
 pub use method::{BranchPlacement, GluActivation, LinearSite, Method, Placement, Start};
+pub use paper::{PaperFigureSpec, PaperSpec};
 pub use plan::{Evaluation, ExtensionSize, Plan, Trial};
 pub use resolve::{Loaded, model_size, resolve};
 pub use schema::json_schema;

@@ -7,10 +7,11 @@ use neutral_store::Fingerprint;
 use crate::base::BaseSpec;
 use crate::corpus_ref::CorpusRef;
 use crate::experiment::{
-    DataSpec, EvaluationSplit, PaperSpec, Precision, TasksSpec, TokenizerSpec, TrainingSpec,
+    DataSpec, EvaluationSplit, Precision, TasksSpec, TokenizerSpec, TrainingSpec,
     default_neutrality_tokens, is_default_neutrality,
 };
 use crate::method::Method;
+use crate::paper::PaperSpec;
 
 /// Everything a run will do, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,11 +9,12 @@ use crate::base::{BaseSpec, Shape};
 use crate::corpus_ref::CorpusRef;
 use crate::draft::Draft;
 use crate::error::Problem;
-use crate::experiment::{DataSpec, Experiment, PaperSpec, Schedule, TokenizerSpec, TrainingSpec};
+use crate::experiment::{DataSpec, Experiment, Schedule, TokenizerSpec, TrainingSpec};
 use crate::field_path::FieldPath;
 use crate::gate::{GateActivation, GatePer, GateSpec};
 use crate::local_loss::LocalLossSpec;
 use crate::method::Method;
+use crate::paper::PaperSpec;
 use crate::say::{nearest, quoted};
 
 /// The name of the entry in tables, and the form of it that folders are named by.
@@ -140,7 +141,7 @@ fn check_paper(paper: &PaperSpec, found: &mut Vec<Problem>) {
     let path = FieldPath::dotted("paper.figures");
     match paper.figures.get("adapter") {
         None => {
-            found.push(Problem::new(path, "`adapter` is missing, which the others are divided by"))
+            found.push(Problem::new(path, "`adapter` is missing, which the others are divided by"));
         }
         Some(adapter) if adapter.forgetting == 0.0 || adapter.learning == 0.0 => {
             let message = "found a 0, expected numbers that the others can be divided by";
