@@ -134,9 +134,9 @@ fn calibrated(args: &CalibrateArgs) -> anyhow::Result<ExitCode> {
     let noise = calibrate(&runs)?;
     store_noise(&args.policy, &noise)?;
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "deviation between {} runs, bits/byte:", noise.runs)?;
+    writeln!(stdout, "deviation between {} runs, bits/byte or shares of answers:", noise.runs)?;
     for (row, deviation) in &noise.deviations {
-        writeln!(stdout, "  {row}: {deviation:.5}")?;
+        writeln!(stdout, "  {row}: {deviation:.1e}")?;
     }
     writeln!(stdout, "stored in {}", args.policy.display())?;
     Ok(ExitCode::SUCCESS)
