@@ -1,5 +1,7 @@
 //! Numbers and names as people read them.
 
+use crate::results::ByCorpus;
+
 /// `614,400`.
 pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
@@ -53,6 +55,12 @@ pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
     (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
+}
+
+/// The mean over corpora, each counted once.
+pub(crate) fn over_corpora(values: &ByCorpus<f64>) -> Option<f64> {
+    let values: Vec<f64> = values.values().copied().collect();
+    (!values.is_empty()).then(|| mean_and_deviation(&values).0)
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::format::{decimals, mean_and_deviation};
+use crate::format::{decimals, mean_and_deviation, over_corpora};
 use crate::interval::Interval;
 use crate::plot::{Series, series};
-use crate::results::{ByCorpus, Results, TrialResult};
+use crate::results::{Results, TrialResult};
 
 /// The heads of the columns, the first [`TEXTS`] of text and the others of numbers.
 pub(crate) const HEADS: [&str; 6] =
@@ -55,19 +55,15 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
             points.to_string(),
             values.len().to_string(),
             decimals(mean_and_deviation(&values).0, 4),
-            Interval::of(&values).map_or_else(dash, ends),
+            Interval::of(&values).map_or_else(dash, |found| found.ends(4)),
             ratios.filter(|ratios| !ratios.is_empty()).map_or_else(dash, |ratios| {
                 let mean = decimals(mean_and_deviation(&ratios).0, 3);
                 Interval::of(&ratios)
-                    .map_or(mean.clone(), |found| format!("{mean} ({})", ends(found)))
+                    .map_or(mean.clone(), |found| format!("{mean} ({})", found.ends(3)))
             }),
         ]);
     }
     rows
-}
-
-fn ends(interval: Interval) -> String {
-    format!("{} to {}", decimals(interval.low, 4), decimals(interval.high, 4))
 }
 
 /// The hypervolume of each seed's points.
@@ -84,11 +80,7 @@ fn by_seed(series: &Series, worst: f64) -> BTreeMap<u64, f64> {
 /// Mean forgetting and mean learning.
 fn point(trial: &TrialResult) -> Option<(f64, f64)> {
     trial.finished()?;
-    let mean = |values: &ByCorpus<f64>| {
-        let values: Vec<f64> = values.values().copied().collect();
-        (!values.is_empty()).then(|| mean_and_deviation(&values).0)
-    };
-    Some((mean(trial.forgetting.as_ref()?)?, mean(trial.learning.as_ref()?)?))
+    Some((over_corpora(trial.forgetting.as_ref()?)?, over_corpora(trial.learning.as_ref()?)?))
 }
 
 /// The area of all `(forgetting, learning)` that some point dominates, up to the worst forgetting and down to no

@@ -1,6 +1,6 @@
 //! Means of few numbers, and how sure they are.
 
-use crate::format::mean_and_deviation;
+use crate::format::{decimals, mean_and_deviation};
 
 /// 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.
 const STUDENT: [f64; 30] = [
@@ -28,6 +28,11 @@ impl Interval {
         let t = STUDENT[(values.len() - 2).min(STUDENT.len() - 1)];
         let half = t * deviation? / (values.len() as f64).sqrt();
         Some(Self { mean, low: mean - half, high: mean + half })
+    }
+
+    /// Both ends, with so many decimals.
+    pub(crate) fn ends(&self, digits: usize) -> String {
+        format!("{} to {}", decimals(self.low, digits), decimals(self.high, digits))
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
                     format!("{title}, {corpus}"),
                     values.len().to_string(),
                     decimals(interval.mean, 4),
-                    ends(interval),
+                    interval.ends(4),
                     other
                         .and_then(|other| difference(&own, &other))
                         .unwrap_or_else(|| "–".to_owned()),
@@ -74,11 +74,7 @@ fn by_seed(group: &Group<'_>, measure: Measure, corpus: &str) -> BTreeMap<u64, f
 fn difference(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<String> {
     let paired = own.iter().filter_map(|(seed, value)| Some(value - other.get(seed)?));
     let interval = Interval::of(&paired.collect::<Vec<_>>())?;
-    Some(format!("{} ({})", decimals(interval.mean, 4), ends(interval)))
-}
-
-fn ends(interval: Interval) -> String {
-    format!("{} to {}", decimals(interval.low, 4), decimals(interval.high, 4))
+    Some(format!("{} ({})", decimals(interval.mean, 4), interval.ends(4)))
 }
 
 /// The method, with what the sweep set.

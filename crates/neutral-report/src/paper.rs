@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::{decimals, mean_and_deviation};
+use crate::format::{decimals, mean_and_deviation, over_corpora};
 use crate::interval::Interval;
 use crate::results::{ByCorpus, Results, TrialResult};
 use crate::series::{groups, name};
@@ -68,16 +68,15 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
         let here = |measure: Measure| {
             let ratio = |trial: &TrialResult| {
                 let other = reference.finished().find(|other| other.seed == trial.seed)?;
-                Some(mean(measure(trial)?)? / mean(measure(other)?)?)
+                Some(over_corpora(measure(trial)?)? / over_corpora(measure(other)?)?)
             };
             let ratios: Vec<f64> = group.finished().filter_map(ratio).collect();
             if ratios.is_empty() {
                 return dash();
             }
             let mean = decimals(mean_and_deviation(&ratios).0, 2);
-            Interval::of(&ratios).map_or(mean.clone(), |Interval { low, high, .. }| {
-                format!("{mean} ({} to {})", decimals(low, 2), decimals(high, 2))
-            })
+            Interval::of(&ratios)
+                .map_or(mean.clone(), |found| format!("{mean} ({})", found.ends(2)))
         };
         rows.push(vec![
             name(group.first()),
@@ -93,11 +92,6 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
 }
 
 type Measure = fn(&TrialResult) -> Option<&ByCorpus<f64>>;
-
-fn mean(values: &ByCorpus<f64>) -> Option<f64> {
-    let values: Vec<f64> = values.values().copied().collect();
-    (!values.is_empty()).then(|| mean_and_deviation(&values).0)
-}
 
 #[cfg(test)]
 mod tests {
