@@ -18,6 +18,7 @@ mod interruption;
 mod kills;
 mod loaded_base;
 mod neutrality;
+mod sequence;
 mod shared_cache;
 mod shipped;
 mod smoke;

@@ -95,11 +95,11 @@ impl Block {
     ) {
         let normed = stream.normed(&self.input_norm_d);
         let output = self.attention.forward(&normed, rotary, context, extension);
-        let branch = stream.branch(&normed, extension, index, Placement::Attention);
-        stream.add(output, branch, self.after_attention_norm_d.as_ref());
+        let branches = stream.branches(&normed, extension, index, Placement::Attention);
+        stream.add(output, branches, self.after_attention_norm_d.as_ref());
         let normed = stream.normed(&self.feed_forward_norm_d);
         let output = self.feed_forward.forward(&normed, extension);
-        let branch = stream.branch(&normed, extension, index, Placement::Ffn);
-        stream.add(output, branch, self.after_feed_forward_norm_d.as_ref());
+        let branches = stream.branches(&normed, extension, index, Placement::Ffn);
+        stream.add(output, branches, self.after_feed_forward_norm_d.as_ref());
     }
 }

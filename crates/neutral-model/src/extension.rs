@@ -79,6 +79,20 @@ pub(crate) struct BlockExtension {
     deltas: BTreeMap<LinearSite, Box<dyn LinearDelta>>,
     /// A whole block that comes after this one.
     added: Option<Block>,
+    /// Branches of the extensions that this one stands on; they leave no residue.
+    below: Vec<(Placement, Box<dyn Branch>)>,
+}
+
+/// The delta of an extension on top of that of the one below.
+struct Upon {
+    below: Box<dyn LinearDelta>,
+    own: Box<dyn LinearDelta>,
+}
+
+impl LinearDelta for Upon {
+    fn apply(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, y: Tensor) -> Tensor {
+        self.own.apply(x, weight, bias, self.below.apply(x, weight, bias, y))
+    }
 }
 
 impl Extension {
@@ -135,6 +149,35 @@ impl Extension {
         let earlier = self.blocks.entry(above).or_default().added.replace(block);
         assert!(earlier.is_none(), "there is a block above block {above} already");
         Ok(())
+    }
+
+    /// This extension on top of another one, which is from now on a part of the model that is extended: its
+    /// branches leave no residues, and its weights are none of this one's. What both add to a sub-layer's
+    /// output is added; deltas are applied in turn, so that one which replaces its layer's output (`DoRA`)
+    /// must be the lowest.
+    ///
+    /// # Panics
+    /// If both put a block above the same one.
+    #[must_use]
+    pub fn upon(mut self, below: Self) -> Self {
+        for (index, lower) in below.blocks {
+            let upper = self.blocks.entry(index).or_default();
+            let attention = lower.attention.map(|branch| (Placement::Attention, branch));
+            let ffn = lower.ffn.map(|branch| (Placement::Ffn, branch));
+            upper.below.extend(lower.below.into_iter().chain(attention).chain(ffn));
+            for (site, below) in lower.deltas {
+                let both: Box<dyn LinearDelta> = match upper.deltas.remove(&site) {
+                    Some(own) => Box::new(Upon { below, own }),
+                    None => below,
+                };
+                upper.deltas.insert(site, both);
+            }
+            if let Some(block) = lower.added {
+                let own = upper.added.replace(block);
+                assert!(own.is_none(), "both extensions put a block above block {index}");
+            }
+        }
+        self
     }
 
     /// What the weights of a block above one of the model's are called by.
@@ -200,6 +243,12 @@ impl BlockExtension {
             Placement::Ffn => self.ffn.as_deref(),
             Placement::Attention => self.attention.as_deref(),
         }
+    }
+
+    /// Branches of the extensions below this one.
+    pub(crate) fn branches_below(&self, placement: Placement) -> impl Iterator<Item = &dyn Branch> {
+        let here = self.below.iter().filter(move |(at, _)| *at == placement);
+        here.map(|(_, branch)| branch.as_ref())
     }
 
     pub(crate) fn added(&self) -> Option<&Block> {
@@ -288,6 +337,55 @@ mod tests {
                 assert!(differs(with(|e| e.add_delta(block, site, delta))), "{site:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_extension_upon_another_adds_to_it_and_leaves_its_own_residues_alone() {
+        let model = tiny_model(1);
+        let (ffn, attention) = (Placement::Ffn, Placement::Attention);
+        let constant = |value| Box::new(Constant(value));
+        let below = || {
+            with(|e| {
+                e.add_branch(0, ffn, constant(0.25));
+                e.add_branch(1, attention, constant(0.5));
+                e.add_delta(0, LinearSite::UpProj, Box::new(Scale(2.0)));
+            })
+        };
+        let own = |e: &mut Extension| {
+            e.add_branch(0, ffn, constant(0.5));
+            e.add_delta(1, LinearSite::QProj, Box::new(Scale(3.0)));
+        };
+        let lower = run(&model, &below());
+        let nothing_more = run(&model, &Extension::none().upon(below()));
+        assert!(nothing_more.hidden_btd.equal(&lower.hidden_btd));
+        assert!(nothing_more.residues.is_empty());
+
+        let upper = run(&model, &with(own).upon(below()));
+        let places: Vec<_> = upper.residues.iter().map(|r| (r.block, r.placement)).collect();
+        assert_eq!(places, [(0, ffn)]);
+        let together = with(|e| {
+            e.add_branch(0, ffn, constant(0.75));
+            e.add_branch(1, attention, constant(0.5));
+            e.add_delta(0, LinearSite::UpProj, Box::new(Scale(2.0)));
+            e.add_delta(1, LinearSite::QProj, Box::new(Scale(3.0)));
+        });
+        let expected = run(&model, &together).hidden_btd;
+        assert!(upper.hidden_btd.allclose(&expected, 1e-5, 1e-6, false));
+        assert!(!expected.allclose(&lower.hidden_btd, 1e-3, 1e-3, false));
+
+        // Three in a row, and deltas on one layer in turn.
+        struct Plus(f64);
+        impl LinearDelta for Plus {
+            fn apply(&self, _: &Tensor, _: &Tensor, _: Option<&Tensor>, y: Tensor) -> Tensor {
+                y + self.0
+            }
+        }
+        let plus = |value| with(|e| e.add_delta(0, LinearSite::VProj, Box::new(Plus(value))));
+        let in_turn = plus(0.25).upon(plus(0.5).upon(below()));
+        let at_once = plus(0.75).upon(below());
+        let [in_turn, at_once] = [in_turn, at_once].map(|e| run(&model, &e).hidden_btd);
+        assert!(in_turn.allclose(&at_once, 1e-5, 1e-6, false));
+        assert!(!in_turn.allclose(&lower.hidden_btd, 1e-3, 1e-3, false));
     }
 
     #[test]

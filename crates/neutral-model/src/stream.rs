@@ -22,35 +22,44 @@ impl Stream {
         Self { x_btd, added: Vec::new(), residues: Vec::new(), rule }
     }
 
-    /// Adds a sub-layer's output and its branch's: normalised together, if there is a norm for it.
+    /// Adds a sub-layer's output and its branches': normalised together, if there is a norm for it.
     pub(crate) fn add(
         &mut self,
         output_btd: Tensor,
-        branch_btd: Option<Tensor>,
+        branches_btd: Vec<Tensor>,
         norm_d: Option<&Tensor>,
     ) {
         match norm_d {
-            None => self.added.extend([Some(output_btd), branch_btd].into_iter().flatten()),
+            None => {
+                self.added.push(output_btd);
+                self.added.extend(branches_btd);
+            }
             Some(weight_d) => {
-                let branch: Vec<&Tensor> = branch_btd.iter().collect();
-                self.added.push(rms_norm(&output_btd, &branch, weight_d, self.rule).1);
+                let branches: Vec<&Tensor> = branches_btd.iter().collect();
+                self.added.push(rms_norm(&output_btd, &branches, weight_d, self.rule).1);
             }
         }
     }
 
-    /// What the block's branch at a placement gives, if there is one; kept as a residue.
-    pub(crate) fn branch(
+    /// What the block's branches at a placement give; that of the extension itself, which is not below another, is
+    /// kept as a residue.
+    pub(crate) fn branches(
         &mut self,
         normed_btd: &Tensor,
         extension: Option<&BlockExtension>,
         block: usize,
         placement: Placement,
-    ) -> Option<Tensor> {
-        let branch = extension.and_then(|extension| extension.branch(placement))?;
-        let BranchOutput { output_btd, gate } = branch.forward(normed_btd);
-        let added = output_btd.shallow_clone();
-        self.residues.push(Residue { block, placement, output_btd, gate });
-        Some(added)
+    ) -> Vec<Tensor> {
+        let Some(extension) = extension else { return Vec::new() };
+        let below = extension.branches_below(placement);
+        let mut added: Vec<Tensor> =
+            below.map(|branch| branch.forward(normed_btd).output_btd).collect();
+        if let Some(branch) = extension.branch(placement) {
+            let BranchOutput { output_btd, gate } = branch.forward(normed_btd);
+            added.push(output_btd.shallow_clone());
+            self.residues.push(Residue { block, placement, output_btd, gate });
+        }
+        added
     }
 
     pub(crate) fn normed(&mut self, weight_d: &Tensor) -> Tensor {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use indicatif::ProgressBar;
 use neutral_data::{EvalDocument, Tokenizer};
 use neutral_eval::{GATE_EDGES, ScoreOptions, TokenTrace, compare, spectra, trace};
-use neutral_model::{Extension, Transformer};
+use neutral_model::Extension;
 use neutral_report::{
     AgainstBase, BlockGates, ByCorpus, ByDomain, Distribution, Divergence, NeutralPrefixes, Sample,
     Spectrum,
@@ -21,7 +21,7 @@ use crate::exit::{Interrupted, is_interrupted};
 use crate::progress;
 use crate::scores::TOKENS_PER_BATCH;
 use crate::trial::Shared;
-use crate::trial_file::trained;
+use crate::trial_file::Extended;
 
 /// Raised when the same trial would give other numbers.
 const NEUTRALITY_VERSION: u32 = 1;
@@ -42,11 +42,11 @@ struct NeutralityRecord {
     against_base: AgainstBase,
 }
 
-/// A base, what was made of it, and how text is read with both.
+/// What was made of a base, itself, and how text is read with both.
 pub(crate) struct Beside<'a> {
-    pub(crate) base: &'a Transformer,
-    pub(crate) model: &'a Transformer,
-    pub(crate) extension: &'a Extension,
+    /// What was extended; the same model without any extension, if absent.
+    pub(crate) pristine: Option<&'a Extended>,
+    pub(crate) after: &'a Extended,
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) window: usize,
 }
@@ -95,14 +95,12 @@ impl Shared<'_> {
 
     fn measure(&self, trial: &Trial, tokens: usize) -> anyhow::Result<AgainstBase> {
         let evaluation = &self.plan.evaluation;
-        let (folder, precision) = (&self.base.folder, self.plan.precision);
-        let (model, extension) =
-            trained(trial, &self.folder(trial), folder, self.device, precision)?;
-        let pristine = if trial.method.trains_base() { Some(self.base.load()?) } else { None };
+        let (file, folder) = (self.file(trial)?, self.folder(trial));
+        let after = file.after(&folder, self.loading())?;
+        let pristine = file.pristine(&folder, self.loading())?;
         let beside = Beside {
-            base: pristine.as_ref().unwrap_or(&model),
-            model: &model,
-            extension: &extension,
+            pristine: pristine.as_ref(),
+            after: &after,
             tokenizer: &self.inputs.tokenizer,
             window: evaluation.window,
         };
@@ -141,14 +139,16 @@ impl Beside<'_> {
         let options = ScoreOptions {
             window: self.window,
             separator_id: self.tokenizer.separator_id(),
-            device: self.model.device(),
+            device: self.after.0.device(),
             tokens_per_batch: TOKENS_PER_BATCH.get(),
         };
-        let after = (self.model, self.extension);
-        let found = compare(self.base, after, &documents, &options, bar)?;
+        let none = Extension::none();
+        let after = (&self.after.0, &self.after.1);
+        let base = self.pristine.map_or((after.0, &none), |(model, below)| (model, below));
+        let found = compare(base, after, &documents, &options, bar)?;
         let sample = match shown(&documents).filter(|_| !found.gates.is_empty()) {
             Some(document) => {
-                let traces = trace(self.base, after, document, &options, SAMPLE_TOKENS)?;
+                let traces = trace(base, after, document, &options, SAMPLE_TOKENS)?;
                 Some(sample(&document.id, &traces, self.tokenizer)?)
             }
             None => None,
@@ -173,7 +173,7 @@ impl Beside<'_> {
         AgainstBase {
             divergence: ByDomain { original: divergence(&original), new: divergence(&new) },
             gate_edges: if gated { GATE_EDGES.to_vec() } else { Vec::new() },
-            singular_values: spectra(self.extension).into_iter().map(spectrum).collect(),
+            singular_values: spectra(&self.after.1).into_iter().map(spectrum).collect(),
             samples: gated.then_some(samples),
         }
     }

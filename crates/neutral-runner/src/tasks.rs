@@ -18,7 +18,6 @@ use neutral_tasks::{FEWSHOT_SEED, Library, RequestOptions, Score, Selection, Spl
 use crate::eval::{Evaluated, Evaluation, LanguageModel, Parts, RuleOptions, Sources};
 use crate::exit::{BadInput, is_interrupted};
 use crate::trial::Shared;
-use crate::trial_file::trained;
 
 /// Scores of perplexities have no standard error in a report: bootstraps would take longer than scoring.
 const NO_BOOTSTRAPS: usize = 0;
@@ -196,8 +195,7 @@ impl Shared<'_> {
         interrupted: &mut bool,
     ) -> anyhow::Result<Option<ByDomain<ByTask>>> {
         let Some(tasks) = self.tasks.filter(|_| !*interrupted) else { return Ok(None) };
-        let (base, precision) = (&self.base.folder, self.plan.precision);
-        let (model, extension) = trained(trial, &self.folder(trial), base, self.device, precision)?;
+        let (model, extension) = self.file(trial)?.after(&self.folder(trial), self.loading())?;
         let made_from = vec![self.fingerprint(trial).to_string()];
         let parts = Parts { model, extension, digest: self.base.digest.clone(), made_from };
         match self.score_tasks(tasks, parts) {

@@ -23,7 +23,7 @@ use crate::numerics::NUMERICS_VERSION;
 use crate::progress;
 use crate::scores::{Scorer, Scores};
 use crate::tasks::Tasks;
-use crate::trial_file::{TRIAL_FILE, TrialBase, TrialFile, weights_name};
+use crate::trial_file::{Loading, TRIAL_FILE, TrialBase, TrialFile, weights_name};
 
 /// What is kept of a finished trial, in its folder's `record.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,14 +56,23 @@ impl Shared<'_> {
         let evaluation = &self.plan.evaluation;
         let read = trial.data.original.iter().chain(&trial.data.new);
         let scored = evaluation.original.iter().chain(&evaluation.new);
-        Fingerprint::of(&(
+        let own = (
             NUMERICS_VERSION,
             trial.fingerprint(),
             &self.base.fingerprint,
             self.inputs.fingerprint(read),
             self.inputs.fingerprint(scored),
             evaluation,
-        ))
+        );
+        match self.before(trial) {
+            None => Fingerprint::of(&own),
+            Some(before) => Fingerprint::of(&(own, self.fingerprint(before))),
+        }
+    }
+
+    /// The trial that one goes on from.
+    fn before(&self, trial: &Trial) -> Option<&Trial> {
+        trial.after.as_ref().and_then(|after| self.plan.trial(&after.trial))
     }
 
     /// The record of a trial that finished earlier, if there is one and it still holds.
@@ -92,6 +101,11 @@ impl Shared<'_> {
 
     /// Writes down what a trial is and stands on.
     fn describe(&self, trial: &Trial) -> anyhow::Result<()> {
+        Ok(write_json(&self.folder(trial).join(TRIAL_FILE), &self.file(trial)?)?)
+    }
+
+    /// What a trial is and stands on.
+    pub(crate) fn file(&self, trial: &Trial) -> anyhow::Result<TrialFile> {
         let Base { fingerprint, folder, digest, .. } = self.base;
         let base = TrialBase {
             source: self.plan.base.clone(),
@@ -99,14 +113,19 @@ impl Shared<'_> {
             fingerprint: fingerprint.clone(),
             digest: digest.clone(),
         };
-        let file = TrialFile {
+        Ok(TrialFile {
             fingerprint: self.fingerprint(trial),
             experiment: self.plan.experiment.clone(),
             trial: trial.clone(),
             precision: self.plan.precision,
+            after_fingerprint: self.before(trial).map(|before| self.fingerprint(before)),
             base,
-        };
-        Ok(write_json(&self.folder(trial).join(TRIAL_FILE), &file)?)
+        })
+    }
+
+    /// How the run's models are loaded.
+    pub(crate) fn loading(&self) -> Loading<'_> {
+        Loading { base: &self.base.folder, device: self.device, precision: self.plan.precision }
     }
 
     /// Runs a trial to its end, from its checkpoint if it has one.
@@ -115,12 +134,14 @@ impl Shared<'_> {
         let fingerprint = self.fingerprint(trial);
         clear_if_stale(&folder, &fingerprint)?;
         self.describe(trial)?;
-        let mut model = self.base.load()?;
-        let mut extension =
-            neutral_adapters::build(&trial.method, &trial.size, &model, trial.seed)?;
+        let file = self.file(trial)?;
+        let (mut model, below) = file.before(&folder, self.loading())?;
+        let own = neutral_adapters::build(&trial.method, &trial.size, &model, trial.seed)?;
+        let mut extension = own.upon(below);
         let training = self.train(trial, &fingerprint, &folder, &mut model, &mut extension)?;
         if let Method::WiseFt { share } = trial.method {
-            average_weights(model.params(), self.base.load()?.params(), share)?;
+            let (before, _) = file.before(&folder, self.loading())?;
+            average_weights(model.params(), before.params(), share)?;
         }
         let scores = self.scorer.score(&model, &extension, &trial.id)?;
         let params = if trial.method.trains_base() { model.params() } else { extension.params() };
@@ -161,7 +182,7 @@ impl Shared<'_> {
         )?;
         let bar = progress::bar(self.bars, &trial.id);
         let base = match trial.method {
-            Method::KlToBase { .. } => Some(self.base.load()?),
+            Method::KlToBase { .. } => Some(self.file(trial)?.before(folder, self.loading())?.0),
             _ => None,
         };
         let outcome = train(TrainJob {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use neutral_model::{Extension, ModelFolder, Transformer};
 use neutral_report::{BaseResult, TrialResult};
-use neutral_spec::{BaseSpec, Method, ModelSource, Precision, Trial};
+use neutral_spec::{After, BaseSpec, Method, ModelSource, Precision, Trial};
 use neutral_store::{Fingerprint, read_json};
 use neutral_torch::TensorFile;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,10 @@ pub(crate) struct TrialFile {
     pub trial: Trial,
     /// The numbers that it was computed in.
     pub precision: Precision,
-    /// The base that it extends.
+    /// The [`TrialFile::fingerprint`] of the trial that it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_fingerprint: Option<Fingerprint>,
+    /// The base that it, or the first of those before it, extends.
     pub base: TrialBase,
 }
 
@@ -63,28 +66,69 @@ impl TrialBase {
     }
 }
 
-/// A trial's model from the weights in its folder, frozen: base and extension, or the base with the
-/// trained weights.
-pub(crate) fn trained(
-    trial: &Trial,
-    folder: &Path,
-    base: &ModelFolder,
-    device: Device,
-    precision: Precision,
-) -> anyhow::Result<(Transformer, Extension)> {
-    let mut model = base.load(device, precision)?;
-    let Trial { method, size, .. } = trial;
-    let weights = folder.join(weights_name(method));
-    let extension = if method.trains_base() {
-        model.make_trainable();
-        model.params_mut().load(&weights)?;
-        Extension::none()
-    } else {
-        let file = TensorFile::open(&weights)?;
-        neutral_adapters::restore(method, size.units, base.config(), &file, device)?
-    };
-    model.freeze();
-    Ok((model, extension))
+/// A model with what extends it, both frozen.
+pub(crate) type Extended = (Transformer, Extension);
+
+/// How models are loaded.
+#[derive(Clone, Copy)]
+pub(crate) struct Loading<'a> {
+    /// The base of the trials.
+    pub base: &'a ModelFolder,
+    pub device: Device,
+    pub precision: Precision,
+}
+
+impl Loading<'_> {
+    fn base(self) -> anyhow::Result<Extended> {
+        let mut model = self.base.load(self.device, self.precision)?;
+        model.freeze();
+        Ok((model, Extension::none()))
+    }
+}
+
+impl TrialFile {
+    /// What the trial made, from the weights in its folder: what it extends, and the extension; or the same with
+    /// the trained weights.
+    pub(crate) fn after(&self, folder: &Path, loading: Loading) -> anyhow::Result<Extended> {
+        let (mut model, below) = self.before(folder, loading)?;
+        let Trial { method, size, .. } = &self.trial;
+        let weights = folder.join(weights_name(method));
+        let own = if method.trains_base() {
+            model.make_trainable();
+            model.params_mut().load(&weights)?;
+            Extension::none()
+        } else {
+            let file = TensorFile::open(&weights)?;
+            neutral_adapters::restore(method, size.units, model.config(), &file, loading.device)?
+        };
+        model.freeze();
+        Ok((model, own.upon(below)))
+    }
+
+    /// What the trial extends: the base, or what the trial before it made, whose folder lies beside its own.
+    pub(crate) fn before(&self, folder: &Path, loading: Loading) -> anyhow::Result<Extended> {
+        let Some(After { trial, .. }) = &self.trial.after else { return loading.base() };
+        let before = FinishedTrial::open(&folder.with_file_name(trial))?;
+        if Some(&before.file.fingerprint) != self.after_fingerprint.as_ref() {
+            let message = format!(
+                "{} is not the trial that {} goes on from: it has been made anew; run the experiment again",
+                before.folder.display(),
+                self.trial.id
+            );
+            return Err(BadInput(message).into());
+        }
+        before.file.after(&before.folder, loading)
+    }
+
+    /// What is compared with what the trial made, unless that is the same model without its extension.
+    pub(crate) fn pristine(
+        &self,
+        folder: &Path,
+        loading: Loading,
+    ) -> anyhow::Result<Option<Extended>> {
+        let changed = self.trial.method.trains_base() || self.trial.after.is_some();
+        changed.then(|| self.before(folder, loading)).transpose()
+    }
 }
 
 /// A trial that has finished, as its folder has it.
@@ -148,14 +192,9 @@ impl FinishedTrial {
         Ok(folder)
     }
 
-    /// The trial's own model: base and extension, or the base with the trained weights.
-    pub(crate) fn model(
-        &self,
-        base: &ModelFolder,
-        device: Device,
-        precision: Precision,
-    ) -> anyhow::Result<(Transformer, Extension)> {
-        trained(&self.file.trial, &self.folder, base, device, precision)
+    /// What the trial made: see [`TrialFile::after`].
+    pub(crate) fn model(&self, loading: Loading) -> anyhow::Result<Extended> {
+        self.file.after(&self.folder, loading)
     }
 
     /// The base's and the trial's rows of the run's results, if the folder still lies in its run.

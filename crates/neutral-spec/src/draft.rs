@@ -34,6 +34,8 @@ impl Draft {
         }
         let mut data = experiment.data.clone();
         if let Some(own) = &entry.data {
+            data.original = own.original.clone().unwrap_or(data.original);
+            data.new = own.new.clone().unwrap_or(data.new);
             data.original_fraction = own.original_fraction.unwrap_or(data.original_fraction);
         }
         Self { method: entry.method.clone(), training, data }

@@ -239,6 +239,11 @@ pub struct MethodEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub label: Option<String>,
+    /// The label of a method above: what its trial of the same seed made of the base is extended, in place of the
+    /// base. It is one trial a seed, so no sweep may reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub after: Option<String>,
     /// What is trained.
     pub method: Method,
     /// Values that replace those of the experiment's `training`.
@@ -277,6 +282,14 @@ pub struct TrainingOverrides {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataOverrides {
+    /// See [`DataSpec::original`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("uniqueItems" = true))]
+    pub original: Option<Vec<CorpusRef>>,
+    /// See [`DataSpec::new`]; one language after another, with [`MethodEntry::after`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("uniqueItems" = true))]
+    pub new: Option<Vec<CorpusRef>>,
     /// See [`DataSpec::original_fraction`]; 1 makes a control that trains on original text alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1))]

@@ -60,6 +60,11 @@ impl Plan {
         Fingerprint::of(&(&self.tokenizer, &self.base, self.precision, &self.evaluation, trials))
     }
 
+    /// The trial of an id.
+    pub fn trial(&self, id: &str) -> Option<&Trial> {
+        self.trials.iter().find(|trial| trial.id == id)
+    }
+
     /// Every corpus that the plan reads, sorted, each once.
     pub fn corpora(&self) -> Vec<CorpusRef> {
         let mut all = Vec::new();
@@ -92,6 +97,9 @@ pub struct Trial {
     pub varied: Vec<(String, serde_json::Value)>,
     /// Seed of the extension's start and of the data's order.
     pub seed: u64,
+    /// The trial whose model is extended; the base, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<After>,
     /// What is trained.
     pub method: Method,
     /// The rank or width that the budget was solved into, and what it costs.
@@ -105,8 +113,21 @@ pub struct Trial {
 impl Trial {
     /// Fingerprint of what determines this trial's result: all but its id and label.
     pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&(self.seed, &self.method, self.size, &self.data, &self.training))
+        let own = (self.seed, &self.method, self.size, &self.data, &self.training);
+        match &self.after {
+            None => Fingerprint::of(&own),
+            Some(after) => Fingerprint::of(&(own, &after.fingerprint)),
+        }
     }
+}
+
+/// The trial that another one goes on from; it stands before it in the plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct After {
+    /// Its id.
+    pub trial: String,
+    /// Its [`Trial::fingerprint`].
+    pub fingerprint: Fingerprint,
 }
 
 /// The size of an extension.

@@ -13,6 +13,7 @@ use crate::experiment::{Experiment, TokenizerSpec};
 use crate::field_path::FieldPath;
 use crate::plan::{Evaluation, Plan, Trial};
 use crate::schema::Schema;
+use crate::sequence;
 use crate::size::{ModelSize, solve};
 use crate::sweep::{Setting, points};
 use crate::validate::{self, label, slug};
@@ -181,6 +182,7 @@ fn size_all(
             label: label.clone(),
             varied: varied.clone(),
             seed,
+            after: None,
             method: draft.method.clone(),
             size,
             data: draft.data.clone(),
@@ -189,6 +191,7 @@ fn size_all(
     }
     if found.is_empty() {
         tell_apart(&mut trials);
+        sequence::link(experiment, &mut trials);
         Ok(trials)
     } else {
         Err(found)

@@ -16,6 +16,7 @@ use crate::local_loss::LocalLossSpec;
 use crate::method::Method;
 use crate::paper::PaperSpec;
 use crate::say::{nearest, quoted};
+use crate::sequence;
 
 /// The name of the entry in tables, and the form of it that folders are named by.
 pub(crate) fn label(experiment: &Experiment, entry: usize) -> (String, String) {
@@ -55,6 +56,7 @@ pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
             found.push(Problem::new(methods.index(i), message));
         }
     }
+    sequence::check(experiment, &mut found);
     if let Some(control) = &experiment.control {
         check_control(control, experiment, &mut found);
     }
@@ -115,15 +117,20 @@ pub(crate) fn trial(draft: &Draft) -> Vec<Problem> {
 fn check_control(control: &str, experiment: &Experiment, found: &mut Vec<Problem>) {
     let labels: Vec<_> = (0..experiment.methods.len()).map(|i| label(experiment, i).0).collect();
     let labels: Vec<_> = labels.iter().map(String::as_str).collect();
-    let mut problem = |message| found.push(Problem::new(FieldPath::dotted("control"), message));
     let Some(entry) = labels.iter().position(|label| *label == control) else {
         let hint = nearest(control, labels.iter().copied());
         let hint = hint.map_or(String::new(), |label| format!("; did you mean `{label}`?"));
-        return problem(format!(
-            "no method has the label `{control}`{hint} (the labels: {})",
-            quoted(&labels)
-        ));
+        let message =
+            format!("no method has the label `{control}`{hint} (the labels: {})", quoted(&labels));
+        return found.push(Problem::new(FieldPath::dotted("control"), message));
     };
+    let problems = once_a_seed(experiment, entry).into_iter();
+    found.extend(problems.map(|message| Problem::new(FieldPath::dotted("control"), message)));
+}
+
+/// What makes more than one trial a seed of an entry that another part of the file points at.
+pub(crate) fn once_a_seed(experiment: &Experiment, entry: usize) -> Vec<String> {
+    let label = label(experiment, entry).0;
     let remedies = [
         (experiment.methods[entry].sweep.is_some(), format!("remove methods[{entry}].sweep")),
         (
@@ -131,9 +138,9 @@ fn check_control(control: &str, experiment: &Experiment, found: &mut Vec<Problem
             "put `sweep` into each of the other methods instead".to_owned(),
         ),
     ];
-    for (_, remedy) in remedies.into_iter().filter(|(swept, _)| *swept) {
-        problem(format!("`{control}` is swept, expected one trial a seed; {remedy}"));
-    }
+    let swept = remedies.into_iter().filter(|(swept, _)| *swept);
+    let message = |remedy| format!("`{label}` is swept, expected one trial a seed; {remedy}");
+    swept.map(|(_, remedy)| message(remedy)).collect()
 }
 
 /// Ratios need something to divide by.

@@ -58,6 +58,16 @@ const EDITS: &[(&str, &str)] = &[
     ("methods:", "control: the base\nmethods:"),
     ("methods:", "control: neutral_residues\nmethods:"),
     ("methods:", "control: lora\nsweep: { grid: { training.beta1: [0.8] } }\nmethods:"),
+    // Sequences.
+    (LORA, "{ kind: lora, budget: 20% }\n    after: finetunes"),
+    (LORA, "{ kind: lora, budget: 20% }\n    after: adapter"),
+    ("{ kind: finetune }", "{ kind: finetune }\n    after: finetune"),
+    ("{ kind: adapter, budget: 20% }", "{ kind: dora, budget: 20% }\n    after: lora"),
+    ("{ kind: adapter, budget: 20% }", "{ kind: kl_to_base, weight: 1 }\n    after: lora"),
+    (
+        "evaluation:",
+        "  - label: again\n    after: neutral_residues\n    method: { kind: finetune }\nevaluation:",
+    ),
     ("original_fraction: 0.1", "original_fraction: 0"),
     (
         "new: [libreoffice-help/fr]\n  original_fraction",

@@ -138,6 +138,38 @@ fn a_control_reads_original_text_alone_and_changes_no_other_trial() {
 }
 
 #[test]
+fn a_trial_goes_on_from_that_of_its_seed_and_is_known_by_what_it_stands_on() {
+    let sequence = |rate: &str| {
+        with_methods(&format!(
+            "  - method: {{ kind: adapter, budget: 20% }}
+    training: {{ learning_rate: {rate} }}
+  - label: then German
+    after: adapter
+    method: {{ kind: neutral_residues, budget: 20% }}
+    data: {{ new: [libreoffice-help/de] }}
+    sweep: {{ grid: {{ training.learning_rate: [1.0e-3, 2.0e-3] }} }}
+  - label: then a task
+    after: adapter
+    method: {{ kind: finetune }}
+"
+        ))
+    };
+    let plan = sequence("1.0e-3");
+    let stands_on = |id: &str| plan.trial(id).unwrap().after.as_ref().map(|a| a.trial.as_str());
+    assert_eq!(stands_on("adapter-s1"), None);
+    assert_eq!(stands_on("then-german-learning-rate-0.002-s1"), Some("adapter-s1"));
+    assert_eq!(stands_on("then-a-task-s0"), Some("adapter-s0"));
+    let german = plan.trial("then-german-learning-rate-0.001-s0").unwrap();
+    assert_eq!(german.data.new[0].to_string(), "libreoffice-help/de");
+    assert!(plan.corpora().contains(&german.data.new[0]));
+    // What stands below is a part of what a trial is.
+    let other = sequence("2.0e-3");
+    let other = other.trial(&german.id).unwrap();
+    assert_eq!((german.training.clone(), german.seed), (other.training.clone(), other.seed));
+    assert_ne!(german.fingerprint(), other.fingerprint());
+}
+
+#[test]
 fn a_sweep_may_pass_through_all_original_text() {
     let plan = with_methods(
         "  - method: { kind: adapter, budget: 20% }

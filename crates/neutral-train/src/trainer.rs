@@ -39,7 +39,7 @@ pub enum Trained {
 pub struct TrainJob<'a> {
     /// The base.
     pub model: &'a mut Transformer,
-    /// What is added to it; `Extension::none()` if the base is trained.
+    /// What is added to it; without weights of its own if the base is trained.
     pub extension: &'a mut Extension,
     /// Which of the two is trained.
     pub trained: Trained,
@@ -123,7 +123,7 @@ fn check(job: &TrainJob<'_>) -> Result<(), TrainError> {
         (Trained::Base, Some(kind)) => {
             Err(TrainError::LocalLoss { kind, reason: "the base is trained, without an extension" })
         }
-        (Trained::Base, None) if !job.extension.is_none() => {
+        (Trained::Base, None) if !job.extension.params().is_empty() => {
             Err(TrainError::ExtensionOnTrainedBase)
         }
         (Trained::Extension, _) if !matches!(job.anchor, Anchor::None) => {

@@ -54,7 +54,8 @@ pub struct NeutralPrefixes {
 
 /// Compares an extended model with its base on documents, read as [`crate::score`] reads them.
 ///
-/// `model` is the base itself where the extension leaves it alone, and another where it was trained.
+/// `base` is what was extended, mostly a model without any extension; `after` is the same model with one, or
+/// another where it was trained.
 /// Costs two forward passes; logits exist for some rows at a time.
 ///
 /// # Errors
@@ -63,16 +64,16 @@ pub struct NeutralPrefixes {
 /// # Panics
 /// If the models do not have the same vocabulary and device, or the extension was made for another.
 pub fn compare(
-    base: &Transformer,
-    (model, extension): (&Transformer, &Extension),
+    base: (&Transformer, &Extension),
+    after: (&Transformer, &Extension),
     documents: &[EvalDocument],
     options: &ScoreOptions,
     progress: &ProgressBar,
 ) -> Result<Divergence, EvalError> {
-    check_options(base, options)?;
+    check_options(base.0, options)?;
     let mut rows = Vec::new();
     for (document, found) in documents.iter().enumerate() {
-        check_document(found, base.config().vocab_size)?;
+        check_document(found, base.0.config().vocab_size)?;
         let windows = rolling_windows(&found.tokens, options.separator_id, options.window);
         rows.extend(windows.map(|window| Row { document, window }));
     }
@@ -82,7 +83,7 @@ pub fn compare(
     }
     progress.set_length(tokens);
     progress.set_position(0);
-    let pair = Pair { base, model, extension };
+    let pair = Pair { base, after };
     let (mut sums, mut gates) = (Sums::default(), GateCounts::default());
     for rows in group(&mut rows, options.tokens_per_batch) {
         let Batch { tokens_bt, scored_n, .. } =

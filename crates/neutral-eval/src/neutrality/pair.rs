@@ -8,12 +8,11 @@ use super::residues::{all_shut, at};
 /// Logits of either model that exist at once.
 const LOGITS_AT_ONCE: usize = 2 << 20;
 
-/// The pristine base beside a model with what extends it.
+/// What was extended beside what was made of it, each a model with what extends it.
 #[derive(Clone, Copy)]
 pub(super) struct Pair<'a> {
-    pub(super) base: &'a Transformer,
-    pub(super) model: &'a Transformer,
-    pub(super) extension: &'a Extension,
+    pub(super) base: (&'a Transformer, &'a Extension),
+    pub(super) after: (&'a Transformer, &'a Extension),
 }
 
 /// What both models made of some positions, and the gates of all.
@@ -35,10 +34,10 @@ impl Pair<'_> {
     /// # Shapes
     /// `tokens_bt`: `[b, t]`, `Int64`; `positions_n`: places in `b·t`.
     pub(super) fn run(self, tokens_bt: Tensor, positions_n: &Tensor) -> Positions {
-        let Self { base, model, extension } = self;
         let input = Input { tokens_bt, attention: Attention::Causal };
-        let base_nd = at(&base.forward(&input, &Extension::none()).hidden_btd, positions_n);
-        let output = model.forward(&input, extension);
+        let run = |(model, extension): (&Transformer, _)| model.forward(&input, extension);
+        let base_nd = at(&run(self.base).hidden_btd, positions_n);
+        let output = run(self.after);
         let after_nd = at(&output.hidden_btd, positions_n);
         let neutral = (!output.residues.is_empty()).then(|| {
             // A product of zeros and ones is one as long as all were.
@@ -52,11 +51,11 @@ impl Pair<'_> {
 
     /// Logits exist for some rows at a time, in the compute kind; what follows is fp64.
     fn distributions(self, base_nd: &Tensor, after_nd: &Tensor) -> (Vec<f64>, Vec<bool>) {
-        let rows = (LOGITS_AT_ONCE / self.base.config().vocab_size).max(1) as i64;
+        let rows = (LOGITS_AT_ONCE / self.base.0.config().vocab_size).max(1) as i64;
         let (mut kl_nats, mut same_top) = (Vec::new(), Vec::new());
         for (base_nd, after_nd) in base_nd.split(rows, 0).iter().zip(after_nd.split(rows, 0)) {
-            let base_nv = self.base.logits(base_nd).to_kind(Kind::Double);
-            let after_nv = self.model.logits(&after_nd).to_kind(Kind::Double);
+            let base_nv = self.base.0.logits(base_nd).to_kind(Kind::Double);
+            let after_nv = self.after.0.logits(&after_nd).to_kind(Kind::Double);
             let top = base_nv.argmax(-1, false).eq_tensor(&after_nv.argmax(-1, false));
             same_top.extend(truths(&top));
             let (log_p, log_q) = (base_nv.log_softmax(-1, None), after_nv.log_softmax(-1, None));

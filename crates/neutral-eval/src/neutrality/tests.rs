@@ -36,7 +36,7 @@ fn constant(gate: f64, added: f64) -> Extension {
 fn compared(model: &Transformer, extension: &Extension, tokens_per_batch: usize) -> Divergence {
     let options = options(tokens_per_batch);
     let bar = ProgressBar::hidden();
-    compare(model, (model, extension), &documents(), &options, &bar).unwrap()
+    compare((model, &Extension::none()), (model, extension), &documents(), &options, &bar).unwrap()
 }
 
 const ALL_NEUTRAL: NeutralPrefixes = NeutralPrefixes { fraction: 1.0, tokens: 63, violations: 0 };
@@ -55,6 +55,21 @@ fn a_shut_extension_is_its_base_bit_for_bit() {
             assert_eq!(zeros, [(0, 1.0), (1, 1.0)]);
         }
     }
+}
+
+#[test]
+fn a_shut_extension_upon_another_is_that_one_bit_for_bit() {
+    let model = model(Precision::Bf16);
+    let below = || constant(1.0, 0.25);
+    let shut = constant(0.0, 0.0).upon(below());
+    let beside = |base: &Extension| {
+        let bar = ProgressBar::hidden();
+        compare((&model, base), (&model, &shut), &documents(), &options(64), &bar).unwrap()
+    };
+    let found = beside(&below());
+    assert_eq!(found.neutral_prefixes, Some(ALL_NEUTRAL));
+    assert_eq!((found.kl_nats.max, found.same_bits_fraction), (0.0, 1.0));
+    assert!(beside(&Extension::none()).kl_nats.p50 > 0.0);
 }
 
 #[test]
@@ -135,7 +150,8 @@ fn a_trace_says_what_happens_where_each_token_is_read() {
     let (model, extension) = (model(Precision::Fp32), branches(true));
     let document = &documents()[5];
     let traced = |extension: &Extension, most| {
-        trace(&model, (&model, extension), document, &options(64), most).unwrap()
+        trace((&model, &Extension::none()), (&model, extension), document, &options(64), most)
+            .unwrap()
     };
     // A window reads 8 tokens, the separator first.
     assert_eq!(traced(&extension, 300).len(), 7);
@@ -163,7 +179,8 @@ fn what_cannot_be_compared_is_an_error_that_names_the_document() {
     let model = model(Precision::Fp32);
     let run = |extension: &Extension, documents: &[EvalDocument]| {
         let bar = ProgressBar::hidden();
-        compare(&model, (&model, extension), documents, &options(64), &bar).unwrap_err()
+        compare((&model, &Extension::none()), (&model, extension), documents, &options(64), &bar)
+            .unwrap_err()
     };
     let error = run(&constant(1.0, f64::INFINITY), &documents());
     assert!(

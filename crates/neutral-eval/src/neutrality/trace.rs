@@ -32,14 +32,14 @@ pub struct TokenTrace {
 /// # Panics
 /// As [`crate::compare`].
 pub fn trace(
-    base: &Transformer,
-    (model, extension): (&Transformer, &Extension),
+    base: (&Transformer, &Extension),
+    after: (&Transformer, &Extension),
     document: &EvalDocument,
     options: &ScoreOptions,
     most: usize,
 ) -> Result<Vec<TokenTrace>, EvalError> {
-    check_options(base, options)?;
-    check_document(document, base.config().vocab_size)?;
+    check_options(base.0, options)?;
+    check_document(document, base.0.config().vocab_size)?;
     let read = document.tokens.len().min(most).min(options.window - 1);
     let tokens = &document.tokens[..read];
     if tokens.is_empty() {
@@ -50,7 +50,7 @@ pub fn trace(
     let tokens_bt = Tensor::from_slice(&input).unsqueeze(0).to_device(options.device);
     // The separator is read and not shown.
     let shown_n = Tensor::arange_start(1, input.len() as i64, (Kind::Int64, options.device));
-    let pair = Pair { base, model, extension };
+    let pair = Pair { base, after };
     let positions = tch::no_grad(|| pair.run(tokens_bt, &shown_n));
     if let Some(&nats) = positions.kl_nats.iter().find(|nats| !nats.is_finite()) {
         return Err(EvalError::NonFinite { id: document.id.clone(), nats });

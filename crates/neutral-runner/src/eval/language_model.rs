@@ -13,7 +13,7 @@ use super::tokens::{RequestTokenizer, RuleOptions};
 use crate::exit::BadInput;
 use crate::model_source;
 use crate::numerics::NUMERICS_VERSION;
-use crate::trial_file::FinishedTrial;
+use crate::trial_file::{FinishedTrial, Loading};
 
 /// A model, its extension and its tokenizer.
 pub(crate) struct LanguageModel {
@@ -67,7 +67,8 @@ impl LanguageModel {
                 return Err(BadInput(message).into());
             }
             (Some(trial), None) => {
-                let (model, extension) = trial.model(&folder, device, precision)?;
+                let (model, extension) =
+                    trial.model(Loading { base: &folder, device, precision })?;
                 (model, extension, vec![trial.file.fingerprint.to_string()])
             }
             (None, extension) => {

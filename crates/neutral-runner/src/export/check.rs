@@ -13,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::write::copy_model;
 use super::{Export, Format};
+use crate::trial_file::Loading;
 
 /// The same operations on the same numbers.
 const SAME: (f64, &str) = (1e-5, "the same weights, computed in fp32");
@@ -51,7 +52,7 @@ pub(super) fn check(export: &Export, folder: &Path) -> anyhow::Result<Check> {
     let Export { trial, base, format, kind } = export;
     let tokens_bt = tokens(base.config().vocab_size);
     let of_trial = |precision| -> anyhow::Result<Tensor> {
-        let (model, extension) = trial.model(base, Device::Cpu, precision)?;
+        let (model, extension) = trial.model(Loading { base, device: Device::Cpu, precision })?;
         Ok(logits(&model, &extension, &tokens_bt))
     };
     let expected = of_trial(Precision::Fp32)?;

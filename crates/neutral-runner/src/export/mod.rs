@@ -96,6 +96,13 @@ pub(crate) struct Export {
 impl Export {
     fn new(args: &ExportArgs) -> anyhow::Result<Self> {
         let trial = FinishedTrial::open(&args.trial)?;
+        if let Some(after) = &trial.file.trial.after {
+            let message = format!(
+                "{} goes on from {}: what it made is two extensions or more, for which no format has a place",
+                trial.file.trial.id, after.trial
+            );
+            return Err(BadInput(message).into());
+        }
         args.format.check(&trial.file.trial.method)?;
         let base = trial.base()?;
         let kind = match (args.format, args.dtype) {

@@ -12,6 +12,7 @@ use neutral_store::StoreError;
 use tch::Device;
 
 use super::{Export, Format};
+use crate::trial_file::Loading;
 
 /// What belongs to a model beside its weights, if its base has it.
 const BESIDE: [&str; 6] = [
@@ -29,7 +30,8 @@ pub(super) fn write(export: &Export, folder: &Path) -> anyhow::Result<()> {
     let Trial { method, size, .. } = &trial.file.trial;
     let config = base.config();
     let layers = LoraLayer::of_method(method, size.units, config.n_layers());
-    let (mut model, extension) = trial.model(base, Device::Cpu, Precision::Fp32)?;
+    let (mut model, extension) =
+        trial.model(Loading { base, device: Device::Cpu, precision: Precision::Fp32 })?;
     match format {
         Format::Peft => {
             let layers = layers.unwrap_or_default();

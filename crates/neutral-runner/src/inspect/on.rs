@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::MultiProgress;
 use neutral_data::{Control, EvalDocument, Split, Tokenizer, evaluation_documents, prepare};
-use neutral_model::{Extension, ModelFolder, Transformer};
+use neutral_model::ModelFolder;
 use neutral_report::Divergence;
 use neutral_spec::{CorpusRef, ModelSource};
 use neutral_store::{Cache, StoreError};
@@ -18,7 +18,7 @@ use super::table::{aligned, thousands};
 use crate::cli::PrecisionArg;
 use crate::exit::BadInput;
 use crate::neutrality::{Beside, cut, most_bytes};
-use crate::trial_file::FinishedTrial;
+use crate::trial_file::{Extended, FinishedTrial, Loading};
 use crate::{inputs, model_source, progress, signals};
 
 /// Arguments about text.
@@ -48,10 +48,9 @@ pub(crate) struct OnArgs {
 /// What is compared.
 struct Subject {
     folder: ModelFolder,
-    /// The base, if training has changed it.
-    pristine: Option<Transformer>,
-    model: Transformer,
-    extension: Extension,
+    /// What was extended, if it is another model or has extensions itself.
+    pristine: Option<Extended>,
+    after: Extended,
 }
 
 /// Compares what `args` names with its base, and prints how far it is from it.
@@ -62,9 +61,8 @@ pub(super) fn run(args: &InspectArgs, on: &str, bars: &MultiProgress) -> anyhow:
     let tokenizer = model_source::tokenizer(&subject.folder)?;
     let documents = documents(on, args.text.tokens, &tokenizer, &cache, &control)?;
     let beside = Beside {
-        base: subject.pristine.as_ref().unwrap_or(&subject.model),
-        model: &subject.model,
-        extension: &subject.extension,
+        pristine: subject.pristine.as_ref(),
+        after: &subject.after,
         tokenizer: &tokenizer,
         window: args.text.window,
     };
@@ -92,11 +90,6 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
     let OnArgs { model, precision, device, .. } = &args.text;
     let device = neutral_torch::device(*device)?;
     let precision = (*precision).into();
-    let load = |folder: &ModelFolder| -> anyhow::Result<Transformer> {
-        let mut model = folder.load(device, precision)?;
-        model.freeze();
-        Ok(model)
-    };
     if FinishedTrial::folder(&args.path).is_some() {
         let trial = FinishedTrial::open(&args.path)?;
         if model.is_some() {
@@ -105,10 +98,10 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
             return Err(BadInput(message.to_owned()).into());
         }
         let folder = trial.base()?;
-        let spec = &trial.file.trial;
-        let (model, extension) = trial.model(&folder, device, precision)?;
-        let pristine = if spec.method.trains_base() { Some(load(&folder)?) } else { None };
-        return Ok(Subject { folder, pristine, model, extension });
+        let loading = Loading { base: &folder, device, precision };
+        let after = trial.file.after(&trial.folder, loading)?;
+        let pristine = trial.file.pristine(&trial.folder, loading)?;
+        return Ok(Subject { folder, pristine, after });
     }
     let Some(path) = model else {
         let message = format!(
@@ -119,9 +112,10 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
     };
     let source = ModelSource::Path { path: path.display().to_string() };
     let folder = model_source::open(&source, Path::new(""), cache, control)?;
-    let model = load(&folder)?;
+    let mut model = folder.load(device, precision)?;
+    model.freeze();
     let extension = neutral_adapters::open_extension(&args.path, folder.config(), device)?;
-    Ok(Subject { folder, pristine: None, model, extension })
+    Ok(Subject { folder, pristine: None, after: (model, extension) })
 }
 
 /// At most so many tokens of a file, or of a corpus' test pages.

@@ -1,0 +1,115 @@
+//! One extension after another: each goes on from what the one before it made.
+
+use serde_json::Value;
+
+use crate::baselines::experiment;
+use crate::command::{Sandbox, assert_code, words};
+
+/// A first extension of two kinds; upon each, methods that hardly move.
+const STILL: &str = "methods:
+  - label: residues
+    method: { kind: neutral_residues, budget: 20%, local_loss: { kind: l1, weight: 1 } }
+  - label: residues, adapter
+    after: residues
+    method: { kind: adapter, budget: 20% }
+    training: { learning_rate: 1.0e-12 }
+  - label: residues, finetune
+    after: residues
+    method: { kind: finetune }
+    training: { learning_rate: 1.0e-12 }
+  - label: residues, finetune, lora
+    after: residues, finetune
+    method: { kind: lora, budget: 20% }
+    training: { learning_rate: 1.0e-12 }
+  - method: { kind: lora, budget: 20% }
+  - label: lora, lora
+    after: lora
+    method: { kind: lora, budget: 20% }
+    training: { learning_rate: 1.0e-12 }
+  - label: lora, wise_ft
+    after: lora
+    method: { kind: wise_ft, share: 0.5 }
+    training: { learning_rate: 1.0e-12 }
+";
+
+const MOVING: &str = "methods:
+  - label: first
+    method: { kind: neutral_residues, budget: 20%, local_loss: { kind: l1, weight: 1 } }
+    training: { learning_rate: 5.0e-3 }
+  - label: second
+    after: first
+    method: { kind: neutral_residues, budget: 20%, local_loss: { kind: l1, weight: 10 } }
+    data: { new: [synthetic/a], original: [synthetic/b] }
+";
+
+fn trial<'a>(results: &'a Value, id: &str) -> &'a Value {
+    results["trials"].as_array().unwrap().iter().find(|t| t["id"] == id).unwrap()
+}
+
+fn bits(trial: &Value) -> [f64; 2] {
+    [("original", "synthetic/a"), ("new", "synthetic/b")].map(|(domain, corpus)| {
+        trial["metrics"][domain][corpus]["bits_per_byte"].as_f64().unwrap()
+    })
+}
+
+#[test]
+fn what_hardly_trains_is_what_it_goes_on_from() {
+    let sandbox = Sandbox::new();
+    assert_code(&sandbox.run(&sandbox.write("disturbed.yaml", &experiment(STILL)), "out"), 0);
+    let results = sandbox.results("out");
+    for (first, then) in [
+        ("residues", "residues-adapter"),
+        ("residues", "residues-finetune"),
+        ("residues", "residues-finetune-lora"),
+        ("lora", "lora-lora"),
+        ("lora", "lora-wise-ft"),
+    ] {
+        let [before, after] =
+            [first, then].map(|name| bits(trial(&results, &format!("{name}-s0"))));
+        for (before, after) in before.into_iter().zip(after) {
+            assert!((before - after).abs() < 1e-5, "{then}: {after}, {first}: {before}");
+        }
+        // Held beside what it extends, not beside the base that it once was.
+        let then = trial(&results, &format!("{then}-s0"));
+        let kl = &then["against_base"]["divergence"]["new"]["synthetic/b"]["kl_nats"]["max"];
+        assert!(kl.as_f64().unwrap() < 1e-5, "{}: {kl}", then["id"]);
+    }
+    // Both have moved away from the base by then.
+    for first in ["residues-s0", "lora-s0"] {
+        let learnt = trial(&results, first)["learning"]["synthetic/b"].as_f64().unwrap();
+        assert!(learnt > 0.1, "{first}: {learnt}");
+    }
+}
+
+#[test]
+fn a_second_extension_is_made_anew_with_its_first_and_read_with_it() {
+    let sandbox = Sandbox::new();
+    let run = |text: &str| {
+        let output = sandbox.run(&sandbox.write("disturbed.yaml", &experiment(text)), "out");
+        assert_code(&output, 0);
+        words(&output)
+    };
+    run(MOVING);
+    let first = sandbox.results("out");
+    let second = trial(&first, "second-s0");
+    assert_ne!(bits(second), bits(trial(&first, "first-s0")));
+    assert_eq!(run(MOVING).matches("finished earlier, kept").count(), 2);
+
+    let inspect = ["inspect", "out/second-s0", "--on", "disturbed.yaml", "--window", "64"];
+    let shown = sandbox.neutral(&inspect);
+    assert_code(&shown, 0);
+    assert!(words(&shown).contains("violations         0"), "{}", words(&shown));
+    let export = sandbox.neutral(&["export", "out/second-s0", "--format", "neutral"]);
+    assert_code(&export, 2);
+    assert!(words(&export).contains("goes on from first-s0"), "{}", words(&export));
+
+    let faster = run(&MOVING.replace("5.0e-3", "8.0e-3"));
+    assert!(!faster.contains("finished earlier, kept"), "{faster}");
+    assert_ne!(bits(trial(&sandbox.results("out"), "second-s0")), bits(second));
+
+    // What it stands on is needed to read it.
+    std::fs::remove_file(sandbox.path("out/trials/first-s0/extension.safetensors")).unwrap();
+    let shown = sandbox.neutral(&inspect);
+    assert!(!shown.status.success());
+    assert!(words(&shown).contains("first-s0/extension.safetensors"), "{}", words(&shown));
+}
