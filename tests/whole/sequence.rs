@@ -47,9 +47,8 @@ fn trial<'a>(results: &'a Value, id: &str) -> &'a Value {
 }
 
 fn bits(trial: &Value) -> [f64; 2] {
-    [("original", "synthetic/a"), ("new", "synthetic/b")].map(|(domain, corpus)| {
-        trial["metrics"][domain][corpus]["bits_per_byte"].as_f64().unwrap()
-    })
+    [("original", "synthetic/a"), ("new", "synthetic/b")]
+        .map(|(domain, corpus)| trial["metrics"][domain][corpus]["bits_per_byte"].as_f64().unwrap())
 }
 
 #[test]
@@ -95,11 +94,14 @@ fn a_second_extension_is_made_anew_with_its_first_and_read_with_it() {
     assert_ne!(bits(second), bits(trial(&first, "first-s0")));
     assert_eq!(run(MOVING).matches("finished earlier, kept").count(), 2);
 
-    let inspect = ["inspect", "out/second-s0", "--on", "disturbed.yaml", "--window", "64"];
-    let shown = sandbox.neutral(&inspect);
+    let inspect =
+        ["inspect", "out/second-s0", "--on", "disturbed.yaml", "--window", "64", "--json"];
+    let shown = sandbox.neutral(&inspect).output().unwrap();
     assert_code(&shown, 0);
-    assert!(words(&shown).contains("violations         0"), "{}", words(&shown));
-    let export = sandbox.neutral(&["export", "out/second-s0", "--format", "neutral"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["divergence"]["neutral_prefixes"]["violations"], 0, "{shown}");
+    let export =
+        sandbox.neutral(&["export", "out/second-s0", "--format", "neutral"]).output().unwrap();
     assert_code(&export, 2);
     assert!(words(&export).contains("goes on from first-s0"), "{}", words(&export));
 
@@ -109,7 +111,7 @@ fn a_second_extension_is_made_anew_with_its_first_and_read_with_it() {
 
     // What it stands on is needed to read it.
     std::fs::remove_file(sandbox.path("out/trials/first-s0/extension.safetensors")).unwrap();
-    let shown = sandbox.neutral(&inspect);
+    let shown = sandbox.neutral(&inspect).output().unwrap();
     assert!(!shown.status.success());
     assert!(words(&shown).contains("first-s0/extension.safetensors"), "{}", words(&shown));
 }
