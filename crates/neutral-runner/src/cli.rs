@@ -8,6 +8,7 @@ use neutral_spec::{Budget, Precision};
 use neutral_torch::DeviceChoice;
 
 use crate::bench::BenchShape;
+use crate::bench::generate::BenchGenerateArgs;
 use crate::check::CheckArgs;
 use crate::eval::EvalArgs;
 use crate::eval::bench::BenchEvalArgs;
@@ -163,6 +164,8 @@ impl From<PrecisionArg> for Precision {
 pub(crate) enum BenchCommand {
     /// Time the training step that `run` uses, on random tokens.
     Step(Box<BenchStepArgs>),
+    /// Time reading and writing of text, with each method's extension beside the base without one.
+    Generate(Box<BenchGenerateArgs>),
     /// Time the scoring that `eval` uses, on tasks, at several batch sizes.
     Eval(Box<BenchEvalArgs>),
 }

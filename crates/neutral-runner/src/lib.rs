@@ -49,7 +49,8 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(&args, &bars),
         Command::Data(args) => data_command::run(&args, &bars),
-        Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
+        Command::Bench(BenchCommand::Step(args)) => bench::step::run(&args),
+        Command::Bench(BenchCommand::Generate(args)) => bench::generate::run(&args),
         Command::Bench(BenchCommand::Eval(args)) => eval::bench::run(&args, &bars),
         Command::Eval(args) => eval::run(&args, &bars),
         Command::Generate(args) => generate::run(&args),

@@ -6,63 +6,21 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 use indicatif::ProgressBar;
 use neutral_data::{MixConfig, MixedStream, TokenShards};
-use neutral_model::{Transformer, TransformerConfig};
-use neutral_spec::{
-    DocumentPolicy, Method, Precision, Schedule, Shape, TrainingSpec, extension_size,
-};
+use neutral_model::Transformer;
+use neutral_spec::{DocumentPolicy, Schedule, TrainingSpec, extension_size};
 use neutral_store::Fingerprint;
 use neutral_torch::peak_rss_bytes;
 use neutral_train::metrics::StepRecord;
 use neutral_train::{Anchor, TrainJob, train};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+use super::{BenchShape, method_of, precision};
 use crate::cli::BenchStepArgs;
-use crate::exit::BadInput;
 use crate::trial::trained;
-
-/// A model's size, by a known name or as six numbers.
-#[derive(Clone, Debug)]
-pub(crate) struct BenchShape {
-    name: String,
-    config: TransformerConfig,
-}
-
-impl FromStr for BenchShape {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let numbers = match text {
-            "tiny" => "256,8,4,4,704,8192",
-            "small" => "512,8,8,8,1408,16384",
-            "smollm2-135m" => "576,30,9,3,1536,49152",
-            _ => text,
-        };
-        let numbers: Vec<usize> = numbers.split(',').map_while(|n| n.trim().parse().ok()).collect();
-        let [d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size] = numbers[..] else {
-            return Err(format!(
-                "`{text}` is no shape; write tiny, small, smollm2-135m or d,L,heads,kv,ffn,vocab"
-            ));
-        };
-        let shape = Shape {
-            d_model,
-            n_layers,
-            n_heads,
-            n_kv_heads,
-            d_ff,
-            tie_embeddings: true,
-            rope_theta: 10_000.0,
-            norm_epsilon: 1e-5,
-        };
-        let config = TransformerConfig::llama(&shape, vocab_size);
-        config.validate().map_err(|e| e.to_string())?;
-        Ok(Self { name: text.to_owned(), config })
-    }
-}
 
 /// One line of the result.
 #[derive(Debug, Serialize)]
@@ -88,7 +46,7 @@ struct StepTiming {
 }
 
 /// Times every method and prints it.
-pub(crate) fn step(args: &BenchStepArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchStepArgs) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if !args.json {
         writeln!(
@@ -115,12 +73,8 @@ pub(crate) fn step(args: &BenchStepArgs) -> anyhow::Result<()> {
 
 fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
     let device = args.machine.open()?;
-    let precision: Precision = named("--precision", serde_json::json!(args.precision))?;
-    let options = match method {
-        "finetune" => serde_json::json!({ "kind": method }),
-        _ => serde_json::json!({ "kind": method, "budget": args.budget }),
-    };
-    let spec: Method = named("--method", options)?;
+    let precision = precision(&args.precision)?;
+    let spec = method_of(method, args.budget)?;
     let BenchShape { name, config } = &args.shape;
     let size = extension_size(&spec, &config.size())?;
     let mut model = Transformer::new(config.clone(), 0, device, precision)?;
@@ -208,9 +162,4 @@ fn random_stream(
     let original = (args.batch / 10).max(1) as f64 / args.batch as f64;
     let config = MixConfig { original_fraction: original, sequence_length: args.seq, seed: 0 };
     Ok(MixedStream::new(vec![shard.clone()], vec![shard], config)?)
-}
-
-/// A value of the experiment file's vocabulary, given on the command line.
-fn named<T: DeserializeOwned>(flag: &str, value: serde_json::Value) -> anyhow::Result<T> {
-    serde_json::from_value(value).map_err(|e| BadInput(format!("{flag}: {e}")).into())
 }

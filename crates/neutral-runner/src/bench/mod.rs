@@ -1,0 +1,69 @@
+//! `neutral bench`: how long a step of training, and reading and writing of text, takes with each method.
+
+pub(crate) mod generate;
+pub(crate) mod step;
+
+use std::str::FromStr;
+
+use neutral_model::TransformerConfig;
+use neutral_spec::{Budget, Method, Precision, Shape};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::exit::BadInput;
+
+/// A model's size, by a known name or as six numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct BenchShape {
+    pub(crate) name: String,
+    pub(crate) config: TransformerConfig,
+}
+
+impl FromStr for BenchShape {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = match text {
+            "tiny" => "256,8,4,4,704,8192",
+            "small" => "512,8,8,8,1408,16384",
+            "smollm2-135m" => "576,30,9,3,1536,49152",
+            _ => text,
+        };
+        let numbers: Vec<usize> = numbers.split(',').map_while(|n| n.trim().parse().ok()).collect();
+        let [d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size] = numbers[..] else {
+            return Err(format!(
+                "`{text}` is no shape; write tiny, small, smollm2-135m or d,L,heads,kv,ffn,vocab"
+            ));
+        };
+        let shape = Shape {
+            d_model,
+            n_layers,
+            n_heads,
+            n_kv_heads,
+            d_ff,
+            tie_embeddings: true,
+            rope_theta: 10_000.0,
+            norm_epsilon: 1e-5,
+        };
+        let config = TransformerConfig::llama(&shape, vocab_size);
+        config.validate().map_err(|e| e.to_string())?;
+        Ok(Self { name: text.to_owned(), config })
+    }
+}
+
+/// A method at its default options.
+fn method_of(kind: &str, budget: Budget) -> anyhow::Result<Method> {
+    let options = match kind {
+        "finetune" => json!({ "kind": kind }),
+        _ => json!({ "kind": kind, "budget": budget }),
+    };
+    named("--method", options)
+}
+
+fn precision(name: &str) -> anyhow::Result<Precision> {
+    named("--precision", json!(name))
+}
+
+/// A value of the experiment file's vocabulary, given on the command line.
+fn named<T: DeserializeOwned>(flag: &str, value: serde_json::Value) -> anyhow::Result<T> {
+    serde_json::from_value(value).map_err(|e| BadInput(format!("{flag}: {e}")).into())
+}
