@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use neutral_spec::{
-    BaseSpec, CostEstimate, Method, ModelSize, Plan, Precision, TokenizerSpec, TrainingSpec,
+    BaseSpec, CostEstimate, Method, ModelSize, Plan, Precision, TokenizerSpec, TrainingSpec, Trial,
     extension_size, training_cost,
 };
 use neutral_torch::kind_of;
@@ -47,14 +47,15 @@ pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::R
     let mut total = 0.0;
     if let BaseSpec::Pretrain { training, .. } = &plan.base {
         let whole = extension_size(&Method::Finetune {}, model)?;
-        let cost = training_cost(model, None, whole, training, plan.precision);
+        let cost = training_cost(model, None, whole, training, 0.0, plan.precision);
         total = cost.flops;
         let weights = [0, parameters];
         line(&mut out, widest, "(base, unless cached)", weights, 0, training, &cost, rate)?;
     }
     for trial in &plan.trials {
-        let cost =
-            training_cost(model, Some(&trial.method), trial.size, &trial.training, plan.precision);
+        let Trial { method, size, training, data, .. } = trial;
+        let p = data.original_fraction;
+        let cost = training_cost(model, Some(method), *size, training, p, plan.precision);
         total += cost.flops;
         let weights = [trial.size.extension_parameters, trial.size.trainable_parameters];
         line(&mut out, widest, &trial.id, weights, trial.size.units, &trial.training, &cost, rate)?;

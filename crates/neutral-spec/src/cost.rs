@@ -4,6 +4,7 @@
 //! operations, and the memory of activations is a count of what autograd keeps, not a measurement.
 
 use crate::experiment::{Precision, TrainingSpec};
+use crate::local_loss::LocalLossSpec;
 use crate::method::Method;
 use crate::plan::ExtensionSize;
 use crate::size::ModelSize;
@@ -34,10 +35,12 @@ pub struct CostEstimate {
 /// | the base's products | `6·N·T` | `4·N·T`: no gradients of its weights |
 /// | the extension's | – | `6·E·T` |
 /// | attention, `QKᵀ` and `AV` over all S positions | `12·L·q·S·T` | `12·L·q·S·T` |
+/// | of a share p of the tokens, with a KL to the base: the base's forward pass | `(2·N + 4·L·q·S)·p·T` | the same |
+/// | and the head of `H` weights once more | `6·H·p·T` | `4·H·p·T` |
 ///
-/// With new blocks, `L` counts them.
+/// With new blocks, `L` counts them in what trains. `original_fraction` is the share p of original-domain text.
 ///
-/// It is an upper bound: causal kernels skip up to half of attention, and what is before the first
+/// Extensions that another one stands on are not counted. Otherwise it is an upper bound: causal kernels skip up to half of attention, and what is before the first
 /// extended layer needs no gradients.
 ///
 /// Memory: a weight that trains takes 16 bytes (fp32 master, gradient, `AdamW`'s two moments), and 2
@@ -48,6 +51,7 @@ pub fn training_cost(
     method: Option<&Method>,
     size: ExtensionSize,
     training: &TrainingSpec,
+    original_fraction: f64,
     precision: Precision,
 ) -> CostEstimate {
     let (d, layers) = (model.d_model as u64, model.n_layers as u64);
@@ -57,9 +61,15 @@ pub fn training_cost(
     let multiplied = layers * model.linear_parameters() + head;
     let each = if trains_base { 6 } else { 4 } * multiplied + 6 * size.extension_parameters;
     let deep = model.n_layers + added_blocks(method, size);
-    let attention =
-        12.0 * (deep * model.n_heads * model.head_dim) as f64 * training.sequence_length as f64;
-    let flops = (each as f64 + attention) * tokens as f64;
+    // Of one pass over a token and block, forwards.
+    let attention = 4.0 * (model.n_heads * model.head_dim) as f64 * training.sequence_length as f64;
+    let mut each = each as f64 + 3.0 * attention * deep as f64;
+    let kl = method.and_then(kl_to_the_base);
+    if kl.is_some() {
+        let again = 2 * multiplied + if trains_base { 6 } else { 4 } * head;
+        each += original_fraction * (again as f64 + attention * layers as f64);
+    }
+    let flops = each * tokens as f64;
 
     let number = match precision {
         Precision::Bf16 => 2,
@@ -72,11 +82,30 @@ pub fn training_cost(
     } else {
         base * number + size.extension_parameters * (16 + copy)
     };
+    // A base that trains is not there any more to be asked.
+    let second = if kl == Some(Asked::Another) { base * number } else { 0 };
     let sequences = training.micro_batch_size.unwrap_or(training.batch_size) as u64;
     let rows = sequences * training.sequence_length as u64;
     let activations = rows * deep as u64 * activation_bytes(model, method, size, number);
     let logits = (rows * model.vocab_size as u64).min(LOGITS[usize::from(trains_base)]) * number;
-    CostEstimate { flops, memory_bytes: weights + activations + logits, tokens }
+    CostEstimate { flops, memory_bytes: weights + second + activations + logits, tokens }
+}
+
+/// Which model a KL to the base asks.
+#[derive(Clone, Copy, PartialEq)]
+enum Asked {
+    /// The one that is extended, without its extension.
+    Same,
+    /// Another copy of it.
+    Another,
+}
+
+fn kl_to_the_base(method: &Method) -> Option<Asked> {
+    match method {
+        Method::KlToBase { .. } => Some(Asked::Another),
+        Method::NeutralResidues { local_loss: LocalLossSpec::Kl { .. }, .. } => Some(Asked::Same),
+        _ => None,
+    }
 }
 
 /// Blocks that the method puts among those of the base.
@@ -117,6 +146,7 @@ mod tests {
     use crate::base::Shape;
     use crate::budget::Budget;
     use crate::experiment::Schedule;
+    use crate::gate::GateSpec;
     use crate::method::{BranchPlacement, Start};
     use crate::size::extension_size;
 
@@ -149,7 +179,7 @@ mod tests {
 
     fn cost(method: &Method, precision: Precision) -> CostEstimate {
         let size = extension_size(method, &SHAPE.size(300)).unwrap();
-        training_cost(&SHAPE.size(300), Some(method), size, &training(64), precision)
+        training_cost(&SHAPE.size(300), Some(method), size, &training(64), 0.25, precision)
     }
 
     fn adapter() -> Method {
@@ -196,10 +226,35 @@ mod tests {
     }
 
     #[test]
+    fn a_kl_to_the_base_costs_a_forward_pass_of_original_text_and_maybe_another_base() {
+        let n = SHAPE.size(300).parameters - 5 * 8;
+        let (attention, head) = (4 * 2 * 8 * 16, 8 * 300);
+        let free = cost(&Method::Finetune {}, Precision::Fp32);
+        let held = cost(&Method::KlToBase { weight: 1.0 }, Precision::Fp32);
+        let more = (2 * n + attention + 6 * head) * 16;
+        assert_eq!((held.flops - free.flops) as u64, more);
+        assert_eq!(held.memory_bytes - free.memory_bytes, 4 * SHAPE.size(300).parameters);
+
+        let residues = |local_loss| Method::NeutralResidues {
+            budget: Budget::from_percent(20.0).unwrap(),
+            gate: GateSpec::default(),
+            local_loss,
+            placement: BranchPlacement::Ffn,
+            activation: None,
+            start: Start::LowVariance,
+            input_norm: false,
+        };
+        let kl = LocalLossSpec::Kl { weight: 1.0, warmup_fraction: None };
+        let [l1, kl] = [LocalLossSpec::default(), kl].map(|l| cost(&residues(l), Precision::Fp32));
+        assert_eq!((kl.flops - l1.flops) as u64, (2 * n + attention + 4 * head) * 16);
+        assert_eq!(kl.memory_bytes, l1.memory_bytes);
+    }
+
+    #[test]
     fn tokens_are_those_of_whole_steps() {
         let size = extension_size(&Method::Finetune {}, &SHAPE.size(300)).unwrap();
         let of = |tokens| {
-            training_cost(&SHAPE.size(300), None, size, &training(tokens), Precision::Fp32)
+            training_cost(&SHAPE.size(300), None, size, &training(tokens), 0.0, Precision::Fp32)
         };
         assert_eq!(of(65).tokens, 128);
         assert_eq!(of(65).flops as u64, 2 * of(64).flops as u64);
@@ -217,7 +272,7 @@ mod tests {
         assert!(memory(&adapter(), Precision::Bf16) < frozen);
         let size = extension_size(&Method::Finetune {}, &SHAPE.size(300)).unwrap();
         let micro = TrainingSpec { micro_batch_size: Some(1), ..training(64) };
-        let micro = training_cost(&SHAPE.size(300), None, size, &micro, Precision::Fp32);
+        let micro = training_cost(&SHAPE.size(300), None, size, &micro, 0.0, Precision::Fp32);
         assert!(micro.memory_bytes < all);
     }
 }

@@ -34,8 +34,14 @@ fn the_plan_of_quick() {
     let BaseSpec::Pretrain { shape, .. } = &plan.base else { panic!("a base to pretrain") };
     let mut text = format!("base: {} weights\n\n", shape.size(4096).parameters);
     for t in &plan.trials {
-        let cost =
-            training_cost(&shape.size(4096), Some(&t.method), t.size, &t.training, plan.precision);
+        let cost = training_cost(
+            &shape.size(4096),
+            Some(&t.method),
+            t.size,
+            &t.training,
+            t.data.original_fraction,
+            plan.precision,
+        );
         writeln!(
             text,
             "{}: units {}, extension {}, trainable {}, {:.2e} operations, {} MB",
