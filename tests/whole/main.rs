@@ -12,6 +12,7 @@ mod control;
 mod damage;
 mod disturbed;
 mod eval;
+mod executors;
 mod export;
 mod hardship;
 mod interruption;

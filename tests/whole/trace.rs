@@ -139,10 +139,10 @@ fn without_chance(path: &Path) -> String {
 fn phase_of(path: &Path) -> Option<usize> {
     let parts: Vec<_> = path.iter().map(|part| part.to_str().unwrap()).collect();
     let phase = match parts.as_slice() {
-        ["cache", "corpora" | "tokenizers" | "tokens", ..] => "data",
+        ["cache", "corpora" | "tokenizers" | "tokens", ..] | ["out", "run.json"] => "data",
         ["cache", "bases", ..] => "pretraining",
         ["cache", "base-scores" | "task-scores", ..] | ["out", "base.json"] => "evaluation",
-        ["out", "trials", _, "fingerprint.json" | "trial.json" | "metrics.jsonl"]
+        ["out", "trials", _, ".lock" | "fingerprint.json" | "trial.json" | "metrics.jsonl"]
         | ["out", "trials", _, "checkpoint" | "tensorboard", ..] => "training",
         ["out", "trials", _, _] => "evaluation",
         ["out", file] if !file.starts_with('.') => "report",

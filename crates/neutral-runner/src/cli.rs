@@ -16,6 +16,7 @@ use crate::export::ExportArgs;
 use crate::inspect::InspectArgs;
 use crate::report::ReportArgs;
 use crate::scores::TOKENS_PER_BATCH;
+use crate::unit::Unit;
 
 /// Extend a language model to a new language or domain without forgetting the old one, and prove it.
 #[derive(Debug, Parser)]
@@ -30,7 +31,11 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run an experiment: data, base, trials, evaluation, results. Running it again goes on where it stopped.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
+    /// Show how far the trials of a run are, wherever they run.
+    Status(StatusArgs),
+    /// Stop a run, with checkpoints: what `neutral run` works on here, or the jobs that it submitted.
+    Cancel(CancelArgs),
     /// List the corpora of the manifests, or fetch and clean some of them and show what came out.
     Data(DataArgs),
     /// Score a model on tasks of lm-evaluation-harness.
@@ -73,6 +78,80 @@ pub(crate) struct RunArgs {
     /// The folder of corpus manifests [default: data-manifests beside the experiment file or above].
     #[arg(long)]
     pub manifests: Option<PathBuf>,
+    #[command(flatten)]
+    pub executor: ExecutorArgs,
+    /// Do one unit of the run, as executors have it done: prepare, trial:ID or collect.
+    #[arg(long, value_name = "UNIT", conflicts_with_all = ["executor", "dry_run"])]
+    pub only: Option<Unit>,
+    /// The plan that a unit is of; another one is an error.
+    #[arg(long, hide = true, requires = "only")]
+    pub plan: Option<String>,
+}
+
+/// Where trials run; what is given replaces the experiment's `executor`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ExecutorArgs {
+    /// Where trials run [default: the experiment's, else in-process].
+    #[arg(long, value_enum)]
+    pub executor: Option<ExecutorKind>,
+    /// local: trials at a time; threads are divided among them, and CUDA devices shared out.
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// slurm: partition of the jobs.
+    #[arg(long)]
+    pub partition: Option<String>,
+    /// slurm: time limit of each job, after which it goes on in a new one.
+    #[arg(long)]
+    pub time: Option<String>,
+    /// slurm: generic resources of each job, such as gpu:1.
+    #[arg(long)]
+    pub gres: Option<String>,
+    /// slurm: memory of each job.
+    #[arg(long)]
+    pub mem: Option<String>,
+    /// slurm: account that is charged.
+    #[arg(long)]
+    pub account: Option<String>,
+    /// slurm: trials at a time at most.
+    #[arg(long, value_name = "N")]
+    pub max_parallel: Option<NonZeroUsize>,
+    /// slurm: times that a failed trial is tried again [default: 2].
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+    /// slurm: a further option of sbatch, as it is; may be given again.
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub sbatch: Vec<String>,
+    /// slurm: submit and end; else the command waits for the jobs, which go on without it.
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// [`neutral_spec::ExecutorSpec`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExecutorKind {
+    /// One after another in this process.
+    InProcess,
+    /// Side by side on this machine, a process each.
+    Local,
+    /// As jobs of SLURM.
+    Slurm,
+}
+
+/// Arguments of `neutral status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The run's folder.
+    pub run: PathBuf,
+    /// JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `neutral cancel`.
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The run's folder.
+    pub run: PathBuf,
 }
 
 /// What computes.

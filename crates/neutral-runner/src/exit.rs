@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use neutral_adapters::AdapterError;
@@ -42,6 +43,37 @@ impl fmt::Display for BadInput {
 
 impl std::error::Error for BadInput {}
 
+/// The command was asked to end, and what it waited for goes on without it.
+#[derive(Debug)]
+pub(crate) struct Detached(pub PathBuf);
+
+impl fmt::Display for Detached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let run = self.0.display();
+        write!(
+            f,
+            "the jobs go on; the same command waits for them again, `neutral cancel {run}` stops them"
+        )
+    }
+}
+
+impl std::error::Error for Detached {}
+
+/// A unit of a run ended in another process, which has said why.
+#[derive(Debug)]
+pub(crate) struct UnitEnded {
+    pub unit: String,
+    pub code: i32,
+}
+
+impl fmt::Display for UnitEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ended with exit code {}; see above", self.unit, self.code)
+    }
+}
+
+impl std::error::Error for UnitEnded {}
+
 /// Prints an error with its causes and chooses the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {error:#}");
@@ -55,10 +87,11 @@ pub(crate) fn is_interrupted(error: &anyhow::Error) -> bool {
 }
 
 fn code(error: &anyhow::Error) -> u8 {
-    if is_interrupted(error) {
+    if is_interrupted(error) || error.downcast_ref::<Detached>().is_some() {
         return EXIT_INTERRUPTED as u8;
     }
     let input = error.downcast_ref::<BadInput>().is_some()
+        || error.downcast_ref::<UnitEnded>().is_some_and(|ended| ended.code == 2)
         || error.downcast_ref::<SpecError>().is_some()
         || error.downcast_ref::<DataError>().is_some_and(DataError::is_input)
         || error.downcast_ref::<ModelError>().is_some_and(ModelError::is_input)

@@ -15,8 +15,10 @@ mod doctor;
 mod dry_run;
 mod environment;
 mod eval;
+mod executor;
 mod exit;
 mod export;
+mod failure;
 mod generate;
 mod inputs;
 mod inspect;
@@ -27,12 +29,16 @@ mod progress;
 mod report;
 mod results;
 mod run;
+mod run_file;
 mod scores;
+mod session;
 mod signals;
 mod speed;
+mod status;
 mod tasks;
 mod trial;
 mod trial_file;
+mod unit;
 
 use std::process::ExitCode;
 
@@ -48,6 +54,8 @@ pub fn main() -> ExitCode {
     let bars = progress::init();
     let done = match cli.command {
         Command::Run(args) => run::run(&args, &bars),
+        Command::Status(args) => status::run(&args),
+        Command::Cancel(args) => executor::cancel(&args.run),
         Command::Data(args) => data_command::run(&args, &bars),
         Command::Bench(BenchCommand::Step(args)) => bench::step::run(&args),
         Command::Bench(BenchCommand::Generate(args)) => bench::generate::run(&args),

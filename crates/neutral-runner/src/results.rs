@@ -11,8 +11,8 @@ use neutral_report::{
 };
 use neutral_spec::{PaperFigureSpec, PaperSpec, Trial};
 use neutral_store::Fingerprint;
-use neutral_train::TrainError;
 
+use crate::failure::Failure;
 use crate::scores::Scores;
 use crate::trial::{Shared, TrialRecord};
 
@@ -54,12 +54,6 @@ impl ResultsBuilder {
         &self.results
     }
 
-    /// Trials that ended with an error.
-    pub(crate) fn failures(&self) -> usize {
-        let failed = |t: &&TrialResult| matches!(t.status, Status::Failed | Status::Diverged);
-        self.results.trials.iter().filter(failed).count()
-    }
-
     /// Adds a finished trial, and holds those that there are against the control.
     pub(crate) fn finished(
         &mut self,
@@ -93,10 +87,8 @@ impl ResultsBuilder {
     }
 
     /// Adds a trial that an error ended.
-    pub(crate) fn failed(&mut self, trial: &Trial, error: &anyhow::Error) {
-        let diverged = matches!(error.downcast_ref(), Some(TrainError::Diverged { .. }));
-        let status = if diverged { Status::Diverged } else { Status::Failed };
-        let result = self.unmeasured(trial, status, Some(format!("{error:#}")));
+    pub(crate) fn failed(&mut self, trial: &Trial, failure: Failure) {
+        let result = self.unmeasured(trial, failure.status, Some(failure.error));
         self.results.trials.push(result);
     }
 
@@ -105,15 +97,6 @@ impl ResultsBuilder {
         let words = "stopped before its end; the same command goes on with it".to_owned();
         let result = self.unmeasured(trial, Status::Interrupted, Some(words));
         self.results.trials.push(result);
-    }
-
-    /// Prints the comparison to standard output, and where its files are.
-    pub(crate) fn print(&self, out: &Path) -> anyhow::Result<()> {
-        let mut stdout = std::io::stdout().lock();
-        let style = if stdout.is_terminal() { Style::Ansi } else { Style::Plain };
-        writeln!(stdout, "\n{}", terminal_table(&self.results, style))?;
-        writeln!(stdout, "results.json, results.csv, report.md, tradeoff.svg: {}", out.display())?;
-        Ok(())
     }
 
     fn unmeasured(&self, trial: &Trial, status: Status, error: Option<String>) -> TrialResult {
@@ -143,6 +126,31 @@ impl ResultsBuilder {
             elapsed_seconds: None,
         }
     }
+}
+
+/// Prints the comparison to standard output, and where its files are.
+pub(crate) fn print(results: &Results, out: &Path) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let style = if stdout.is_terminal() { Style::Ansi } else { Style::Plain };
+    writeln!(stdout, "\n{}", terminal_table(results, style))?;
+    writeln!(stdout, "results.json, results.csv, report.md, tradeoff.svg: {}", out.display())?;
+    Ok(())
+}
+
+/// An error if not every trial finished.
+pub(crate) fn verdict(results: &Results, out: &Path) -> anyhow::Result<()> {
+    let count = |is: fn(Status) -> bool| results.trials.iter().filter(|t| is(t.status)).count();
+    let failed = count(|status| matches!(status, Status::Failed | Status::Diverged));
+    let unfinished = count(|status| status == Status::Interrupted);
+    let all = results.trials.len();
+    if failed > 0 {
+        let place = out.join("results.json");
+        anyhow::bail!("{failed} of {all} trials failed; their errors stand in {}", place.display());
+    }
+    if unfinished > 0 {
+        anyhow::bail!("{unfinished} of {all} trials have not finished; run the experiment again");
+    }
+    Ok(())
 }
 
 fn paper(spec: &PaperSpec) -> PaperFigures {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use indicatif::MultiProgress;
 use neutral_data::{MixConfig, MixedStream};
 use neutral_model::{Extension, Transformer};
 use neutral_spec::{CorpusRef, DataSpec, Method, Plan, Trial};
-use neutral_store::{Fingerprint, read_json, write_json};
+use neutral_store::{Fingerprint, Lock, StoreError, read_json, write_json};
 use neutral_torch::{TensorFile, TorchError};
 use neutral_train::{
     Anchor, TrainJob, TrainOutcome, TrainSummary, Trained, average_weights, train,
@@ -17,13 +18,17 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::base::Base;
-use crate::exit::Interrupted;
+use crate::exit::{Interrupted, is_interrupted};
+use crate::failure::Failure;
 use crate::inputs::Inputs;
 use crate::numerics::NUMERICS_VERSION;
 use crate::progress;
 use crate::scores::{Scorer, Scores};
 use crate::tasks::Tasks;
 use crate::trial_file::{Loading, TRIAL_FILE, TrialBase, TrialFile, weights_name};
+
+/// How often a process that waits for another's trial looks for it.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What is kept of a finished trial, in its folder's `record.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -128,8 +133,41 @@ impl Shared<'_> {
         Loading { base: &self.base.folder, device: self.device, precision: self.plan.precision }
     }
 
-    /// Runs a trial to its end, from its checkpoint if it has one.
-    pub(crate) fn run(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
+    /// Holds a trial for this process; waits for another that does. None if asked to stop meanwhile.
+    pub(crate) fn hold(&self, trial: &Trial) -> anyhow::Result<Option<Lock>> {
+        let mut said = false;
+        while !self.stop.load(Ordering::SeqCst) {
+            match Lock::acquire(&self.folder(trial)) {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(StoreError::Locked { owner, .. }) => {
+                    if !said {
+                        tracing::info!("{}: process {owner} runs it, waiting", trial.id);
+                    }
+                    said = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(None)
+    }
+
+    /// Runs a trial to its end; why it failed, if it does, is kept in its folder.
+    pub(crate) fn attempt(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
+        let folder = self.folder(trial);
+        Failure::clear(&folder);
+        let done = self.run(trial);
+        if let Err(error) = &done
+            && !is_interrupted(error)
+        {
+            tracing::error!("{}: {error:#}", trial.id);
+            Failure::new(self.fingerprint(trial), error).keep(&folder);
+        }
+        done
+    }
+
+    /// From its checkpoint if it has one.
+    fn run(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
         let folder = self.folder(trial);
         let fingerprint = self.fingerprint(trial);
         clear_if_stale(&folder, &fingerprint)?;
@@ -222,10 +260,25 @@ fn clear_if_stale(folder: &Path, fingerprint: &Fingerprint) -> anyhow::Result<()
     let mark = folder.join("fingerprint.json");
     if mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint {
         tracing::info!("{}: made from another spec or other data, run anew", folder.display());
-        std::fs::remove_dir_all(folder)
-            .map_err(|e| neutral_store::StoreError::io("remove", folder, e))?;
+        empty(folder).map_err(|e| StoreError::io("empty", folder, e))?;
     }
     Ok(write_json(&mark, fingerprint)?)
+}
+
+/// Removes all that is in a folder but its lock, which this process holds.
+fn empty(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == ".lock" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Which weights a method trains.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::BaseSpec;
 use crate::corpus_ref::CorpusRef;
+use crate::executor::ExecutorSpec;
 use crate::method::Method;
 use crate::paper::PaperSpec;
 
@@ -62,6 +63,9 @@ pub struct Experiment {
     #[serde(default = "default_checkpoint_every")]
     #[schemars(range(min = 1))]
     pub checkpoint_every_steps: u64,
+    /// Where trials run; has no influence on results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor: Option<ExecutorSpec>,
 }
 
 fn default_checkpoint_every() -> u64 {

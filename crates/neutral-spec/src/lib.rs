@@ -19,6 +19,7 @@ mod corpus_ref;
 mod cost;
 mod draft;
 mod error;
+mod executor;
 mod experiment;
 mod field_path;
 mod gate;
@@ -41,6 +42,7 @@ pub use budget::Budget;
 pub use corpus_ref::CorpusRef;
 pub use cost::{CostEstimate, training_cost};
 pub use error::{Problem, SpecError};
+pub use executor::ExecutorSpec;
 pub use experiment::{
     DataOverrides, DataSpec, DocumentPolicy, EvaluationSpec, EvaluationSplit, Experiment,
     MethodEntry, Precision, Schedule, Sweep, TasksSpec, TokenizerSpec, TrainingOverrides,

@@ -45,6 +45,9 @@ const EDITS: &[(&str, &str)] = &[
     ("{ kind: l1, weight: 1 }", "{ kind: l1, weight: 0 }"),
     // Several at once.
     ("precision: fp32", "precision: fp64\nseed: 1\ncheckpoint_every_steps: 0"),
+    ("precision: fp32", "precision: fp32\nexecutor: { kind: slrum }"),
+    ("precision: fp32", "precision: fp32\nexecutor: { kind: local, jobs: 0 }"),
+    ("precision: fp32", "precision: fp32\nexecutor: { kind: slurm, jobs: 2, time: 90 }"),
     // Rules between fields.
     ("n_heads: 4,", "n_heads: 5,"),
     ("n_kv_heads: 2", "n_kv_heads: 3"),

@@ -59,6 +59,15 @@ fn the_plan_of_quick() {
 }
 
 #[test]
+fn where_trials_run_is_no_part_of_what_they_are() {
+    let at = |executor: &str| plan(&format!("{QUICK}\nexecutor: {executor}\n"));
+    let slurm = "{ kind: slurm, partition: gpu, time: \"12:00:00\", gres: \"gpu:1\", max_parallel: 8, sbatch: [--constraint=a100] }";
+    for executor in ["{ kind: local, jobs: 4 }", slurm] {
+        assert_eq!(at(executor), plan(QUICK), "{executor}");
+    }
+}
+
+#[test]
 fn trials_are_distinct_and_their_names_are_stable() {
     let plan = plan(QUICK);
     let trials = 2 * (1 + 1 + 1 + 4);

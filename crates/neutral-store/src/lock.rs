@@ -1,7 +1,7 @@
 //! One writer a folder, by the operating system's own file lock, which dies with its process.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
 
 use crate::StoreError;
@@ -43,6 +43,29 @@ impl Lock {
             .map_err(|e| StoreError::io("write", &path, e))?;
         Ok(Self { _file: file })
     }
+
+    /// The number of the process that holds a folder, as that process knows itself; none if nobody does.
+    ///
+    /// # Errors
+    /// Any error of the file system but that there is no lock yet.
+    pub fn owner(folder: &Path) -> Result<Option<String>, StoreError> {
+        let path = folder.join(".lock");
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("open", &path, error)),
+        };
+        // A shared lock, so that two that look do not take each other for the owner.
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                let _ = file.read_to_string(&mut owner);
+                Ok(Some(owner.trim().to_owned()))
+            }
+            Err(TryLockError::Error(e)) => Err(StoreError::io("lock", &path, e)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -54,8 +77,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = Lock::acquire(folder.path()).unwrap();
         let refused = Lock::acquire(folder.path()).unwrap_err().to_string();
-        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        let me = std::process::id().to_string();
+        assert!(refused.contains(&me), "{refused}");
+        assert_eq!(Lock::owner(folder.path()).unwrap(), Some(me));
         drop(first);
+        assert_eq!(Lock::owner(folder.path()).unwrap(), None);
+        assert_eq!(Lock::owner(&folder.path().join("none")).unwrap(), None);
         Lock::acquire(folder.path()).unwrap();
     }
 }

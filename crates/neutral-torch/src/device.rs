@@ -70,6 +70,23 @@ pub fn device(choice: DeviceChoice) -> Result<Device, TorchError> {
     }
 }
 
+/// The devices that processes side by side may share out among them: with `auto` every CUDA device of
+/// this machine, if there are any, else the one that is meant.
+///
+/// # Errors
+/// Those of [`device`].
+pub fn devices(choice: DeviceChoice) -> Result<Vec<DeviceChoice>, TorchError> {
+    let one = device(choice)?;
+    Ok(match (choice, one) {
+        (DeviceChoice::Auto, Device::Cuda(_)) => {
+            let count = usize::try_from(Cuda::device_count()).unwrap_or(1).max(1);
+            (0..count).map(DeviceChoice::Cuda).collect()
+        }
+        (DeviceChoice::Auto, _) => vec![DeviceChoice::Cpu],
+        (choice, _) => vec![choice],
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

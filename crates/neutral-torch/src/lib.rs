@@ -35,7 +35,7 @@ mod system;
 mod tensors;
 
 pub use autograd::{Gradients, attach};
-pub use device::{DeviceChoice, device};
+pub use device::{DeviceChoice, device, devices};
 pub use error::TorchError;
 pub use parallel::parallel_for;
 pub use params::ParamStore;

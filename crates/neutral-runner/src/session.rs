@@ -1,0 +1,276 @@
+//! A run with everything at hand that its trials share, and what may be done with it: all of it in this
+//! process, or one unit, which other processes complete.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use indicatif::MultiProgress;
+use neutral_check::AllAnswers;
+use neutral_data::{Control, Manifests};
+use neutral_model::ModelFolder;
+use neutral_spec::{Plan, Trial};
+use neutral_store::{Cache, Lock, write_json};
+use tch::Device;
+
+use crate::base::{self, Base};
+use crate::cli::RunArgs;
+use crate::executor::attempts;
+use crate::exit::{BadInput, Interrupted, is_interrupted};
+use crate::failure::Failure;
+use crate::inputs::Inputs;
+use crate::results::ResultsBuilder;
+use crate::run_file::RunFile;
+use crate::scores::Scorer;
+use crate::tasks::{TaskScores, Tasks};
+use crate::trial::{Shared, TrialRecord};
+use crate::unit::Unit;
+use crate::{base_file, environment, results};
+
+/// What a process needs to know before it reads any text.
+pub(crate) struct Setting<'a> {
+    pub args: &'a RunArgs,
+    pub plan: &'a Plan,
+    /// The experiment's folder.
+    pub here: &'a Path,
+    /// The run's.
+    pub out: &'a Path,
+    pub manifests: &'a Manifests,
+    pub cache: &'a Cache,
+    pub device: Device,
+    pub stop: &'a Arc<AtomicBool>,
+    pub bars: &'a MultiProgress,
+}
+
+/// What trials share.
+struct Session<'a> {
+    setting: &'a Setting<'a>,
+    inputs: Inputs,
+    base: Base,
+    tasks: Option<Tasks>,
+}
+
+/// Who runs the trials that have not finished.
+#[derive(Clone, Copy, PartialEq)]
+enum Trials {
+    /// This process.
+    Here,
+    /// Others have, so what is not there has failed or was stopped.
+    Elsewhere,
+}
+
+impl Setting<'_> {
+    /// The whole run.
+    pub(crate) fn whole(&self, folder: Option<ModelFolder>) -> anyhow::Result<()> {
+        let _lock = Lock::acquire(self.out)?;
+        RunFile::new(self.plan).write(self.out)?;
+        attempts::clear(self.out);
+        let session = self.session(folder)?;
+        session.go_through(Trials::Here)
+    }
+
+    /// One unit of it.
+    pub(crate) fn unit(&self, unit: &Unit, folder: Option<ModelFolder>) -> anyhow::Result<()> {
+        match unit {
+            Unit::Trial(id) => {
+                let trial = self.plan.trials.iter().find(|trial| trial.id == *id);
+                let trial = trial.ok_or_else(|| BadInput(self.no_such_trial(id)))?;
+                let session = self.session(folder)?;
+                session.shared().unit(trial)
+            }
+            Unit::Prepare => {
+                let _lock = Lock::acquire(self.out)?;
+                RunFile::new(self.plan).write(self.out)?;
+                let session = self.session(folder)?;
+                let shared = session.shared();
+                session.base_results(&shared)?;
+                for trial in &self.plan.trials {
+                    if shared.finished(trial)?.is_none() {
+                        shared.forget_record(trial);
+                    }
+                }
+                Ok(())
+            }
+            Unit::Collect => {
+                let _lock = Lock::acquire(self.out)?;
+                let session = self.session(folder)?;
+                session.go_through(Trials::Elsewhere)
+            }
+        }
+    }
+
+    fn no_such_trial(&self, id: &str) -> String {
+        let all: Vec<_> = self.plan.trials.iter().map(|trial| trial.id.as_str()).collect();
+        format!("{} has no trial `{id}`; it has {}", self.plan.experiment, all.join(", "))
+    }
+
+    fn session(&self, folder: Option<ModelFolder>) -> anyhow::Result<Session<'_>> {
+        let Self { args, plan, here, manifests, cache, device, stop, bars, .. } = *self;
+        let control = Control::new(bars.clone(), Arc::clone(stop));
+        let tasks = plan
+            .tasks
+            .as_ref()
+            .map(|spec| Tasks::prepare(spec, here, args.manifests.as_deref(), cache, &control));
+        let tasks = tasks.transpose()?;
+        let inputs = Inputs::prepare(plan, here, folder.as_ref(), manifests, cache, &control)?;
+        let base = base::prepare(plan, &inputs, folder, cache, device, stop, bars)?;
+        Ok(Session { setting: self, inputs, base, tasks })
+    }
+}
+
+impl Session<'_> {
+    fn shared(&self) -> Shared<'_> {
+        let Setting { args, plan, out, device, stop, bars, .. } = *self.setting;
+        let scorer = Scorer {
+            evaluation: &plan.evaluation,
+            inputs: &self.inputs,
+            device,
+            tokens_per_batch: args.score_tokens,
+            stop,
+            bars,
+        };
+        let tasks = self.tasks.as_ref();
+        Shared {
+            plan,
+            inputs: &self.inputs,
+            base: &self.base,
+            tasks,
+            scorer,
+            device,
+            out,
+            stop,
+            bars,
+        }
+    }
+
+    /// The pristine base's scores, and `base.json`: results without a trial yet.
+    fn base_results(&self, shared: &Shared) -> anyhow::Result<ResultsBuilder> {
+        let Setting { plan, out, cache, device, .. } = *self.setting;
+        let scores = base::scores(&self.base, &shared.scorer, cache)?;
+        let environment = environment::describe(device, plan.precision);
+        let (tasks, answers) = match shared.base_tasks()? {
+            Some(TaskScores { scores, answers }) => (Some(scores), answers),
+            None => (None, AllAnswers::default()),
+        };
+        let base_file = base_file::describe(plan, &self.inputs, &self.base, &scores, answers);
+        write_json(&out.join("base.json"), &base_file)?;
+        Ok(ResultsBuilder::new(shared, environment, &scores, tasks))
+    }
+
+    /// All trials in the order of the plan, and the results.
+    fn go_through(&self, trials: Trials) -> anyhow::Result<()> {
+        let shared = self.shared();
+        let Setting { plan, out, .. } = *self.setting;
+        let mut results = self.base_results(&shared)?;
+        let mut interrupted = false;
+        for trial in &plan.trials {
+            match trials {
+                Trials::Here => {
+                    shared.run_here(trial, &mut results, &mut interrupted)?;
+                    neutral_report::write_all(results.current(), out)?;
+                }
+                Trials::Elsewhere => shared.collect(trial, &mut results, &mut interrupted)?,
+            }
+        }
+        neutral_report::write_all(results.current(), out)?;
+        results::print(results.current(), out)?;
+        if interrupted { Err(Interrupted.into()) } else { results::verdict(results.current(), out) }
+    }
+}
+
+impl Shared<'_> {
+    /// Runs a trial unless it is there, and adds what came out.
+    fn run_here(
+        &self,
+        trial: &Trial,
+        results: &mut ResultsBuilder,
+        interrupted: &mut bool,
+    ) -> anyhow::Result<()> {
+        let lock = if *interrupted { None } else { self.hold(trial)? };
+        *interrupted |= lock.is_none();
+        if let Some(record) = self.finished(trial)? {
+            tracing::info!("{}: finished earlier, kept", trial.id);
+            return self.add(results, trial, &record, interrupted);
+        }
+        if *interrupted {
+            results.interrupted(trial);
+            return Ok(());
+        }
+        match self.attempt(trial) {
+            Ok(record) => {
+                say_speed(trial, &record);
+                self.add(results, trial, &record, interrupted)?;
+            }
+            Err(error) if is_interrupted(&error) => {
+                *interrupted = true;
+                results.interrupted(trial);
+            }
+            Err(error) => results.failed(trial, Failure::new(self.fingerprint(trial), &error)),
+        }
+        Ok(())
+    }
+
+    /// Adds what another process made of a trial.
+    fn collect(
+        &self,
+        trial: &Trial,
+        results: &mut ResultsBuilder,
+        interrupted: &mut bool,
+    ) -> anyhow::Result<()> {
+        if let Some(record) = self.finished(trial)? {
+            return self.add(results, trial, &record, interrupted);
+        }
+        let fingerprint = self.fingerprint(trial);
+        let kept = Failure::read(&self.folder(trial))?;
+        let kept = kept.filter(|failure| failure.fingerprint == fingerprint);
+        match kept.or_else(|| attempts::failure(self.out, &trial.id, &fingerprint)) {
+            Some(failure) => results.failed(trial, failure),
+            None => results.interrupted(trial),
+        }
+        self.forget_record(trial);
+        Ok(())
+    }
+
+    /// Removes a record that does not hold, so that whoever looks at files alone sees that the trial is to
+    /// be run.
+    fn forget_record(&self, trial: &Trial) {
+        let _ = std::fs::remove_file(self.folder(trial).join("record.json"));
+    }
+
+    /// Adds a finished trial, with what is measured of its weights.
+    fn add(
+        &self,
+        results: &mut ResultsBuilder,
+        trial: &Trial,
+        record: &TrialRecord,
+        interrupted: &mut bool,
+    ) -> anyhow::Result<()> {
+        let against_base = self.against_base(trial, interrupted)?;
+        let tasks = self.trial_tasks(trial, interrupted)?;
+        results.finished(trial, record, against_base, tasks);
+        Ok(())
+    }
+
+    /// A trial and all that is measured of it, for another process to collect.
+    fn unit(&self, trial: &Trial) -> anyhow::Result<()> {
+        let Some(_lock) = self.hold(trial)? else { return Err(Interrupted.into()) };
+        if self.finished(trial)?.is_some() {
+            tracing::info!("{}: finished earlier, kept", trial.id);
+        } else {
+            say_speed(trial, &self.attempt(trial)?);
+        }
+        let mut interrupted = false;
+        self.against_base(trial, &mut interrupted)?;
+        self.trial_tasks(trial, &mut interrupted)?;
+        if interrupted { Err(Interrupted.into()) } else { Ok(()) }
+    }
+}
+
+fn say_speed(trial: &Trial, TrialRecord { training, .. }: &TrialRecord) {
+    tracing::info!(
+        "{}: {:.0} tokens/s, {:.0} s",
+        trial.id,
+        training.tokens_per_second,
+        training.elapsed_seconds
+    );
+}
