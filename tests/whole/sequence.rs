@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::baselines::experiment;
-use crate::command::{Sandbox, assert_code, words};
+use crate::command::{Sandbox, assert_code, root, words};
 
 /// A first extension of two kinds; upon each, methods that hardly move.
 const STILL: &str = "methods:
@@ -89,7 +89,22 @@ fn a_second_extension_is_made_anew_with_its_first_and_read_with_it() {
         words(&output)
     };
     run(MOVING);
+    // Processes side by side wait for what they go on from, or make it.
+    let experiment = sandbox.path("disturbed.yaml");
+    let manifests = root().join("data-manifests");
+    let mut apart =
+        sandbox.neutral(&["run", "--out", "apart", "--device", "cpu", "--threads", "2"]);
+    apart.args(["--executor", "local", "--jobs", "2"]).arg(experiment);
+    assert_code(&apart.arg("--manifests").arg(manifests).output().unwrap(), 0);
     let first = sandbox.results("out");
+    let apart = sandbox.results("apart");
+    for id in ["first-s0", "second-s0"] {
+        let [here, there] = [&first, &apart].map(|results| bits(trial(results, id)));
+        for (here, there) in here.into_iter().zip(there) {
+            assert!((here - there).abs() < 1e-3, "{id}: {here}, {there}");
+        }
+    }
+
     let second = trial(&first, "second-s0");
     assert_ne!(bits(second), bits(trial(&first, "first-s0")));
     assert_eq!(run(MOVING).matches("finished earlier, kept").count(), 2);

@@ -251,8 +251,12 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// A trial and all that is measured of it, for another process to collect.
+    /// A trial and all that is measured of it, for another process to collect; the trials that it goes on from
+    /// first, unless they are there.
     fn unit(&self, trial: &Trial) -> anyhow::Result<()> {
+        if let Some(before) = self.before(trial) {
+            self.unit(before)?;
+        }
         let Some(_lock) = self.hold(trial)? else { return Err(Interrupted.into()) };
         if self.finished(trial)?.is_some() {
             tracing::info!("{}: finished earlier, kept", trial.id);

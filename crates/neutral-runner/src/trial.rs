@@ -76,7 +76,7 @@ impl Shared<'_> {
     }
 
     /// The trial that one goes on from.
-    fn before(&self, trial: &Trial) -> Option<&Trial> {
+    pub(crate) fn before(&self, trial: &Trial) -> Option<&Trial> {
         trial.after.as_ref().and_then(|after| self.plan.trial(&after.trial))
     }
 
