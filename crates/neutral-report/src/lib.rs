@@ -23,6 +23,7 @@ mod markdown;
 mod marker;
 mod neutrality;
 mod over_seeds;
+mod panel;
 mod paper;
 mod plot;
 mod results;

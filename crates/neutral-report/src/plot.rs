@@ -1,7 +1,7 @@
 //! `tradeoff.svg`: learning against forgetting, the paper's Figure 1.
 //!
-//! Across: forgetting, a panel a corpus of the original domain. Up: learning on the first corpus of
-//! the new domain. The base is the origin; up and to the left is better. Points of a label that
+//! Across: forgetting; up: learning; first their means over corpora, then a panel a corpus of the original domain
+//! ([`crate::panel`]). The base is the origin; up and to the left is better. Points of a label that
 //! differ in one swept value are joined by a line; seeds are faint beside their mean, whose 95 % intervals
 //! are bars. A broken line is the front: what no other point beats in both. The picture is
 //! narrow and its letters are large, so that it can be read on a telephone; the legend stands above
@@ -10,9 +10,10 @@
 use std::fmt::Write;
 
 use crate::escape::escaped;
-use crate::format::{mean_and_deviation, shorten};
+use crate::format::mean_and_deviation;
 use crate::interval::Interval;
 use crate::marker::Marker;
+use crate::panel::{Panel, far_outside};
 use crate::results::{Results, TrialResult};
 use crate::scale::Scale;
 use crate::series::{Group, groups, method_rank, name};
@@ -38,9 +39,11 @@ pub(crate) struct Series<'a> {
 pub fn tradeoff_svg(results: &Results) -> String {
     let series = series(results);
     let (legend, legend_bottom) = legend(&series);
-    let originals: Vec<_> = results.base.metrics.original.keys().collect();
-    let new = results.base.metrics.new.keys().next();
-    let height = legend_bottom + PANEL * originals.len() as f64;
+    let metrics = &results.base.metrics;
+    let [original, new] = [&metrics.original, &metrics.new]
+        .map(|corpora| corpora.keys().map(String::as_str).collect::<Vec<_>>());
+    let panels = Panel::all(&original, &new);
+    let height = legend_bottom + PANEL * panels.len() as f64;
     let mut out = format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="sans-serif" font-size="15" fill="#1a1a1a">
 <title>{}: learning against forgetting</title>
@@ -51,11 +54,8 @@ pub fn tradeoff_svg(results: &Results) -> String {
         escaped(&results.experiment)
     );
     out.push_str(&legend);
-    if let Some(new) = new {
-        for (i, original) in originals.into_iter().enumerate() {
-            let top = legend_bottom + PANEL * i as f64;
-            panel(&mut out, &series, original, new, top);
-        }
+    for (i, of) in panels.into_iter().enumerate() {
+        panel(&mut out, &series, of, legend_bottom + PANEL * i as f64);
     }
     out.push_str("</svg>\n");
     out
@@ -118,35 +118,41 @@ fn legend(series: &[Series<'_>]) -> (String, f64) {
     (out, y + 14.0)
 }
 
-/// Where a trial stands.
-fn point(trial: &TrialResult, original: &str, new: &str) -> Option<(f64, f64)> {
-    trial.finished()?;
-    Some((*trial.forgetting.as_ref()?.get(original)?, *trial.learning.as_ref()?.get(new)?))
-}
-
-fn panel(out: &mut String, series: &[Series<'_>], original: &str, new: &str, top: f64) {
+fn panel(out: &mut String, series: &[Series<'_>], of: Panel, top: f64) {
     let (frame_top, bottom) = (top + 28.0, top + 28.0 + FRAME);
-    let points = || {
-        let trials = series.iter().flat_map(|s| &s.groups).flat_map(|g| &g.trials);
-        trials.filter_map(|t| point(t, original, new))
-    };
+    let trials = || series.iter().flat_map(|s| &s.groups).flat_map(|g| &g.trials);
+    let all: Vec<_> = trials().filter_map(|t| of.point(t)).collect();
+    let shown = |t: &TrialResult| of.point(t).filter(|point| !far_outside(*point, &all));
+    let points = || trials().filter_map(|t| shown(t));
     let x = Scale::around(points().map(|p| p.0), 6, LEFT, RIGHT);
     let y = Scale::around(points().map(|p| p.1), 6, bottom, frame_top);
     frame(out, &x, &y, frame_top, bottom);
-    let name = |corpus: &str| escaped(&shorten(corpus, 28));
     let _ = writeln!(
         out,
         r#"<text x="12" y="{:.1}">learning {}, bits/byte</text>
 <text x="{:.1}" y="{:.1}" text-anchor="end">forgetting {}, bits/byte</text>"#,
         top + 18.0,
-        name(new),
+        escaped(&of.learning.name()),
         RIGHT,
         bottom + 41.0,
-        name(original),
+        escaped(&of.forgetting.name()),
     );
     cross(out, x.place(0.0), y.place(0.0));
     out.push('\n');
-    let place = |t: &TrialResult| point(t, original, new).map(|(a, b)| (x.place(a), y.place(b)));
+    let missing: Vec<_> =
+        trials().filter(|t| of.point(t).is_some() && shown(t).is_none()).collect();
+    if !missing.is_empty() {
+        let ids: Vec<_> = missing.iter().map(|t| t.id.as_str()).collect();
+        let _ = writeln!(
+            out,
+            r##"<text x="{:.1}" y="{:.1}" text-anchor="end" font-size="14" fill="#444">far outside: {}<title>{}</title></text>"##,
+            RIGHT - 6.0,
+            bottom - 8.0,
+            missing.len(),
+            escaped(&ids.join(", "))
+        );
+    }
+    let place = |t: &TrialResult| shown(t).map(|(a, b)| (x.place(a), y.place(b)));
     let means = series.iter().flat_map(|s| &s.groups).filter_map(|group| {
         let points: Vec<_> = group.trials.iter().filter_map(|t| place(t)).collect();
         Some((mean(&points, |p| p.0)?, mean(&points, |p| p.1)?))
@@ -314,19 +320,30 @@ mod tests {
     }
 
     #[test]
-    fn quick_has_a_panel_a_corpus_and_a_marker_a_trial() {
+    fn quick_has_a_panel_a_corpus_one_of_means_and_a_marker_a_trial() {
         let svg = tradeoff_svg(&sample::quick());
         keep("quick.svg", &svg);
-        assert_eq!(svg.matches(">forgetting ").count(), 2);
-        assert_eq!(svg.matches("<title>lora-s0</title>").count(), 2);
+        assert_eq!(svg.matches(">forgetting ").count(), 3);
+        assert_eq!(svg.matches("<title>lora-s0</title>").count(), 3);
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    }
+
+    #[test]
+    fn a_training_that_went_wrong_is_named_and_does_not_squash_the_others() {
+        let mut results = sample::quick();
+        let wrong = results.trials.iter_mut().find(|t| t.id == "lora-s0").unwrap();
+        wrong.forgetting.as_mut().unwrap().values_mut().for_each(|f| *f = 40.0);
+        wrong.learning.as_mut().unwrap().values_mut().for_each(|l| *l = 0.01);
+        let svg = tradeoff_svg(&results);
+        assert_eq!(svg.matches("far outside: 1<title>lora-s0</title>").count(), 3);
+        assert!(!svg.contains(">40") && !svg.contains(">30"), "{svg}");
     }
 
     #[test]
     fn a_control_is_a_point_of_its_own() {
         let svg = tradeoff_svg(&sample::control());
         keep("control.svg", &svg);
-        assert_eq!(svg.matches("<title>english-alone-s0</title>").count(), 4);
+        assert_eq!(svg.matches("<title>english-alone-s0</title>").count(), 5);
         assert_eq!(svg.matches(">fine-tuning: English alone</text>").count(), 1);
     }
 
@@ -334,17 +351,17 @@ mod tests {
     fn seeds_are_faint_beside_their_mean() {
         let svg = tradeoff_svg(&sample::seeds());
         keep("seeds.svg", &svg);
-        assert_eq!(svg.matches(r#"opacity="0.35""#).count(), 2 * 12);
-        assert_eq!(svg.matches("mean of 3 seeds").count(), 2 * 4);
+        assert_eq!(svg.matches(r#"opacity="0.35""#).count(), 3 * 12);
+        assert_eq!(svg.matches("mean of 3 seeds").count(), 3 * 4);
         let bars = r#"stroke-width="1.5" opacity="0.7""#;
-        assert_eq!(svg.matches(bars).count(), 2 * 4);
+        assert_eq!(svg.matches(bars).count(), 3 * 4);
     }
 
     #[test]
     fn a_sweep_is_joined_by_a_line_a_label_and_leaves_out_what_failed() {
         let svg = tradeoff_svg(&sample::sweep());
         keep("sweep.svg", &svg);
-        assert_eq!(svg.matches(r#"stroke-width="1.5" opacity="0.6""#).count(), 2 * 2);
+        assert_eq!(svg.matches(r#"stroke-width="1.5" opacity="0.6""#).count(), 3 * 2);
         assert!(!svg.contains(">elu-lr0.008"));
     }
 

@@ -1,0 +1,97 @@
+//! What stands on the axes of a panel: a corpus, or the mean of all; and which trials are so far from the others
+//! that the panel would show nothing else.
+
+use crate::format::{over_corpora, shorten};
+use crate::results::{ByCorpus, TrialResult};
+
+/// What an axis is about.
+#[derive(Clone, Copy)]
+pub(crate) enum Of<'a> {
+    Corpus(&'a str),
+    /// The mean of so many.
+    Mean(usize),
+}
+
+impl Of<'_> {
+    fn value(self, by_corpus: &ByCorpus<f64>) -> Option<f64> {
+        match self {
+            Of::Corpus(corpus) => by_corpus.get(corpus).copied(),
+            Of::Mean(_) => over_corpora(by_corpus),
+        }
+    }
+
+    pub(crate) fn name(self) -> String {
+        match self {
+            Of::Corpus(corpus) => shorten(corpus, 28),
+            Of::Mean(corpora) => format!("mean of {corpora} corpora"),
+        }
+    }
+}
+
+/// Forgetting across, learning up.
+#[derive(Clone, Copy)]
+pub(crate) struct Panel<'a> {
+    pub(crate) forgetting: Of<'a>,
+    pub(crate) learning: Of<'a>,
+}
+
+impl<'a> Panel<'a> {
+    /// All panels of a run: the means first, if there is more than one corpus of a domain; then a panel each corpus of
+    /// the original domain, with learning on the first of the new one.
+    pub(crate) fn all(original: &[&'a str], new: &[&'a str]) -> Vec<Self> {
+        let Some(first) = new.first() else { return Vec::new() };
+        let of = |corpora: &[&'a str]| match corpora {
+            [one] => Of::Corpus(one),
+            several => Of::Mean(several.len()),
+        };
+        let means = Panel { forgetting: of(original), learning: of(new) };
+        let each = original
+            .iter()
+            .map(|corpus| Panel { forgetting: Of::Corpus(corpus), learning: Of::Corpus(first) });
+        let several = original.len() > 1 || new.len() > 1;
+        several.then_some(means).into_iter().chain(each).collect()
+    }
+
+    /// Where a trial stands.
+    pub(crate) fn point(self, trial: &TrialResult) -> Option<(f64, f64)> {
+        trial.finished()?;
+        let forgetting = self.forgetting.value(trial.forgetting.as_ref()?)?;
+        Some((forgetting, self.learning.value(trial.learning.as_ref()?)?))
+    }
+}
+
+/// A training that went wrong: it learnt less than half of what the best did, and forgot a fourth more than any trial that
+/// learnt more than that.
+pub(crate) fn far_outside((forgetting, learning): (f64, f64), points: &[(f64, f64)]) -> bool {
+    let half = points.iter().map(|p| p.1).fold(0.0, f64::max) / 2.0;
+    let most = points.iter().filter(|p| p.1 >= half).map(|p| p.0).fold(0.0, f64::max);
+    learning < half && forgetting > 1.25 * most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_learnt_little_and_forgot_most_is_far_outside() {
+        let points = [(0.1, 2.0), (1.0, 2.4), (1.9, 0.2), (0.05, 0.3), (1.2, 1.0)];
+        let outside = points.map(|point| far_outside(point, &points));
+        assert_eq!(outside, [false, false, true, false, false]);
+        // Nothing to compare with.
+        assert!(!far_outside((0.3, 0.1), &[(0.3, 0.1)]));
+    }
+
+    #[test]
+    fn there_is_a_panel_a_corpus_and_one_of_means_where_they_are_of_several() {
+        let names = |original: &[&str], new: &[&str]| {
+            let all = Panel::all(original, new);
+            let name = |p: &Panel| [p.forgetting, p.learning].map(Of::name).join(" / ");
+            all.iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["a/en"], &["b/fr"]), ["a/en / b/fr"]);
+        let several = ["mean of 2 corpora / b/fr", "a/en / b/fr", "c/en / b/fr"];
+        assert_eq!(names(&["a/en", "c/en"], &["b/fr"]), several);
+        assert_eq!(names(&["a/en"], &["b/fr", "c/fr"])[0], "a/en / mean of 2 corpora");
+        assert!(Panel::all(&["a/en"], &[]).is_empty());
+    }
+}
