@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::format::{decimals, value};
 use crate::interval::Interval;
+use crate::panel::Of;
 use crate::results::{ByCorpus, Results, TrialResult};
 use crate::series::{Group, groups, name};
 
@@ -31,21 +32,21 @@ const MEASURES: [(&str, Measure); 3] = [
 /// A row a method and measure; none where no method has several seeds.
 pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
     let groups = groups(results);
-    // The paper's closest competitor; of several, none is the one to compare with.
-    let mut adapters = groups.iter().filter(|group| group.first().method == "adapter");
+    // The paper's closest competitor; where it is swept, none is the one to compare with.
+    let mut adapters = groups.iter().filter(|group| group.first().label == "adapter");
     let reference = adapters.next().filter(|_| adapters.next().is_none());
     let mut rows = Vec::new();
     for group in &groups {
         for (title, measure) in MEASURES {
-            for corpus in corpora(results, measure) {
-                let own = by_seed(group, measure, corpus);
+            for of in measured(results, measure) {
+                let own = by_seed(group, measure, of);
                 let values: Vec<f64> = own.values().copied().collect();
                 let Some(interval) = Interval::of(&values) else { continue };
                 let other = reference.filter(|other| !std::ptr::eq(*other, group));
-                let other = other.map(|other| by_seed(other, measure, corpus));
+                let other = other.map(|other| by_seed(other, measure, of));
                 rows.push(vec![
                     group_name(group),
-                    format!("{title}, {corpus}"),
+                    format!("{title}, {}", of.name()),
                     values.len().to_string(),
                     decimals(interval.mean, 4),
                     interval.ends(4),
@@ -59,14 +60,15 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
     rows
 }
 
-/// The corpora that any trial has the measure of.
-fn corpora(results: &Results, measure: Measure) -> impl Iterator<Item = &str> {
-    let found = results.trials.iter().find_map(measure);
-    found.into_iter().flat_map(|by_corpus| by_corpus.keys().map(String::as_str))
+/// The corpora that any trial has the measure of, and their mean.
+fn measured(results: &Results, measure: Measure) -> Vec<Of<'_>> {
+    let Some(found) = results.trials.iter().find_map(measure) else { return Vec::new() };
+    let mean = (found.len() > 1).then_some(Of::Mean(found.len()));
+    found.keys().map(|corpus| Of::Corpus(corpus)).chain(mean).collect()
 }
 
-fn by_seed(group: &Group<'_>, measure: Measure, corpus: &str) -> BTreeMap<u64, f64> {
-    let pair = |trial: &TrialResult| Some((trial.seed, *measure(trial)?.get(corpus)?));
+fn by_seed(group: &Group<'_>, measure: Measure, of: Of) -> BTreeMap<u64, f64> {
+    let pair = |trial: &TrialResult| Some((trial.seed, of.value(measure(trial)?)?));
     group.finished().filter_map(pair).collect()
 }
 
@@ -96,7 +98,7 @@ mod tests {
     fn methods_with_several_seeds_have_a_row_a_measure() {
         let results = sample::seeds();
         let rows = rows(&results);
-        assert_eq!(rows.len(), 4 * 3, "methods, corpora");
+        assert_eq!(rows.len(), 4 * (3 + 1), "methods, corpora and the mean of forgetting");
         assert!(rows.iter().all(|row| row.len() == HEADS.len() && row[2] == "3"));
         let of = |method: &str| rows.iter().find(|row| row[0] == method).unwrap();
         assert_eq!(of("vanilla adapter")[5], "–");

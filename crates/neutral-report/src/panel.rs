@@ -4,7 +4,7 @@
 use crate::format::{over_corpora, shorten};
 use crate::results::{ByCorpus, TrialResult};
 
-/// What an axis is about.
+/// What an axis or a row is about.
 #[derive(Clone, Copy)]
 pub(crate) enum Of<'a> {
     Corpus(&'a str),
@@ -13,7 +13,7 @@ pub(crate) enum Of<'a> {
 }
 
 impl Of<'_> {
-    fn value(self, by_corpus: &ByCorpus<f64>) -> Option<f64> {
+    pub(crate) fn value(self, by_corpus: &ByCorpus<f64>) -> Option<f64> {
         match self {
             Of::Corpus(corpus) => by_corpus.get(corpus).copied(),
             Of::Mean(_) => over_corpora(by_corpus),
