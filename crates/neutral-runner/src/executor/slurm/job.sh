@@ -19,7 +19,7 @@ echo "-- $(date '+%F %T') job $job on $node, restart ${SLURM_RESTART_COUNT:-0}"
 
 # An empty file an event, of a name of its own: no two nodes write one file.
 event() {
-    mkdir -p "$state/attempts/$name/$node" && : >"$state/attempts/$name/$node/$1-$(date +%s)-$SLURM_JOB_ID"
+    mkdir -p "$state/attempts/$name/$node" && : >"$state/attempts/$name/$node/$1-$(date +%s)-$SLURM_JOB_ID.$$"
 }
 put() {
     echo "$2" >"$1.$job" && mv "$1.$job" "$1"
