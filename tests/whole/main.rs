@@ -24,5 +24,6 @@ mod shared_cache;
 mod shipped;
 mod smoke;
 mod stopping;
+mod submissions;
 mod trace;
 mod variants;

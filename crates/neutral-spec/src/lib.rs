@@ -19,6 +19,7 @@ mod corpus_ref;
 mod cost;
 mod draft;
 mod error;
+mod evaluation;
 mod executor;
 mod experiment;
 mod field_path;
@@ -42,11 +43,11 @@ pub use budget::Budget;
 pub use corpus_ref::CorpusRef;
 pub use cost::{CostEstimate, training_cost};
 pub use error::{Problem, SpecError};
+pub use evaluation::{EvaluationSpec, EvaluationSplit, TasksSpec};
 pub use executor::ExecutorSpec;
 pub use experiment::{
-    DataOverrides, DataSpec, DocumentPolicy, EvaluationSpec, EvaluationSplit, Experiment,
-    MethodEntry, Precision, Schedule, Sweep, TasksSpec, TokenizerSpec, TrainingOverrides,
-    TrainingSpec,
+    DataOverrides, DataSpec, DocumentPolicy, Experiment, MethodEntry, Precision, Schedule, Sweep,
+    TokenizerSpec, TrainingOverrides, TrainingSpec,
 };
 pub use field_path::FieldPath;
 pub use gate::{GateActivation, GatePer, GateSpec};

@@ -6,10 +6,10 @@ use neutral_store::Fingerprint;
 
 use crate::base::BaseSpec;
 use crate::corpus_ref::CorpusRef;
-use crate::experiment::{
-    DataSpec, EvaluationSplit, Precision, TasksSpec, TokenizerSpec, TrainingSpec,
-    default_neutrality_tokens, is_default_neutrality,
+use crate::evaluation::{
+    EvaluationSplit, TasksSpec, default_neutrality_tokens, is_default_neutrality,
 };
+use crate::experiment::{DataSpec, Precision, TokenizerSpec, TrainingSpec};
 use crate::method::Method;
 use crate::paper::PaperSpec;
 

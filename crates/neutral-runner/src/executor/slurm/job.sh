@@ -19,7 +19,7 @@ echo "-- $(date '+%F %T') job $job on $node, restart ${SLURM_RESTART_COUNT:-0}"
 
 # An empty file an event, of a name of its own: no two nodes write one file.
 event() {
-    mkdir -p "$state/attempts/$name/$node" && : >"$state/attempts/$name/$node/$1-$(date +%s)-$SLURM_JOB_ID"
+    mkdir -p "$state/attempts/$name/$node" && : >"$state/attempts/$name/$node/$1-$(date +%s)-$SLURM_JOB_ID.$$"
 }
 put() {
     echo "$2" >"$1.$job" && mv "$1.$job" "$1"
@@ -34,14 +34,31 @@ failures_of_good_nodes() {
     done
     echo "$all"
 }
-excluded_nodes() {
-    local own
+# Nodes of the partition, a line each, but for those in the arguments.
+other_nodes() {
+    sinfo -h -N -t idle,mixed,allocated,completing -p "$SLURM_JOB_PARTITION" -o %N | sort -u |
+        grep -vxF -f <(printf '%s\n' "$@")
+}
+# Nodes that a job is to stay away from: those that it is told to, those that failed everything, and those where
+# this unit failed, as far as there are others left to run on.
+avoided_nodes() {
+    local own told broken failed nodes
     own=$(scontrol show job "$job" -o | grep -o 'ExcNodeList=[^ ]*' | cut -d= -f2 | grep -v '^(null)$')
-    { [[ -z $own ]] || echo "$own"; ls "$state/excluded" 2>/dev/null; } | sort -u | paste -sd,
+    mapfile -t told < <([[ -z $own ]] || scontrol show hostnames "$own")
+    mapfile -t broken < <(ls "$state/excluded" 2>/dev/null)
+    mapfile -t failed < <(find "$state/attempts/$name" -name 'failed-*' ! -name 'failed-130-*' -printf '%h\n' 2>/dev/null |
+        sed 's|.*/||' | sort -u)
+    for nodes in "${told[*]} ${broken[*]} ${failed[*]}" "${told[*]} ${broken[*]}" "${told[*]}"; do
+        # shellcheck disable=SC2086 # words
+        if other_nodes $nodes | grep -q .; then
+            printf '%s\n' $nodes | sort -u | paste -sd,
+            return
+        fi
+    done
 }
 again() {
     local nodes
-    nodes=$(excluded_nodes)
+    nodes=$(avoided_nodes)
     echo "-- queued again${nodes:+, not on $nodes}"
     # SLURM signals the whole group as soon as the job is queued again, and the next call must still be made.
     trap '' TERM USR1
@@ -52,16 +69,16 @@ again() {
 
 # Three different units failed here and none succeeded: it is the node, if there is another one.
 blame_node() {
-    local here others
-    here=$(find "$state/attempts" -path "*/$node/failed-*" ! -name 'failed-130-*' 2>/dev/null | sed 's|/[^/]*/[^/]*$||' | sort -u | wc -l)
+    local failed broken
     find "$state/attempts" -path "*/$node/done-*" 2>/dev/null | grep -q . && return
-    others=$(sinfo -h -N -t idle,mixed,allocated,completing -p "$SLURM_JOB_PARTITION" -o %N | sort -u |
-        grep -vxF -e "$node" -f <(ls "$state/excluded" 2>/dev/null) | wc -l)
-    if ((here >= 3 && others > 0)); then
-        echo "-- $here different units failed on $node and none succeeded: the node is avoided from here on"
+    failed=$(find "$state/attempts" -path "*/$node/failed-*" ! -name 'failed-130-*' 2>/dev/null |
+        sed 's|/[^/]*/[^/]*$||' | sort -u | wc -l)
+    mapfile -t broken < <(ls "$state/excluded" 2>/dev/null)
+    if ((failed >= 3)) && other_nodes "$node" "${broken[@]}" | grep -q .; then
+        echo "-- $failed different units failed on $node and none succeeded: the node is avoided from here on"
         mkdir -p "$state/excluded" && : >"$state/excluded/$node"
         # Tasks of the array that wait, those that were queued again included; running ones are refused.
-        [[ $unit != trial ]] || scontrol update "jobid=$SLURM_ARRAY_JOB_ID" "ExcNodeList=$(excluded_nodes)" 2>/dev/null
+        [[ $unit != trial ]] || scontrol update "jobid=$SLURM_ARRAY_JOB_ID" "ExcNodeList=$(avoided_nodes)" 2>/dev/null
     fi
 }
 failed() {

@@ -5,6 +5,8 @@
 //! again it finds the jobs by their comment, submits what is lost, and waits on.
 
 mod alive;
+#[cfg(test)]
+mod job_tests;
 mod queue;
 mod script;
 
@@ -142,6 +144,7 @@ impl Slurm {
         } else if mark("cancelled").exists() {
             return Err(wrong(&out, "its jobs are being cancelled", "run it again in a moment"));
         }
+        run.write(&out)?;
         let is_left = |(index, trial): (usize, &_)| {
             let trial: &crate::run_file::PlannedTrial = trial;
             (!trial.has_finished(&out) && !alive.tasks.contains(&index)).then_some(index)
