@@ -24,6 +24,8 @@ mod config;
 mod deeper;
 mod error;
 mod extension;
+#[cfg(test)]
+mod extension_tests;
 mod family;
 mod feed_forward;
 mod folder;
