@@ -22,7 +22,8 @@ fn experiment(control_last: bool) -> String {
         .replace("tokens: 40960", "tokens: 8192")
 }
 
-fn trial<'a>(results: &'a Value, id: &str) -> &'a Value {
+/// A trial of `results.json` by its id.
+pub(crate) fn trial<'a>(results: &'a Value, id: &str) -> &'a Value {
     results["trials"].as_array().unwrap().iter().find(|t| t["id"] == id).unwrap()
 }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::baselines::experiment;
 use crate::command::{Sandbox, assert_code, root, words};
+use crate::control::trial;
 
 /// A first extension of two kinds; upon each, methods that hardly move.
 const STILL: &str = "methods:
@@ -41,10 +42,6 @@ const MOVING: &str = "methods:
     method: { kind: neutral_residues, budget: 20%, local_loss: { kind: l1, weight: 10 } }
     data: { new: [synthetic/a], original: [synthetic/b] }
 ";
-
-fn trial<'a>(results: &'a Value, id: &str) -> &'a Value {
-    results["trials"].as_array().unwrap().iter().find(|t| t["id"] == id).unwrap()
-}
 
 fn bits(trial: &Value) -> [f64; 2] {
     [("original", "synthetic/a"), ("new", "synthetic/b")]
