@@ -105,8 +105,10 @@ impl Shared<'_> {
     }
 
     /// Writes down what a trial is and stands on.
-    fn describe(&self, trial: &Trial) -> anyhow::Result<()> {
-        Ok(write_json(&self.folder(trial).join(TRIAL_FILE), &self.file(trial)?)?)
+    fn describe(&self, trial: &Trial) -> anyhow::Result<TrialFile> {
+        let file = self.file(trial)?;
+        write_json(&self.folder(trial).join(TRIAL_FILE), &file)?;
+        Ok(file)
     }
 
     /// What a trial is and stands on.
@@ -171,8 +173,7 @@ impl Shared<'_> {
         let folder = self.folder(trial);
         let fingerprint = self.fingerprint(trial);
         clear_if_stale(&folder, &fingerprint)?;
-        self.describe(trial)?;
-        let file = self.file(trial)?;
+        let file = self.describe(trial)?;
         let (mut model, below) = file.before(&folder, self.loading())?;
         let own = neutral_adapters::build(&trial.method, &trial.size, &model, trial.seed)?;
         let mut extension = own.upon(below);
