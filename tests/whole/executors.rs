@@ -189,6 +189,11 @@ fn a_stop_reaches_every_process_and_the_same_command_goes_on() {
             terminate(&child);
         }
         assert_eq!(child.wait().unwrap().code(), Some(130));
+        // What there is of a stopped run can be read: its base's scores here.
+        let results = sandbox.results("out");
+        let shown: Vec<_> =
+            results["trials"].as_array().unwrap().iter().map(|t| &t["status"]).collect();
+        assert_eq!(shown, ["interrupted"; 2]);
         let found = status(&sandbox, "out");
         for trial in ["finetune-s0", "neutral-residues-s0"] {
             assert_eq!(state(&found, trial).0, "stopped", "{trial}");

@@ -45,10 +45,10 @@ pub(crate) fn markdown_with(results: &Results, plot: &str) -> String {
     for line in meanings(&grid) {
         let _ = writeln!(out, "- {line}");
     }
-    let seeds = over_seeds::rows(results);
+    let (heads, seeds) = over_seeds::table(results);
     if !seeds.is_empty() {
         out.push_str("\n## Over seeds\n\n");
-        push_rows(&mut out, &over_seeds::HEADS, over_seeds::TEXTS, &seeds);
+        push_rows(&mut out, &heads, over_seeds::TEXTS, &seeds);
         let _ = writeln!(out, "\n{}", over_seeds::MEANING);
     }
     let swept = hypervolume::rows(results);

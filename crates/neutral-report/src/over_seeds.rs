@@ -8,16 +8,22 @@ use crate::panel::Of;
 use crate::results::{ByCorpus, Results, TrialResult};
 use crate::series::{Group, groups, name};
 
-/// The heads of the columns, the first [`TEXTS`] of text and the others of numbers.
-pub(crate) const HEADS: [&str; 6] =
-    ["method", "measure", "seeds", "mean", "95 % interval", "minus vanilla adapter, 95 % interval"];
+/// The heads of the columns that are always there, the first [`TEXTS`] of text and the others of numbers.
+const HEADS: [&str; 5] = ["method", "measure", "seeds", "mean", "95 % interval"];
 
 /// Columns of text.
 pub(crate) const TEXTS: usize = 2;
 
+/// What the others are compared with: the paper's closest competitor, and what each ablation takes something from.
+/// The label, and the head of the column of differences.
+const REFERENCES: [(&str, &str); 2] = [
+    ("adapter", "minus vanilla adapter, 95 % interval"),
+    ("neutral_residues", "minus neutral residues, 95 % interval"),
+];
+
 /// What they mean.
 pub(crate) const MEANING: &str = "Bits/byte. Intervals are Student's, of the mean over seeds. Differences \
-    are paired: a trial's number minus the vanilla adapter's of the same seed; where the interval leaves \
+    are paired: a trial's number minus that method's of the same seed; where the interval leaves \
     out 0, the methods differ.";
 
 /// What is averaged.
@@ -29,12 +35,18 @@ const MEASURES: [(&str, Measure); 3] = [
     ("learning", |trial| trial.learning.as_ref()),
 ];
 
-/// A row a method and measure; none where no method has several seeds.
-pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
+/// The heads, and a row a method and measure; no rows where no method has several seeds.
+pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let groups = groups(results);
-    // The paper's closest competitor; where it is swept, none is the one to compare with.
-    let mut adapters = groups.iter().filter(|group| group.first().label == "adapter");
-    let reference = adapters.next().filter(|_| adapters.next().is_none());
+    let references: Vec<_> = REFERENCES
+        .into_iter()
+        .filter_map(|(label, head)| {
+            let mut named = groups.iter().filter(|group| group.first().label == label);
+            // Where it is swept, none is the one to compare with.
+            let one = named.next().filter(|_| named.next().is_none())?;
+            Some((head, one))
+        })
+        .collect();
     let mut rows = Vec::new();
     for group in &groups {
         for (title, measure) in MEASURES {
@@ -42,22 +54,24 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
                 let own = by_seed(group, measure, of);
                 let values: Vec<f64> = own.values().copied().collect();
                 let Some(interval) = Interval::of(&values) else { continue };
-                let other = reference.filter(|other| !std::ptr::eq(*other, group));
-                let other = other.map(|other| by_seed(other, measure, of));
-                rows.push(vec![
+                let mut row = vec![
                     group_name(group),
                     format!("{title}, {}", of.name()),
                     values.len().to_string(),
                     decimals(interval.mean, 4),
                     interval.ends(4),
-                    other
-                        .and_then(|other| difference(&own, &other))
-                        .unwrap_or_else(|| "–".to_owned()),
-                ]);
+                ];
+                row.extend(references.iter().map(|&(_, other)| {
+                    let other = (!std::ptr::eq(other, group)).then(|| by_seed(other, measure, of));
+                    let difference = other.and_then(|other| difference(&own, &other));
+                    difference.unwrap_or_else(|| "–".to_owned())
+                }));
+                rows.push(row);
             }
         }
     }
-    rows
+    let heads = HEADS.into_iter().chain(references.iter().map(|(head, _)| *head)).collect();
+    (heads, rows)
 }
 
 /// The corpora that any trial has the measure of, and their mean.
@@ -97,11 +111,17 @@ mod tests {
     #[test]
     fn methods_with_several_seeds_have_a_row_a_measure() {
         let results = sample::seeds();
-        let rows = rows(&results);
+        let (heads, rows) = table(&results);
         assert_eq!(rows.len(), 4 * (3 + 1), "methods, corpora and the mean of forgetting");
-        assert!(rows.iter().all(|row| row.len() == HEADS.len() && row[2] == "3"));
+        assert!(rows.iter().all(|row| row.len() == heads.len() && row[2] == "3"));
         let of = |method: &str| rows.iter().find(|row| row[0] == method).unwrap();
-        assert_eq!(of("vanilla adapter")[5], "–");
+        assert_eq!(
+            (of("vanilla adapter")[5].as_str(), of("neutral residues")[6].as_str()),
+            ("–", "–")
+        );
+        // One is the other's with the sign changed.
+        let mean = |cell: &str| cell.split(' ').next().unwrap().parse::<f64>().unwrap();
+        assert_eq!(mean(&of("vanilla adapter")[6]), -mean(&of("neutral residues")[5]));
         // Seeds shift every method alike, so a paired difference is surer than the means.
         let width = |text: &str| {
             let (low, high) = text.split_once(" to ").unwrap();
@@ -114,7 +134,7 @@ mod tests {
 
     #[test]
     fn one_seed_is_no_sample() {
-        assert!(rows(&sample::quick()).is_empty());
-        assert!(rows(&sample::sweep()).is_empty());
+        assert!(table(&sample::quick()).1.is_empty());
+        assert!(table(&sample::sweep()).1.is_empty());
     }
 }

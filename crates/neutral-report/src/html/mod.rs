@@ -123,12 +123,12 @@ fn push_tasks(out: &mut String, results: &Results) {
 }
 
 fn push_seeds(out: &mut String, results: &Results) {
-    let rows = over_seeds::rows(results);
+    let (heads, rows) = over_seeds::table(results);
     if rows.is_empty() {
         return;
     }
     let _ = writeln!(out, "<h2>Over seeds</h2>");
-    out.push_str(&number_table(&over_seeds::HEADS, over_seeds::TEXTS, &rows));
+    out.push_str(&number_table(&heads, over_seeds::TEXTS, &rows));
     let _ = writeln!(out, "<p class=\"note\">{}</p>", over_seeds::MEANING);
 }
 

@@ -93,10 +93,10 @@ impl Local {
         command
     }
 
-    /// A shared step, alone, its words on this terminal.
+    /// A shared step, alone, its words on this terminal. A wish to stop that is older than it does not stop it.
     fn alone(&self, work: &Work<'_>, common: &[OsString], unit: &Unit) -> anyhow::Result<()> {
         let mut child = self.command(common, unit, 0).spawn()?;
-        let mut asked = false;
+        let mut asked = work.stop.load(Ordering::SeqCst);
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
@@ -179,8 +179,10 @@ impl Executor for Local {
         let run = RunFile::new(work.plan);
         let common = command::common(work)?;
         self.alone(work, &common, &Unit::Prepare)?;
-        self.trials(work, &common, &run)?;
-        self.alone(work, &common, &Unit::Collect)
+        let ended = self.trials(work, &common, &run);
+        // Of a run that is stopped too: its results then say what there is.
+        let collected = self.alone(work, &common, &Unit::Collect);
+        ended.and(collected)
     }
 }
 
