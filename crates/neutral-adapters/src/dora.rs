@@ -56,8 +56,10 @@ impl DoraDelta {
     /// `‖W + s·B A‖` of each row, without a gradient.
     fn norm(&self, weight_oi: &Tensor) -> Tensor {
         tch::no_grad(|| {
-            let delta_oi = self.b_or.matmul(&self.a_ri) * self.scale;
-            row_norms(&(weight_oi.to_kind(delta_oi.kind()) + delta_oi))
+            let trained = self.a_ri.kind();
+            let kind = if weight_oi.kind() == Kind::Double { Kind::Double } else { trained };
+            let [a_ri, b_or] = [&self.a_ri, &self.b_or].map(|weight| weight.to_kind(kind));
+            row_norms(&(weight_oi.to_kind(kind) + b_or.matmul(&a_ri) * self.scale))
         })
     }
 }

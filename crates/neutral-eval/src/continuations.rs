@@ -33,7 +33,7 @@ pub struct Continuation {
 /// How a model scores a continuation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContinuationScore {
-    /// `Σ ln p(target | tokens before it)`, in nats; the terms are fp32, their sum f64.
+    /// `Σ ln p(target | tokens before it)`, in nats; the terms are fp32, or fp64 if the model is; their sum is fp64.
     pub log_likelihood: f64,
     /// Every target is the likeliest token, the first on a tie: greedy decoding gives it.
     pub is_greedy: bool,
@@ -95,7 +95,7 @@ pub fn score_continuations(
         let asked: Vec<_> = packed.asked.iter().map(|(row, token, _)| (*row, *token)).collect();
         let found = model.log_probs(&hidden.squeeze_dim(0), &asked);
         for ((_, _, request), token) in packed.asked.iter().zip(found) {
-            scores[*request].log_likelihood += f64::from(token.log_prob);
+            scores[*request].log_likelihood += token.log_prob;
             scores[*request].is_greedy &= token.is_likeliest;
         }
         for &request in &batch {

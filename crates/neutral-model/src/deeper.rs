@@ -69,6 +69,7 @@ pub fn deepened(
     }
     let precision = match model.compute_kind() {
         Kind::BFloat16 => Precision::Bf16,
+        Kind::Double => Precision::Fp64,
         _ => Precision::Fp32,
     };
     Ok((Transformer::with_params(config, params, precision)?, json))

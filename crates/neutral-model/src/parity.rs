@@ -110,7 +110,8 @@ fn attention_matches_causal_and_within_documents() {
                 window: None,
             };
             // Out of a longer table, as in a model that has seen longer sequences.
-            let table = RotaryTable::new(40, 4, &Rotary::plain(1e4), Device::Cpu).slice(0, 9);
+            let table = RotaryTable::new(40, 4, &Rotary::plain(1e4), (Kind::Float, Device::Cpu))
+                .slice(0, 9);
             layer.forward(&w[0], &table, Context::Sequence { starts_bt: starts }, None)
         });
     }

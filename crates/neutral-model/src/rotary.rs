@@ -98,7 +98,7 @@ impl Rotary {
     }
 }
 
-/// `cos` and `sin` of every position and pair, `[t, e/2]`, fp32.
+/// `cos` and `sin` of every position and pair, `[t, e/2]`, fp32, or fp64 for a model that computes in it.
 #[derive(Debug)]
 pub(crate) struct RotaryTable {
     cos_te: Tensor,
@@ -106,10 +106,16 @@ pub(crate) struct RotaryTable {
 }
 
 impl RotaryTable {
-    pub(crate) fn new(len: i64, head_dim: i64, rotary: &Rotary, device: Device) -> Self {
+    pub(crate) fn new(
+        len: i64,
+        head_dim: i64,
+        rotary: &Rotary,
+        (compute_kind, device): (Kind, Device),
+    ) -> Self {
         let frequencies = Tensor::from_slice(&rotary.frequencies(head_dim)).to_device(device);
         let angles = Tensor::arange(len, (Kind::Double, device)).outer(&frequencies);
-        let table = |x: Tensor| x.to_kind(Kind::Float);
+        let kind = if compute_kind == Kind::Double { Kind::Double } else { Kind::Float };
+        let table = |x: Tensor| x.to_kind(kind);
         Self { cos_te: table(angles.cos()), sin_te: table(angles.sin()) }
     }
 
@@ -140,9 +146,9 @@ impl RotaryTables {
         rotary: &Rotary,
         head_dim: usize,
         [start, len]: [i64; 2],
-        device: Device,
+        place: (Kind, Device),
     ) -> RotaryTable {
-        let new = |len| RotaryTable::new(len, head_dim as i64, rotary, device);
+        let new = |len| RotaryTable::new(len, head_dim as i64, rotary, place);
         let at = self.0.iter().position(|(known, _)| known == rotary);
         let at = at.unwrap_or_else(|| {
             self.0.push((*rotary, new(start + len)));

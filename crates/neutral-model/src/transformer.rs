@@ -314,7 +314,7 @@ impl Transformer {
                 &self.config.blocks[index].rotary,
                 self.config.head_dim,
                 positions,
-                self.device(),
+                (self.compute_kind, self.device()),
             );
             block.forward(&mut stream, index, &rotary, context(Place::Own(index)), extension);
             if let Some(added) = extension.and_then(BlockExtension::added) {

@@ -62,15 +62,17 @@ fn logits(folder: &Path, tokens_bt: &Tensor, precision: Precision) -> Tensor {
 }
 
 #[test]
-fn logits_are_those_of_transformers_in_fp32() {
+fn in_fp32_and_fp64_logits_are_those_of_transformers_in_fp32() {
     let mut far = Vec::new();
     for folder in folders() {
         let expected = Expected::read(&folder);
-        let apart =
-            distance(&logits(&folder, &expected.tokens_bt, Precision::Fp32), &expected.fp32);
-        println!("{:24} {apart:.1e}", folder.file_name().unwrap().display());
-        if apart > FP32 {
-            far.push(format!("{}: {apart:.1e}", folder.display()));
+        for precision in [Precision::Fp32, Precision::Fp64] {
+            let apart = distance(&logits(&folder, &expected.tokens_bt, precision), &expected.fp32);
+            let name = folder.file_name().unwrap().display().to_string();
+            println!("{name:24} {precision:?} {apart:.1e}");
+            if apart > FP32 {
+                far.push(format!("{name} in {precision:?}: {apart:.1e}"));
+            }
         }
     }
     assert!(far.is_empty(), "{far:#?}");

@@ -238,6 +238,27 @@ impl From<PrecisionArg> for Precision {
     }
 }
 
+/// [`Precision`] of a model that is scored and does not train.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum ScoringPrecisionArg {
+    /// bfloat16 products with fp32 sums.
+    Bf16,
+    /// Single precision throughout.
+    Fp32,
+    /// Double precision throughout: slow, and equal to the printed digit whatever the order of sums.
+    Fp64,
+}
+
+impl From<ScoringPrecisionArg> for Precision {
+    fn from(argument: ScoringPrecisionArg) -> Self {
+        match argument {
+            ScoringPrecisionArg::Bf16 => Self::Bf16,
+            ScoringPrecisionArg::Fp32 => Self::Fp32,
+            ScoringPrecisionArg::Fp64 => Self::Fp64,
+        }
+    }
+}
+
 /// What `neutral bench` can time.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use neutral_spec::{
-    BaseSpec, CostEstimate, Method, ModelSize, Plan, Precision, TokenizerSpec, TrainingSpec, Trial,
+    BaseSpec, CostEstimate, Method, ModelSize, Plan, TokenizerSpec, TrainingSpec, Trial,
     extension_size, training_cost,
 };
 use neutral_torch::kind_of;
@@ -26,7 +26,7 @@ pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::R
         "plan {}, {} trials, {}",
         plan.fingerprint(),
         plan.trials.len(),
-        name(plan.precision)
+        plan.precision.name()
     )?;
     if let TokenizerSpec::Train { vocab_size, .. } = plan.tokenizer {
         writeln!(out, "tokenizer: byte-level BPE of {vocab_size} tokens, trained")?;
@@ -89,13 +89,6 @@ fn line(
         cost.memory_bytes as f64 / 1e6,
         duration(cost.flops / rate)
     )
-}
-
-fn name(precision: Precision) -> &'static str {
-    match precision {
-        Precision::Bf16 => "bf16",
-        Precision::Fp32 => "fp32",
-    }
 }
 
 fn duration(seconds: f64) -> String {

@@ -11,7 +11,7 @@ pub(crate) fn describe(device: Device, precision: Precision) -> Environment {
     Environment {
         libtorch: neutral_torch::LIBTORCH_VERSION.to_owned(),
         device: format!("{device:?}").to_lowercase(),
-        precision: format!("{precision:?}").to_lowercase(),
+        precision: precision.name().to_owned(),
         threads: neutral_torch::threads(),
         cpu: neutral_torch::cpu_features().model.unwrap_or_else(|| "unknown".to_owned()),
         git: git_commit(),

@@ -71,10 +71,7 @@ pub fn training_cost(
     }
     let flops = each * tokens as f64;
 
-    let number = match precision {
-        Precision::Bf16 => 2,
-        Precision::Fp32 => 4,
-    };
+    let number = precision.bytes();
     let copy = if precision == Precision::Bf16 { 2 } else { 0 };
     let base = model.parameters;
     let weights = if trains_base {

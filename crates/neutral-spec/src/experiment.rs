@@ -81,6 +81,30 @@ pub enum Precision {
     Bf16,
     /// Single precision throughout.
     Fp32,
+    /// Double precision throughout. Nothing trains in it, so no experiment can ask for it: it is for scores whose
+    /// printed digits do not depend on the order of sums.
+    #[serde(skip_deserializing)]
+    Fp64,
+}
+
+impl Precision {
+    /// As it is written in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bf16",
+            Self::Fp32 => "fp32",
+            Self::Fp64 => "fp64",
+        }
+    }
+
+    /// Bytes of a number.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Bf16 => 2,
+            Self::Fp32 => 4,
+            Self::Fp64 => 8,
+        }
+    }
 }
 
 /// Where the tokenizer comes from.

@@ -8,5 +8,6 @@ pub fn kind_of(precision: Precision) -> Kind {
     match precision {
         Precision::Bf16 => Kind::BFloat16,
         Precision::Fp32 => Kind::Float,
+        Precision::Fp64 => Kind::Double,
     }
 }

@@ -4,6 +4,7 @@
 
 mod block_expansion;
 mod contract;
+mod fp64;
 mod gate_variants;
 mod gradients;
 mod methods;

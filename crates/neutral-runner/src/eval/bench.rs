@@ -9,6 +9,7 @@ use clap::Args;
 use indicatif::{MultiProgress, ProgressBar};
 use neutral_data::Control;
 use neutral_eval::{BatchSize, ContinuationScore, Work, score_continuations};
+use neutral_spec::Precision;
 use neutral_store::Cache;
 use neutral_tasks::{Library, RequestOptions};
 use serde::Serialize;
@@ -16,9 +17,8 @@ use serde::Serialize;
 use super::BatchSizeArg;
 use super::documents::Sources;
 use super::evaluate::Asked;
-use super::language_model::{LanguageModel, Options};
+use super::language_model::{LanguageModel, ModelArgs};
 use super::tokens::RuleOptions;
-use crate::cli::{MachineArgs, PrecisionArg};
 use crate::signals;
 
 /// Documents that are scored before the clock starts.
@@ -27,12 +27,8 @@ const WARM_UP: usize = 8;
 /// Arguments of `neutral bench eval`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchEvalArgs {
-    /// A model folder, a GGUF file, or a finished trial.
-    #[arg(long)]
-    pub model: PathBuf,
-    /// What extends the model.
-    #[arg(long)]
-    pub extension: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Tasks, groups and tags, separated by commas.
     #[arg(long, value_delimiter = ',', required = true)]
     pub tasks: Vec<String>,
@@ -51,11 +47,6 @@ pub(crate) struct BenchEvalArgs {
     /// How often each is timed.
     #[arg(long, default_value_t = 1)]
     pub rounds: usize,
-    /// The numbers that matrix products are computed in.
-    #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
-    pub precision: PrecisionArg,
-    #[command(flatten)]
-    pub machine: MachineArgs,
     /// One JSON line a task and batch size instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -67,7 +58,7 @@ struct EvalTiming {
     peer: &'static str,
     task: String,
     batch: BatchSize,
-    dtype: String,
+    dtype: &'static str,
     threads: usize,
     requests: usize,
     /// Tokens of all inputs, each by itself, and those that were computed.
@@ -88,18 +79,11 @@ struct EvalTiming {
 
 /// Times every task at every batch size.
 pub(crate) fn run(args: &BenchEvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
-    let device = args.machine.open()?;
     let stop = signals::stop_flag()?;
     let control = Control::new(bars.clone(), Arc::clone(&stop));
     let cache = Cache::from_env();
-    let options = Options {
-        model: &args.model,
-        extension: args.extension.as_deref(),
-        precision: args.precision.into(),
-        device,
-        rules: RuleOptions::default(),
-    };
-    let language_model = LanguageModel::open(&options, &cache, &control)?;
+    let rules = RuleOptions::default();
+    let language_model = LanguageModel::open(&args.model, &rules, &cache, &control)?;
     let names: Vec<&str> = args.tasks.iter().map(String::as_str).collect();
     let selection = Library::open(&args.include_path)?.select(&names)?;
     let sources =
@@ -160,7 +144,7 @@ pub(crate) fn run(args: &BenchEvalArgs, bars: &MultiProgress) -> anyhow::Result<
                 peer: "neutral",
                 task: name.clone(),
                 batch,
-                dtype: format!("{:?}", args.precision).to_lowercase(),
+                dtype: Precision::from(args.model.precision).name(),
                 threads: neutral_torch::threads(),
                 requests: count,
                 tokens: work.tokens,

@@ -1,19 +1,19 @@
 //! The model that is evaluated: a base, what extends it, and how it reads text.
 
-use std::path::Path;
-
-use anyhow::Context as _;
-use neutral_data::Control;
-use neutral_model::{Extension, ModelFolder, Transformer};
-use neutral_spec::{ModelSource, Precision};
-use neutral_store::{Cache, Fingerprint, sha256_file};
-use tch::Device;
+use std::path::{Path, PathBuf};
 
 use super::tokens::{RequestTokenizer, RuleOptions};
+use crate::cli::{MachineArgs, ScoringPrecisionArg};
 use crate::exit::BadInput;
 use crate::model_source;
 use crate::numerics::NUMERICS_VERSION;
 use crate::trial_file::{FinishedTrial, Loading};
+use anyhow::Context as _;
+use clap::Args;
+use neutral_data::Control;
+use neutral_model::{Extension, ModelFolder, Transformer};
+use neutral_spec::{ModelSource, Precision};
+use neutral_store::{Cache, Fingerprint, sha256_file};
 
 /// A model, its extension and its tokenizer.
 pub(crate) struct LanguageModel {
@@ -36,24 +36,32 @@ pub(crate) struct Parts {
     pub made_from: Vec<String>,
 }
 
-/// What a user may set about a model.
-pub(crate) struct Options<'a> {
-    /// A model folder, a GGUF file, or a finished trial.
-    pub model: &'a Path,
-    pub extension: Option<&'a Path>,
-    pub precision: Precision,
-    pub device: Device,
-    pub rules: RuleOptions,
+/// The model that is scored, and what computes.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// A model folder as Hugging Face has it, a GGUF file, or a finished trial (RUN/trials/TRIAL).
+    #[arg(long)]
+    pub model: PathBuf,
+    /// What extends the model: a folder of `neutral export --format neutral`, or of PEFT.
+    #[arg(long)]
+    pub extension: Option<PathBuf>,
+    /// The numbers that matrix products are computed in.
+    #[arg(long, value_enum, default_value_t = ScoringPrecisionArg::Bf16)]
+    pub precision: ScoringPrecisionArg,
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 impl LanguageModel {
     /// Loads a model and what extends it.
     pub(crate) fn open(
-        options: &Options,
+        args: &ModelArgs,
+        rules: &RuleOptions,
         cache: &Cache,
         control: &Control,
     ) -> anyhow::Result<Self> {
-        let Options { model: path, extension, precision, device, .. } = *options;
+        let ModelArgs { model: path, extension, precision, machine } = args;
+        let (precision, device) = (Precision::from(*precision), machine.open()?);
         let trial = FinishedTrial::folder(path).map(|_| FinishedTrial::open(path)).transpose()?;
         let folder = if let Some(trial) = &trial {
             trial.base()?
@@ -85,7 +93,7 @@ impl LanguageModel {
             }
         };
         let parts = Parts { model, extension, digest: folder.digest()?, made_from };
-        Self::assemble(parts, &folder, precision, &options.rules)
+        Self::assemble(parts, &folder, precision, rules)
     }
 
     /// A model that is loaded, with the tokenizer of its base's folder.

@@ -25,12 +25,11 @@ use serde_json::json;
 
 pub(crate) use self::documents::Sources;
 pub(crate) use self::evaluate::{Evaluated, Evaluation};
-use self::language_model::Options;
+use self::language_model::ModelArgs;
 pub(crate) use self::language_model::{LanguageModel, Parts};
 use self::output::Envelope;
 use self::tokens::RollingPrefix;
 pub(crate) use self::tokens::RuleOptions;
-use crate::cli::{MachineArgs, PrecisionArg};
 use crate::environment;
 use crate::exit::{self, BadInput};
 use crate::signals;
@@ -38,12 +37,8 @@ use crate::signals;
 /// Arguments of `neutral eval`; names are those of lm-evaluation-harness.
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// A model folder as Hugging Face has it, a GGUF file, or a finished trial (RUN/trials/TRIAL).
-    #[arg(long)]
-    pub model: PathBuf,
-    /// What extends the model: a folder of `neutral export --format neutral`, or of PEFT.
-    #[arg(long)]
-    pub extension: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Tasks, groups and tags, separated by commas.
     #[arg(long, value_delimiter = ',', required = true)]
     pub tasks: Vec<String>,
@@ -83,11 +78,6 @@ pub(crate) struct EvalArgs {
     /// Compute answers that the cache has, too.
     #[arg(long)]
     pub no_cache: bool,
-    /// The numbers that matrix products are computed in.
-    #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
-    pub precision: PrecisionArg,
-    #[command(flatten)]
-    pub machine: MachineArgs,
     /// The folder of corpus manifests [default: data-manifests here or above].
     #[arg(long)]
     pub manifests: Option<PathBuf>,
@@ -114,7 +104,6 @@ impl FromStr for BatchSizeArg {
 pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let (started, clock) = (jiff::Timestamp::now(), Instant::now());
     check(args)?;
-    let device = args.machine.open()?;
     let folders = match &args.include_path[..] {
         [] => vec![crate::inputs::find_upwards(Path::new("."), "experiments")?.join("tasks")],
         given => given.to_vec(),
@@ -124,18 +113,12 @@ pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let stop = signals::stop_flag()?;
     let control = Control::new(bars.clone(), std::sync::Arc::clone(&stop));
     let cache = Cache::from_env();
-    let options = Options {
-        model: &args.model,
-        extension: args.extension.as_deref(),
-        precision: args.precision.into(),
-        device,
-        rules: RuleOptions {
-            add_bos_token: args.add_bos_token,
-            rolling_prefix: args.rolling_prefix,
-            max_length: args.max_length,
-        },
+    let rules = RuleOptions {
+        add_bos_token: args.add_bos_token,
+        rolling_prefix: args.rolling_prefix,
+        max_length: args.max_length,
     };
-    let language_model = LanguageModel::open(&options, &cache, &control)?;
+    let language_model = LanguageModel::open(&args.model, &rules, &cache, &control)?;
     let manifests = args.manifests.as_deref();
     let sources = Sources { here: Path::new("."), manifests, cache: &cache, control: &control };
     let (num_fewshot, seed) = (args.num_fewshot, args.seed);
@@ -200,7 +183,8 @@ fn envelope(
 ) -> Envelope {
     let LanguageModel { tokens, digest, extension, .. } = language_model;
     let rules = &tokens.rules;
-    let environment = environment::describe(language_model.model.device(), args.precision.into());
+    let environment =
+        environment::describe(language_model.model.device(), args.model.precision.into());
     let errors: IndexMap<_, _> =
         failed.iter().map(|(task, error)| (task, format!("{error:#}"))).collect();
     let own = json!({
@@ -215,8 +199,8 @@ fn envelope(
     let config = json!({
         "model": "neutral",
         "model_args": {
-            "pretrained": shown(&args.model),
-            "extension": args.extension.as_ref().map(shown),
+            "pretrained": shown(&args.model.model),
+            "extension": args.model.extension.as_ref().map(shown),
             "dtype": environment.precision,
             "add_bos_token": args.add_bos_token,
             "max_length": args.max_length,
@@ -232,7 +216,7 @@ fn envelope(
     Envelope {
         config,
         own,
-        model_name: shown(&args.model),
+        model_name: shown(&args.model.model),
         prefix: (tokens.prefix_text(), rules.prefix_token),
         max_length: rules.max_length,
         git: environment.git,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use neutral_report::{BaseResult, ByCorpus, Metrics, TrialResult};
-use neutral_spec::{BaseSpec, CorpusRef, Method, ModelSource, Precision, Trial};
+use neutral_spec::{BaseSpec, CorpusRef, Method, ModelSource, Trial};
 use neutral_store::write_atomic;
 
 use super::check::Check;
@@ -58,10 +58,7 @@ fn card(
         data.original_fraction,
         steps * training.tokens_per_step(),
         training.learning_rate,
-        match file.precision {
-            Precision::Bf16 => "bf16",
-            Precision::Fp32 => "fp32",
-        },
+        file.precision.name(),
         serde_json::to_string(method).unwrap_or_default(),
         size.extension_parameters,
         size.trainable_parameters,

@@ -11,8 +11,8 @@ use crate::parallel::parallel_for;
 /// What a row says of a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenScore {
-    /// `ln p(token)`.
-    pub log_prob: f32,
+    /// `ln p(token)`, computed in fp32, or in fp64 if the rows are.
+    pub log_prob: f64,
     /// It is the likeliest token, the first on a tie.
     pub is_likeliest: bool,
 }
@@ -68,10 +68,12 @@ fn formula(logits_nv: &Tensor, rows: &[&[(usize, u32)]]) -> Vec<TokenScore> {
     let log_probs = log_p.index_select(0, &places).gather(-1, &tokens.unsqueeze(-1), false);
     let likeliest = logits_nv.argmax(-1, false).index_select(0, &places).eq_tensor(&tokens);
     let cpu = |x: &Tensor, kind| x.to_device(Device::Cpu).to_kind(kind).view(-1).contiguous();
-    let (log_probs, likeliest) = (cpu(&log_probs, Kind::Float), cpu(&likeliest, Kind::Bool));
-    let pairs =
-        numbers::<f32>(&log_probs).iter().zip(Vec::<bool>::try_from(likeliest).expect("bools"));
-    pairs.map(|(log_prob, is_likeliest)| TokenScore { log_prob: *log_prob, is_likeliest }).collect()
+    let (log_probs, likeliest) = (cpu(&log_probs, Kind::Double), cpu(&likeliest, Kind::Bool));
+    let pairs = Vec::<f64>::try_from(log_probs)
+        .expect("numbers")
+        .into_iter()
+        .zip(Vec::<bool>::try_from(likeliest).expect("bools"));
+    pairs.map(|(log_prob, is_likeliest)| TokenScore { log_prob, is_likeliest }).collect()
 }
 
 fn kernel<T: Element>(logits_nv: &Tensor, rows: &[&[(usize, u32)]]) -> Vec<TokenScore> {
@@ -94,7 +96,10 @@ fn kernel<T: Element>(logits_nv: &Tensor, rows: &[&[(usize, u32)]]) -> Vec<Token
             let token = *token as usize;
             let logit = logits[token].to_f32();
             let earlier = || logits[..token].iter().any(|x| x.to_f32() >= *max);
-            TokenScore { log_prob: logit - log_sum, is_likeliest: logit >= *max && !earlier() }
+            TokenScore {
+                log_prob: f64::from(logit - log_sum),
+                is_likeliest: logit >= *max && !earlier(),
+            }
         })
     })
     .collect()
@@ -124,8 +129,8 @@ mod tests {
                 for ((found, exact), (row, token)) in found.iter().zip(&exact).zip(ASKED) {
                     let (row, token) = (row as i64, i64::from(token));
                     let expected = log_p.double_value(&[row, token]);
-                    assert!((f64::from(exact.log_prob) - expected).abs() < 1e-6);
-                    assert!((f64::from(found.log_prob) - expected).abs() < bound, "{found:?}");
+                    assert!((exact.log_prob - expected).abs() < 1e-14, "{exact:?}, {expected}");
+                    assert!((found.log_prob - expected).abs() < bound, "{found:?}");
                     let likeliest = log_p.get(row).argmax(-1, false).int64_value(&[]) == token;
                     assert_eq!((found.is_likeliest, exact.is_likeliest), (likeliest, likeliest));
                 }

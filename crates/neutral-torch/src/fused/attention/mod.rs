@@ -47,13 +47,13 @@ pub struct Scores {
 /// `softmax(scores(rot(q) rot(k)ᵀ)) v`, query head `h` reading key-value head `⌊h · k / h⌋`; position
 /// `i` attends to `starts[i] ..= i`, from 0 on without `starts`. Scores with a cap have no kernel.
 ///
-/// The rotation is on the halves of a head, `x ⊙ cos + cat(−x₂, x₁) ⊙ sin`, in fp32, rounded to the
-/// kind of the input. Products of bf16 are summed in fp32, and probabilities are rounded to bf16
+/// The rotation is on the halves of a head, `x ⊙ cos + cat(−x₂, x₁) ⊙ sin`, in fp32, or in fp64 if the
+/// input is, rounded to the kind of the input. Products of bf16 are summed in fp32, and probabilities are rounded to bf16
 /// before the second product.
 ///
 /// # Shapes
 /// `qkv`: one tensor `[b, t, (query + 2 · key_value) · e]`, or three, `[b, t, query · e]` and twice
-/// `[b, t, key_value · e]`; `cos_te`, `sin_te`: `[t, e/2]` fp32; `starts_bt`: `[b, t]`, `Int64`, each
+/// `[b, t, key_value · e]`; `cos_te`, `sin_te`: `[t, e/2]` fp32, or fp64; `starts_bt`: `[b, t]`, `Int64`, each
 /// at most its own position; result: `[b, t, query · e]`.
 ///
 /// # Panics
