@@ -120,6 +120,11 @@ unsafe extern "C" fn run(
             }
         }
     }));
+    message_of(outcome)
+}
+
+/// Nothing, or what a panic said, for the bridge to throw and to give to [`release_message`].
+pub(crate) fn message_of(outcome: std::thread::Result<()>) -> *mut c_char {
     match outcome {
         Ok(()) => std::ptr::null_mut(),
         Err(panic) => {
@@ -138,13 +143,14 @@ unsafe extern "C" fn drop_closure(closure: *mut c_void) {
 }
 
 #[expect(unsafe_code, reason = "called by the bridge")]
-unsafe extern "C" fn release_message(message: *mut c_char) {
-    // SAFETY: it came from `CString::into_raw` in `run`.
+pub(crate) unsafe extern "C" fn release_message(message: *mut c_char) {
+    // SAFETY: it came from `CString::into_raw` in `message_of`.
     drop(unsafe { CString::from_raw(message) });
 }
 
+/// The text of a message of the bridge, which is freed; empty for none.
 #[expect(unsafe_code, reason = "takes over a message of the bridge")]
-fn take_message(message: *mut c_char) -> String {
+pub(crate) fn take_message(message: *mut c_char) -> String {
     if message.is_null() {
         return String::new();
     }

@@ -109,6 +109,16 @@ pub enum TorchError {
     /// A file that could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The processes of one training could not do something together.
+    #[error("rank {rank} could not {what}: {reason}")]
+    Distributed {
+        /// The process that says so, counted from 0.
+        rank: usize,
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// c10d's answer, or what was found and what would be right.
+        reason: String,
+    },
     /// libtorch refused an operation on a tensor.
     #[error("libtorch could not {action} the tensor `{name}`: {source}")]
     Torch {

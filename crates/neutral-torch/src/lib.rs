@@ -10,6 +10,8 @@
 //! - [`device`]: the one place where a device is chosen.
 //! - [`attach`]: a backward pass of one's own as a node of libtorch's graph, and [`parallel_for`]:
 //!   loops on libtorch's threads. Behind both is a small C++ file, `csrc/bridge.cpp`.
+//! - [`Group`]: several processes that sum and share tensors, and [`GradientHook`], which sees a gradient
+//!   as soon as it is whole; behind both `csrc/c10d.cpp`.
 //! - [`fused`]: what a training step is made of, each in one pass over memory, forward and backward.
 //! - threads, memory, and what `doctor` reports of the machine.
 //!
@@ -23,6 +25,7 @@
 
 mod autograd;
 mod device;
+mod distributed;
 mod element;
 mod error;
 pub mod fused;
@@ -36,6 +39,7 @@ mod tensors;
 
 pub use autograd::{Gradients, attach};
 pub use device::{DeviceChoice, device, devices};
+pub use distributed::{GradientHook, Group, Pending, Rendezvous};
 pub use error::TorchError;
 pub use parallel::parallel_for;
 pub use params::ParamStore;
