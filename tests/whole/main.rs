@@ -19,6 +19,7 @@ mod interruption;
 mod kills;
 mod loaded_base;
 mod neutrality;
+mod processes;
 mod sequence;
 mod shared_cache;
 mod shipped;

@@ -55,6 +55,7 @@ pub(crate) fn scored(trials: &[(&str, u64, f64, f64)], jitter: f64, which: usize
             device: "cpu".to_owned(),
             precision: "fp32".to_owned(),
             threads: 2,
+            processes: None,
             cpu: "a processor".to_owned(),
             git: Some("0123456789ab".to_owned()),
         },

@@ -50,8 +50,11 @@ pub struct Environment {
     pub device: String,
     /// `fp32`, `bf16`.
     pub precision: String,
-    /// Threads of the tensor library.
+    /// Threads of the tensor library, of each process.
     pub threads: usize,
+    /// Processes that trained each model together; absent if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<usize>,
     /// The processor's name.
     pub cpu: String,
     /// The commit of the code, `-dirty` if it was changed; null outside of a checkout.

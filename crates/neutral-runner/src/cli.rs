@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use crate::check::CheckArgs;
 use crate::eval::EvalArgs;
 use crate::eval::bench::BenchEvalArgs;
 use crate::export::ExportArgs;
+use crate::group::rendezvous::DEFAULT_TIMEOUT;
 use crate::inspect::InspectArgs;
 use crate::report::ReportArgs;
 use crate::scores::TOKENS_PER_BATCH;
@@ -32,6 +34,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run an experiment: data, base, trials, evaluation, results. Running it again goes on where it stopped.
     Run(Box<RunArgs>),
+    /// Start several processes of `neutral run` on this machine, which train every trial together.
+    Launch(LaunchArgs),
     /// Show how far the trials of a run are, wherever they run.
     Status(StatusArgs),
     /// Stop a run, with checkpoints: what `neutral run` works on here, or the jobs that it submitted.
@@ -137,6 +141,28 @@ pub(crate) enum ExecutorKind {
     Slurm,
 }
 
+/// Arguments of `neutral launch`.
+#[derive(Debug, Args)]
+pub(crate) struct LaunchArgs {
+    /// Processes; threads are divided among them, and each has a CUDA device of its own.
+    #[arg(long, value_name = "N", aliases = ["nproc-per-node", "nproc_per_node"])]
+    pub processes: NonZeroUsize,
+    /// The port on loopback that they meet at [default: a free one].
+    #[arg(long, aliases = ["master-port", "master_port"], value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Seconds that they wait for each other before they take one for lost.
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+    /// `run`, with its arguments.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub command: Vec<OsString>,
+}
+
 /// Arguments of `neutral status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -168,7 +194,22 @@ pub(crate) struct MachineArgs {
 impl MachineArgs {
     /// The device, with the tensor library's threads set.
     pub(crate) fn open(self) -> Result<tch::Device, neutral_torch::TorchError> {
-        let device = neutral_torch::device(self.device)?;
+        self.open_as(None)
+    }
+
+    /// The same for one of this machine's processes, to which devices that `auto` means are shared out.
+    pub(crate) fn open_as(
+        self,
+        local_rank: Option<usize>,
+    ) -> Result<tch::Device, neutral_torch::TorchError> {
+        let choice = match local_rank {
+            None => self.device,
+            Some(local_rank) => {
+                let all = neutral_torch::devices(self.device)?;
+                all[local_rank % all.len()]
+            }
+        };
+        let device = neutral_torch::device(choice)?;
         if let Some(threads) = self.threads {
             neutral_torch::set_threads(threads);
         }

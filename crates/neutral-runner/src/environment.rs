@@ -4,15 +4,17 @@ use std::process::Command;
 
 use neutral_report::Environment;
 use neutral_spec::Precision;
+use neutral_torch::Group;
 use tch::Device;
 
 /// Describes this process for `results.json`.
-pub(crate) fn describe(device: Device, precision: Precision) -> Environment {
+pub(crate) fn describe(device: Device, precision: Precision, group: Option<&Group>) -> Environment {
     Environment {
         libtorch: neutral_torch::LIBTORCH_VERSION.to_owned(),
         device: format!("{device:?}").to_lowercase(),
         precision: precision.name().to_owned(),
         threads: neutral_torch::threads(),
+        processes: group.map(Group::size),
         cpu: neutral_torch::cpu_features().model.unwrap_or_else(|| "unknown".to_owned()),
         git: git_commit(),
     }

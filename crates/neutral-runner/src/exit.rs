@@ -16,6 +16,11 @@ use neutral_store::StoreError;
 use neutral_tasks::TaskError;
 use neutral_torch::TorchError;
 
+use crate::group::launch::RankEnded;
+
+/// The exit code after a mistake in what the user gave.
+pub(crate) const EXIT_BAD_INPUT: i32 = 2;
+
 /// The exit code after `SIGINT` or `SIGTERM`, as shells expect it.
 pub(crate) const EXIT_INTERRUPTED: i32 = 130;
 
@@ -90,8 +95,11 @@ fn code(error: &anyhow::Error) -> u8 {
     if is_interrupted(error) || error.downcast_ref::<Detached>().is_some() {
         return EXIT_INTERRUPTED as u8;
     }
+    if let Some(ended) = error.downcast_ref::<RankEnded>() {
+        return ended.code();
+    }
     let input = error.downcast_ref::<BadInput>().is_some()
-        || error.downcast_ref::<UnitEnded>().is_some_and(|ended| ended.code == 2)
+        || error.downcast_ref::<UnitEnded>().is_some_and(|ended| ended.code == EXIT_BAD_INPUT)
         || error.downcast_ref::<SpecError>().is_some()
         || error.downcast_ref::<DataError>().is_some_and(DataError::is_input)
         || error.downcast_ref::<ModelError>().is_some_and(ModelError::is_input)
@@ -114,7 +122,7 @@ fn code(error: &anyhow::Error) -> u8 {
             error.downcast_ref::<StoreError>(),
             Some(StoreError::Locked { .. } | StoreError::Taken { .. })
         );
-    if input { 2 } else { 1 }
+    if input { EXIT_BAD_INPUT as u8 } else { 1 }
 }
 
 /// Prints a value as JSON to standard output.

@@ -20,11 +20,13 @@ mod exit;
 mod export;
 mod failure;
 mod generate;
+mod group;
 mod inputs;
 mod inspect;
 mod model_source;
 mod neutrality;
 mod numerics;
+mod pretrain;
 mod progress;
 mod report;
 mod results;
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
     let bars = progress::init();
     let done = match cli.command {
         Command::Run(args) => run::run(&args, &bars),
+        Command::Launch(args) => group::launch::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Cancel(args) => executor::cancel(&args.run),
         Command::Data(args) => data_command::run(&args, &bars),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use indicatif::MultiProgress;
+use indicatif::{MultiProgress, ProgressDrawTarget};
 use neutral_data::{Control, Tokenizer};
 use neutral_model::ModelFolder;
 use neutral_spec::{
@@ -13,6 +13,8 @@ use neutral_store::{Cache, StoreError};
 
 use crate::cli::RunArgs;
 use crate::exit::BadInput;
+use crate::group::rendezvous::Place;
+use crate::group::{self, follow};
 use crate::session::Setting;
 use crate::{dry_run, executor, inputs, model_source, signals};
 
@@ -28,10 +30,23 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     };
     // The host that jobs are submitted from may lack what they compute on.
     let elsewhere = executor.as_ref().is_some_and(|executor| executor.is_elsewhere());
-    let device = if elsewhere && !args.dry_run { tch::Device::Cpu } else { args.machine.open()? };
-    let stop = match args.only {
-        Some(_) => signals::stop_flag_of_unit()?,
-        None => signals::stop_flag()?,
+    let place = Place::of_process()?;
+    if let Some(place) = &place {
+        group::check(args, executor.is_some())?;
+        if place.meeting.rank > 0 {
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+        }
+    }
+    let local_rank = place.as_ref().map(|place| place.local_rank);
+    let device = if elsewhere && !args.dry_run {
+        tch::Device::Cpu
+    } else {
+        args.machine.open_as(local_rank)?
+    };
+    let stop = if args.only.is_some() || place.is_some() {
+        signals::stop_flag_of_unit()?
+    } else {
+        signals::stop_flag()?
     };
     executor::end_with_parent()?;
     let control = Control::new(bars.clone(), Arc::clone(&stop));
@@ -55,6 +70,7 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     if let Some(executor) = executor {
         return executor.run(&executor::Work { args, plan: &plan, out: &out, stop: &stop, bars });
     }
+    let group = place.map(|place| place.connect(device)).transpose()?;
     let setting = Setting {
         args,
         plan: &plan,
@@ -65,11 +81,21 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
         device,
         stop: &stop,
         bars,
+        group: group.as_ref(),
     };
-    match &args.only {
+    if let Some(group) = &group
+        && group.rank() > 0
+    {
+        return follow::run(&setting, folder, group);
+    }
+    let done = match &args.only {
         Some(unit) => setting.unit(unit, folder),
         None => setting.whole(folder),
+    };
+    if let Some(group) = &group {
+        group::end(group, &done);
     }
+    done
 }
 
 /// An experiment, and what it says must be loaded before it means anything.

@@ -11,6 +11,7 @@ use neutral_data::{Control, Manifests};
 use neutral_model::ModelFolder;
 use neutral_spec::{Plan, Trial};
 use neutral_store::{Cache, Lock, write_json};
+use neutral_torch::Group;
 use tch::Device;
 
 use crate::base::{self, Base};
@@ -18,7 +19,9 @@ use crate::cli::RunArgs;
 use crate::executor::attempts;
 use crate::exit::{BadInput, Interrupted, is_interrupted};
 use crate::failure::Failure;
+use crate::group;
 use crate::inputs::Inputs;
+use crate::pretrain::Pretraining;
 use crate::results::ResultsBuilder;
 use crate::run_file::RunFile;
 use crate::scores::Scorer;
@@ -40,10 +43,12 @@ pub(crate) struct Setting<'a> {
     pub device: Device,
     pub stop: &'a Arc<AtomicBool>,
     pub bars: &'a MultiProgress,
+    /// The processes that train together, of which this one is.
+    pub group: Option<&'a Group>,
 }
 
 /// What trials share.
-struct Session<'a> {
+pub(crate) struct Session<'a> {
     setting: &'a Setting<'a>,
     inputs: Inputs,
     base: Base,
@@ -73,8 +78,7 @@ impl Setting<'_> {
     pub(crate) fn unit(&self, unit: &Unit, folder: Option<ModelFolder>) -> anyhow::Result<()> {
         match unit {
             Unit::Trial(id) => {
-                let trial = self.plan.trials.iter().find(|trial| trial.id == *id);
-                let trial = trial.ok_or_else(|| BadInput(self.no_such_trial(id)))?;
+                let trial = self.trial(id)?;
                 let session = self.session(folder)?;
                 session.shared().unit(trial)
             }
@@ -99,28 +103,58 @@ impl Setting<'_> {
         }
     }
 
-    fn no_such_trial(&self, id: &str) -> String {
-        let all: Vec<_> = self.plan.trials.iter().map(|trial| trial.id.as_str()).collect();
-        format!("{} has no trial `{id}`; it has {}", self.plan.experiment, all.join(", "))
+    /// The trial of an id.
+    pub(crate) fn trial(&self, id: &str) -> Result<&Trial, BadInput> {
+        self.plan.trial(id).ok_or_else(|| {
+            let all: Vec<_> = self.plan.trials.iter().map(|trial| trial.id.as_str()).collect();
+            let all = all.join(", ");
+            BadInput(format!("{} has no trial `{id}`; it has {all}", self.plan.experiment))
+        })
     }
 
     fn session(&self, folder: Option<ModelFolder>) -> anyhow::Result<Session<'_>> {
-        let Self { args, plan, here, manifests, cache, device, stop, bars, .. } = *self;
-        let control = Control::new(bars.clone(), Arc::clone(stop));
+        let Self { args, plan, here, cache, .. } = *self;
+        let control = self.control();
         let tasks = plan
             .tasks
             .as_ref()
             .map(|spec| Tasks::prepare(spec, here, args.manifests.as_deref(), cache, &control));
         let tasks = tasks.transpose()?;
-        let inputs = Inputs::prepare(plan, here, folder.as_ref(), manifests, cache, &control)?;
-        let base = base::prepare(plan, &inputs, folder, cache, device, stop, bars)?;
+        let inputs = self.inputs(folder.as_ref())?;
+        let base = base::prepare(&self.pretraining(&inputs), folder)?;
         Ok(Session { setting: self, inputs, base, tasks })
+    }
+
+    /// The same of a process that follows another, which has prepared all of it.
+    pub(crate) fn opened(
+        &self,
+        inputs: Inputs,
+        folder: Option<ModelFolder>,
+    ) -> anyhow::Result<Session<'_>> {
+        let base = base::open(&self.pretraining(&inputs), folder)?;
+        Ok(Session { setting: self, inputs, base, tasks: None })
+    }
+
+    /// The text.
+    pub(crate) fn inputs(&self, folder: Option<&ModelFolder>) -> anyhow::Result<Inputs> {
+        let Self { plan, here, manifests, cache, .. } = *self;
+        Inputs::prepare(plan, here, folder, manifests, cache, &self.control())
+    }
+
+    /// How the base is made of it.
+    pub(crate) fn pretraining<'a>(&'a self, inputs: &'a Inputs) -> Pretraining<'a> {
+        let Self { plan, cache, device, stop, bars, group, .. } = *self;
+        Pretraining { plan, inputs, cache, device, stop, bars, group }
+    }
+
+    fn control(&self) -> Control {
+        Control::new(self.bars.clone(), Arc::clone(self.stop))
     }
 }
 
 impl Session<'_> {
-    fn shared(&self) -> Shared<'_> {
-        let Setting { args, plan, out, device, stop, bars, .. } = *self.setting;
+    pub(crate) fn shared(&self) -> Shared<'_> {
+        let Setting { args, plan, out, device, stop, bars, group, .. } = *self.setting;
         let scorer = Scorer {
             evaluation: &plan.evaluation,
             inputs: &self.inputs,
@@ -140,14 +174,15 @@ impl Session<'_> {
             out,
             stop,
             bars,
+            group,
         }
     }
 
     /// The pristine base's scores, and `base.json`: results without a trial yet.
     fn base_results(&self, shared: &Shared) -> anyhow::Result<ResultsBuilder> {
-        let Setting { plan, out, cache, device, .. } = *self.setting;
+        let Setting { plan, out, cache, device, group, .. } = *self.setting;
         let scores = base::scores(&self.base, &shared.scorer, cache)?;
-        let environment = environment::describe(device, plan.precision);
+        let environment = environment::describe(device, plan.precision, group);
         let (tasks, answers) = match shared.base_tasks()? {
             Some(TaskScores { scores, answers }) => (Some(scores), answers),
             None => (None, AllAnswers::default()),
@@ -205,6 +240,8 @@ impl Shared<'_> {
                 *interrupted = true;
                 results.interrupted(trial);
             }
+            // Others are in the middle of that training, if they are there at all.
+            Err(error) if self.group.is_some() && !group::is_shared(&error) => return Err(error),
             Err(error) => results.failed(trial, Failure::new(self.fingerprint(trial), &error)),
         }
         Ok(())

@@ -10,7 +10,7 @@ use neutral_data::{MixConfig, MixedStream};
 use neutral_model::{Extension, Transformer};
 use neutral_spec::{CorpusRef, DataSpec, Method, Plan, Trial};
 use neutral_store::{Fingerprint, Lock, StoreError, read_json, write_json};
-use neutral_torch::{TensorFile, TorchError};
+use neutral_torch::{Group, TensorFile, TorchError};
 use neutral_train::{
     Anchor, TrainJob, TrainOutcome, TrainSummary, Trained, average_weights, train,
 };
@@ -20,12 +20,13 @@ use tch::Device;
 use crate::base::Base;
 use crate::exit::{Interrupted, is_interrupted};
 use crate::failure::Failure;
+use crate::group::{self, Next};
 use crate::inputs::Inputs;
 use crate::numerics::NUMERICS_VERSION;
 use crate::progress;
 use crate::scores::{Scorer, Scores};
 use crate::tasks::Tasks;
-use crate::trial_file::{Loading, TRIAL_FILE, TrialBase, TrialFile, weights_name};
+use crate::trial_file::{Extended, Loading, TRIAL_FILE, TrialBase, TrialFile, weights_name};
 
 /// How often a process that waits for another's trial looks for it.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -53,6 +54,8 @@ pub(crate) struct Shared<'a> {
     pub out: &'a Path,
     pub stop: &'a AtomicBool,
     pub bars: &'a MultiProgress,
+    /// The processes that train each trial together.
+    pub group: Option<&'a Group>,
 }
 
 impl Shared<'_> {
@@ -174,10 +177,8 @@ impl Shared<'_> {
         let fingerprint = self.fingerprint(trial);
         clear_if_stale(&folder, &fingerprint)?;
         let file = self.describe(trial)?;
-        let (mut model, below) = file.before(&folder, self.loading())?;
-        let own = neutral_adapters::build(&trial.method, &trial.size, &model, trial.seed)?;
-        let mut extension = own.upon(below);
-        let training = self.train(trial, &fingerprint, &folder, &mut model, &mut extension)?;
+        let (mut model, mut extension) = self.build(trial, &file)?;
+        let training = self.train(trial, &mut model, &mut extension)?;
         if let Method::WiseFt { share } = trial.method {
             let (before, _) = file.before(&folder, self.loading())?;
             average_weights(model.params(), before.params(), share)?;
@@ -197,11 +198,17 @@ impl Shared<'_> {
         let _ = std::fs::remove_dir_all(self.folder(trial).join("checkpoint"));
     }
 
-    fn train(
+    /// What a trial trains, before its training.
+    pub(crate) fn build(&self, trial: &Trial, file: &TrialFile) -> anyhow::Result<Extended> {
+        let (model, below) = file.before(&self.folder(trial), self.loading())?;
+        let own = neutral_adapters::build(&trial.method, &trial.size, &model, trial.seed)?;
+        Ok((model, own.upon(below)))
+    }
+
+    /// The training alone. Of a group, every process calls it, and rank 0 alone writes.
+    pub(crate) fn train(
         &self,
         trial: &Trial,
-        fingerprint: &Fingerprint,
-        folder: &Path,
         model: &mut Transformer,
         extension: &mut Extension,
     ) -> anyhow::Result<TrainSummary> {
@@ -219,11 +226,13 @@ impl Shared<'_> {
                 seed: trial.seed,
             },
         )?;
-        let bar = progress::bar(self.bars, &trial.id);
+        let folder = &self.folder(trial);
         let base = match trial.method {
             Method::KlToBase { .. } => Some(self.file(trial)?.before(folder, self.loading())?.0),
             _ => None,
         };
+        group::announce(self.group, &Next::Trial(trial.id.clone()))?;
+        let bar = progress::bar(self.bars, &trial.id);
         let outcome = train(TrainJob {
             model,
             extension,
@@ -234,12 +243,13 @@ impl Shared<'_> {
             separator_id: self.inputs.tokenizer.separator_id(),
             local_loss: trial.method.local_loss(),
             anchor: anchor(&trial.method, base.as_ref()),
-            fingerprint: fingerprint.clone(),
+            fingerprint: self.fingerprint(trial),
             folder,
             checkpoint_every_steps: Some(self.plan.checkpoint_every_steps),
             device: self.device,
             stop: self.stop,
             progress: &bar,
+            group: self.group,
         });
         bar.finish_and_clear();
         match outcome? {

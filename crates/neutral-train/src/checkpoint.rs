@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor, no_grad};
 
 use crate::TrainError;
-use crate::optimizer::AdamW;
+use crate::optimizer::Moments;
 use crate::watch::{GradientWatch, LossWatch};
 
 /// The counters of a training: all of its state that is not a tensor.
@@ -42,11 +42,11 @@ pub fn save(
     path: &Path,
     fingerprint: &Fingerprint,
     params: &ParamStore,
-    optimizer: &AdamW,
+    moments: &BTreeMap<String, Moments>,
     state: &TrainState,
 ) -> Result<(), TrainError> {
     let mut all = ParamStore::new(params.device());
-    for (name, tensor) in handles(params, optimizer) {
+    for (name, tensor) in handles(params, moments) {
         all.insert(name, tensor)?;
     }
     let state = Fields::to_json(state);
@@ -72,7 +72,7 @@ pub fn restore(
     path: &Path,
     fingerprint: &Fingerprint,
     params: &ParamStore,
-    optimizer: &mut AdamW,
+    moments: &BTreeMap<String, Moments>,
 ) -> Result<Option<TrainState>, TrainError> {
     if !path.exists() {
         return Ok(None);
@@ -99,7 +99,7 @@ pub fn restore(
     }
     let state: TrainState =
         serde_json::from_str(fields.state).map_err(|e| bad(format!("its counters: {e}")))?;
-    let places = handles(params, optimizer);
+    let places = handles(params, moments);
     if loaded.len() != places.len() {
         let (found, expected) = (loaded.len(), places.len());
         return Err(bad(format!("it holds {found} tensors, and this training has {expected}")));
@@ -123,19 +123,18 @@ pub fn restore(
         }
         Ok::<_, TorchError>(())
     })?;
-    optimizer.set_steps(state.step);
     Ok(Some(state))
 }
 
 const KIND: &str = "neutral training checkpoint 1";
 
 /// Second handles to every tensor of the state, by its name in the file.
-fn handles(params: &ParamStore, optimizer: &AdamW) -> Vec<(String, Tensor)> {
+fn handles(params: &ParamStore, moments: &BTreeMap<String, Moments>) -> Vec<(String, Tensor)> {
     let mut all = Vec::with_capacity(3 * params.len());
     for (name, tensor) in params.iter() {
         all.push((format!("weights/{name}"), tensor.detach()));
     }
-    for (name, moments) in optimizer.moments() {
+    for (name, moments) in moments {
         all.push((format!("first/{name}"), moments.first.shallow_clone()));
         all.push((format!("second/{name}"), moments.second.shallow_clone()));
     }
@@ -172,6 +171,7 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optimizer::AdamW;
     use crate::test_support::{host, training_spec};
 
     fn made(fill: f64) -> (ParamStore, AdamW) {
@@ -191,7 +191,7 @@ mod tests {
         optimizer.step(&params, &gradients, 1.0, 0.01);
         let state = TrainState { step: 1, elapsed_seconds: 0.1 + 0.2, ..TrainState::default() };
         let (path, fingerprint) = (path(folder), Fingerprint::of(&"this"));
-        save(&path, &fingerprint, &params, &optimizer, &state).unwrap();
+        save(&path, &fingerprint, &params, optimizer.moments(), &state).unwrap();
         (path, fingerprint, state)
     }
 
@@ -199,17 +199,16 @@ mod tests {
     fn what_was_saved_is_restored_in_place_to_the_bit() {
         let folder = tempfile::tempdir().unwrap();
         let (path, fingerprint, state) = saved(folder.path());
-        let (params, mut optimizer) = made(0.0);
+        let (params, optimizer) = made(0.0);
         let held = params.get("a").unwrap().shallow_clone();
-        let restored = restore(&path, &fingerprint, &params, &mut optimizer).unwrap();
+        let restored = restore(&path, &fingerprint, &params, optimizer.moments()).unwrap();
         assert_eq!(restored, Some(state.clone()));
-        assert_eq!(optimizer.steps(), 1);
         assert!(host(&held)[0] > 0.3, "a second handle sees the restored weights");
         let again = folder.path().join("again");
-        save(&again, &fingerprint, &params, &optimizer, &state).unwrap();
+        save(&again, &fingerprint, &params, optimizer.moments(), &state).unwrap();
         assert!(std::fs::read(&path).unwrap() == std::fs::read(&again).unwrap());
         let nothing = folder.path().join("nothing");
-        assert_eq!(restore(&nothing, &fingerprint, &params, &mut optimizer).unwrap(), None);
+        assert_eq!(restore(&nothing, &fingerprint, &params, optimizer.moments()).unwrap(), None);
     }
 
     #[test]
@@ -219,8 +218,8 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         let refused = |bytes: &[u8], fingerprint: &Fingerprint| {
             std::fs::write(&path, bytes).unwrap();
-            let (params, mut optimizer) = made(5.0);
-            let error = restore(&path, fingerprint, &params, &mut optimizer).unwrap_err();
+            let (params, optimizer) = made(5.0);
+            let error = restore(&path, fingerprint, &params, optimizer.moments()).unwrap_err();
             assert!(
                 params
                     .iter()

@@ -108,6 +108,26 @@ pub enum TrainError {
         /// Steps that it should cover.
         step: u64,
     },
+    /// Processes that do not train the same.
+    #[error(
+        "rank {rank} has another {what} than rank 0: {found}, and not {expected}; start every process with the same program, experiment and files"
+    )]
+    RanksDiffer {
+        /// The first that differs.
+        rank: usize,
+        /// In what.
+        what: &'static str,
+        /// What it has.
+        found: String,
+        /// What rank 0 has.
+        expected: String,
+    },
+    /// Rank 0 could not begin.
+    #[error("rank 0 could not begin the training, so this process does not either: {reason}")]
+    Leader {
+        /// Its error.
+        reason: String,
+    },
     /// The data stream.
     #[error(transparent)]
     Data(#[from] DataError),

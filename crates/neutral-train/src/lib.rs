@@ -8,7 +8,7 @@
 //! ([`average_weights`]). The optimizer is
 //! an `AdamW` of our own whose state is saved ([`optimizer`]); a checkpoint is one file, so it is
 //! never inconsistent ([`checkpoint`]). On a CPU, N steps, a stop, and M steps equal N + M steps
-//! bit for bit.
+//! bit for bit. Several processes may share a training, and are then one ([`ranks`]).
 //!
 //! What it is not: it knows no method (a method is an [`neutral_model::Extension`], made elsewhere),
 //! keeps no final weights (they stay in the model or the extension; the caller saves them), and
@@ -23,6 +23,8 @@ pub mod gate_losses;
 pub mod local_loss;
 pub mod metrics;
 pub mod optimizer;
+pub mod ranks;
+mod records;
 pub mod schedule;
 pub mod step;
 mod summary;
@@ -32,6 +34,8 @@ mod watch;
 
 #[cfg(test)]
 mod anchored_tests;
+#[cfg(test)]
+mod ranks_tests;
 #[cfg(test)]
 mod test_support;
 #[cfg(test)]

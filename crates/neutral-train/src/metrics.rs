@@ -8,6 +8,7 @@ use neutral_store::StoreError;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::ranks::Exchange;
 use crate::step::StepLosses;
 
 /// One line of `metrics.jsonl`. Numbers that are not finite are written as `null`.
@@ -40,6 +41,9 @@ pub struct StepRecord {
     pub tokens_per_second: f64,
     /// Most memory the process held so far.
     pub peak_rss_bytes: u64,
+    /// What went between processes; left out of a training by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
 }
 
 impl StepRecord {
@@ -60,6 +64,7 @@ impl StepRecord {
             gradient_norm: None,
             tokens_per_second: 0.0,
             peak_rss_bytes: 0,
+            exchange: None,
         }
     }
 

@@ -24,6 +24,17 @@ pub struct Moments {
     pub second: Tensor,
 }
 
+impl Moments {
+    fn zero(tensor: &Tensor) -> Self {
+        let zeros = || tensor.detach().zeros_like();
+        Self { first: zeros(), second: zeros() }
+    }
+
+    fn handles(&self) -> Self {
+        Self { first: self.first.shallow_clone(), second: self.second.shallow_clone() }
+    }
+}
+
 /// The optimizer and its state: two moments a tensor and the number of steps taken.
 #[derive(Debug)]
 pub struct AdamW {
@@ -38,13 +49,14 @@ pub struct AdamW {
 impl AdamW {
     /// An optimizer at step 0, with moments of zero, for exactly the tensors of one store.
     pub fn new(params: &ParamStore, spec: &TrainingSpec) -> Self {
-        let moments = params
-            .iter()
-            .map(|(name, tensor)| {
-                let zeros = || tensor.detach().zeros_like();
-                (name.to_owned(), Moments { first: zeros(), second: zeros() })
-            })
-            .collect();
+        Self::of(params, spec, |_| true)
+    }
+
+    /// As [`AdamW::new`] for some of the tensors, chosen by their place in the store; the others are left alone.
+    pub fn of(params: &ParamStore, spec: &TrainingSpec, keeps: impl Fn(usize) -> bool) -> Self {
+        let kept = params.iter().enumerate().filter(|(place, _)| keeps(*place));
+        let moments =
+            kept.map(|(_, (name, tensor))| (name.to_owned(), Moments::zero(tensor))).collect();
         Self {
             beta1: spec.beta1,
             beta2: spec.beta2,
@@ -65,12 +77,21 @@ impl AdamW {
         &self.moments
     }
 
+    /// Second handles of its moments, and moments of zero for all other tensors of the store.
+    pub(crate) fn all_moments(&self, params: &ParamStore) -> BTreeMap<String, Moments> {
+        let of = |(name, tensor): (&str, &Tensor)| {
+            let kept = self.moments.get(name).map(Moments::handles);
+            (name.to_owned(), kept.unwrap_or_else(|| Moments::zero(tensor)))
+        };
+        params.iter().map(of).collect()
+    }
+
     /// Goes on from a saved state: the number of steps, once the moments are copied into place.
     pub(crate) fn set_steps(&mut self, steps: u64) {
         self.steps = steps;
     }
 
-    /// One update of every tensor in place, at a given learning rate.
+    /// One update in place of every tensor that has moments, at a given learning rate.
     ///
     /// `gradients` are in the order of the store, and are multiplied by `gradient_scale` first.
     ///
@@ -83,7 +104,7 @@ impl AdamW {
         gradient_scale: f64,
         learning_rate: f64,
     ) {
-        assert_eq!(gradients.len(), self.moments.len(), "one gradient a tensor");
+        assert_eq!(gradients.len(), params.len(), "one gradient a tensor");
         self.steps += 1;
         let t = self.steps as f64;
         let correction1 = 1.0 - self.beta1.powf(t);
@@ -98,14 +119,14 @@ impl AdamW {
             keep: 1.0,
         };
         let decayed = AdamWStep { keep: 1.0 - learning_rate * self.weight_decay, ..update };
-        for (((name, tensor), gradient), (moment_name, moments)) in
-            params.iter().zip(gradients).zip(&mut self.moments)
-        {
-            assert_eq!(name, moment_name.as_str(), "the store the optimizer was made for");
+        let mut moments = self.moments.iter_mut().peekable();
+        for ((name, tensor), gradient) in params.iter().zip(gradients) {
+            let Some((_, kept)) = moments.next_if(|(kept, _)| *kept == name) else { continue };
             let update = if tensor.dim() >= 2 { &decayed } else { &update };
-            let Moments { first, second } = moments;
+            let Moments { first, second } = kept;
             adamw(&mut tensor.shallow_clone(), first, second, gradient, update);
         }
+        assert!(moments.next().is_none(), "the store the optimizer was made for");
     }
 }
 
@@ -174,5 +195,35 @@ mod tests {
             }
         }
         assert_ne!(host(params.get("matrix").unwrap()), host(params.get("vector").unwrap()));
+    }
+
+    #[test]
+    fn two_optimizers_of_disjoint_tensors_are_one_of_all() {
+        let spec = training_spec();
+        let store = || {
+            let mut params = ParamStore::new(Device::Cpu);
+            for (name, size) in [("a", 3), ("b", 2), ("c", 4)] {
+                let start = Tensor::arange(size, (tch::Kind::Float, Device::Cpu)) - 1.5;
+                params.insert(name, start.view([1, -1])).unwrap();
+            }
+            params
+        };
+        let (together, apart) = (store(), store());
+        let mut whole = AdamW::new(&together, &spec);
+        let mut shards = [0, 1].map(|rank| AdamW::of(&apart, &spec, |place| place % 2 == rank));
+        for t in 1..4 {
+            let gradient = |(_, tensor): (&str, &Tensor)| tensor.cos() * f64::from(t);
+            let gradients: Vec<_> = together.iter().map(gradient).collect();
+            whole.step(&together, &gradients, 0.5, 0.1);
+            for shard in &mut shards {
+                shard.step(&apart, &gradients, 0.5, 0.1);
+            }
+        }
+        assert_eq!(together.digest(), apart.digest());
+        let [even, odd] = &shards;
+        assert_eq!((even.moments().len(), odd.moments().len()), (2, 1));
+        let all = even.all_moments(&apart);
+        assert_eq!(all["c"].first, whole.moments()["c"].first);
+        assert_eq!(host(&all["b"].first), [0.0; 2]);
     }
 }

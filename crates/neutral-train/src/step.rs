@@ -4,6 +4,8 @@
 //! are those of the whole step, so cutting it into micro batches changes nothing but rounding. Rows are put in order
 //! of their domain first: each domain's loss is then a sum over a view, and costs nothing extra.
 //!
+//! Of several processes each takes a share of the rows; what is returned is the whole step's on all ([`crate::ranks`]).
+//!
 //! Gradients are returned, not left in `.grad`: the first micro batch of a resumed run is then
 //! added up exactly as that of a run that never stopped.
 
@@ -15,6 +17,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use crate::TrainError;
 use crate::anchor::{Anchor, kl};
 use crate::local_loss::{counted_tokens, rows_of, token_sum};
+use crate::ranks::Ranks;
 
 const DOMAINS: [Domain; 2] = [Domain::Original, Domain::New];
 
@@ -33,6 +36,8 @@ pub struct StepSettings<'a> {
     pub micro_batch_size: usize,
     /// Where the model is.
     pub device: Device,
+    /// Asks all processes to stop after this step.
+    pub stop: bool,
 }
 
 /// The gradients and the losses of one step.
@@ -42,6 +47,8 @@ pub struct StepOutput {
     pub gradients: Vec<Tensor>,
     /// What was seen on the way.
     pub losses: StepLosses,
+    /// Some process asked to stop after this step.
+    pub stop: bool,
 }
 
 /// Losses and gates of one step.
@@ -65,11 +72,13 @@ pub struct StepLosses {
     pub gated_blocks: Vec<usize>,
 }
 
-/// Runs the step's micro batches forward and backward, in order of domain.
+/// Runs the step's micro batches forward and backward, in order of domain; all of them, or with `ranks` this
+/// process's share.
 ///
 /// # Errors
 /// [`TrainError::LocalLoss`] if the extension has nothing that the local loss is about;
-/// [`TrainError::NoGradient`] if the loss does not depend on any parameter at all.
+/// [`TrainError::NoGradient`] if the loss does not depend on any parameter at all; of `ranks`, that of a
+/// collective that failed.
 ///
 /// # Panics
 /// If `parameters` is empty or one of them is not trainable.
@@ -79,6 +88,7 @@ pub fn gradients(
     parameters: &[(&str, &Tensor)],
     batch: &Batch,
     settings: &StepSettings,
+    ranks: Option<&Ranks>,
 ) -> Result<StepOutput, TrainError> {
     let mut rows: Vec<usize> = (0..batch.sequences).collect();
     rows.sort_by_key(|&row| batch.domains[row]);
@@ -91,7 +101,9 @@ pub fn gradients(
 
     let mut sums = Sums::new(settings.device);
     let mut gradients: Vec<Tensor> = Vec::new();
-    for rows in rows.chunks(settings.micro_batch_size) {
+    let share = ranks.map_or(rows.as_slice(), |ranks| ranks.share(&rows));
+    let mut micro_batches = share.chunks(settings.micro_batch_size).peekable();
+    while let Some(rows) = micro_batches.next() {
         let domains: Vec<Domain> = rows.iter().map(|&row| batch.domains[row]).collect();
         let length = batch.sequence_length;
         let input = Input {
@@ -122,14 +134,27 @@ pub fn gradients(
             let tensor = parameters.first().map_or("", |p| p.0).to_owned();
             return Err(TrainError::NoGradient { tensor, step: 1 });
         }
-        let new = Tensor::run_backward(&[&loss], &leaves, false, false);
-        gradients = if gradients.is_empty() {
-            new
-        } else {
-            gradients.iter().zip(&new).map(|(a, b)| add_defined(a, b)).collect()
+        gradients = match ranks {
+            Some(ranks) if micro_batches.peek().is_none() => {
+                ranks.backward(&loss, &leaves, gradients)?
+            }
+            _ => {
+                let new = Tensor::run_backward(&[&loss], &leaves, false, false);
+                if gradients.is_empty() {
+                    new
+                } else {
+                    gradients.iter().zip(&new).map(|(a, b)| add_defined(a, b)).collect()
+                }
+            }
         };
     }
-    Ok(StepOutput { gradients, losses: sums.losses(tokens, counted, settings) })
+    let mut totals = sums.totals();
+    let stop = match ranks {
+        Some(ranks) => ranks.sum(&mut totals, &mut gradients, settings.stop)?,
+        None => settings.stop,
+    };
+    let losses = losses(&totals, sums.gated_blocks, tokens, counted, settings);
+    Ok(StepOutput { gradients, losses, stop })
 }
 
 /// `Σ KL(p_base ‖ p)` over the original-domain tokens; nothing without such tokens.
@@ -152,7 +177,7 @@ fn kl_weight(anchor: Anchor) -> f64 {
 }
 
 /// `a + b`, where either may be undefined. Never in place: autograd may hand out one tensor twice.
-fn add_defined(a: &Tensor, b: &Tensor) -> Tensor {
+pub(crate) fn add_defined(a: &Tensor, b: &Tensor) -> Tensor {
     match (a.defined(), b.defined()) {
         (true, true) => a + b,
         (true, false) => a.shallow_clone(),
@@ -221,26 +246,38 @@ impl Sums {
         });
     }
 
-    fn losses(self, tokens: [u64; 2], counted: u64, settings: &StepSettings) -> StepLosses {
-        let mut sums = [0.0; 6];
-        self.totals.to_device(Device::Cpu).copy_data(&mut sums, 6);
-        let [original, new, local, kl, open_original, open_new] = sums;
-        let over = |sum: f64, count: f64| (count > 0.0).then(|| sum / count);
-        let anchored = matches!(settings.anchor, Anchor::Kl { .. });
-        let local = match settings.local_loss {
-            LocalLossSpec::None {} => None,
-            // No token counts, so there is nothing to pull: the loss is 0, not 0 / 0.
-            _ => Some(over(local, counted as f64).unwrap_or(0.0)),
-        };
-        StepLosses {
-            total: (original + new) / (tokens[0] + tokens[1]) as f64,
-            original: over(original, tokens[0] as f64),
-            new: over(new, tokens[1] as f64),
-            local,
-            anchor: anchored.then(|| over(kl, tokens[0] as f64).unwrap_or(0.0)),
-            gate_open_original: over(open_original, self.gates[0]),
-            gate_open_new: over(open_new, self.gates[1]),
-            gated_blocks: self.gated_blocks,
-        }
+    /// All sums, `[8]`: those of `totals`, then gate values of both domains.
+    fn totals(&self) -> Tensor {
+        let gates = Tensor::from_slice(&self.gates).to_device(self.totals.device());
+        Tensor::cat(&[&self.totals, &gates], 0)
+    }
+}
+
+fn losses(
+    totals: &Tensor,
+    gated_blocks: Vec<usize>,
+    tokens: [u64; 2],
+    counted: u64,
+    settings: &StepSettings,
+) -> StepLosses {
+    let mut sums = [0.0; 8];
+    totals.to_device(Device::Cpu).copy_data(&mut sums, 8);
+    let [original, new, local, kl, open_original, open_new, gates_original, gates_new] = sums;
+    let over = |sum: f64, count: f64| (count > 0.0).then(|| sum / count);
+    let anchored = matches!(settings.anchor, Anchor::Kl { .. });
+    let local = match settings.local_loss {
+        LocalLossSpec::None {} => None,
+        // No token counts, so there is nothing to pull: the loss is 0, not 0 / 0.
+        _ => Some(over(local, counted as f64).unwrap_or(0.0)),
+    };
+    StepLosses {
+        total: (original + new) / (tokens[0] + tokens[1]) as f64,
+        original: over(original, tokens[0] as f64),
+        new: over(new, tokens[1] as f64),
+        local,
+        anchor: anchored.then(|| over(kl, tokens[0] as f64).unwrap_or(0.0)),
+        gate_open_original: over(open_original, gates_original),
+        gate_open_new: over(open_new, gates_new),
+        gated_blocks,
     }
 }

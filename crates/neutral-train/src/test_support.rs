@@ -172,6 +172,7 @@ impl Fixture {
             device: Device::Cpu,
             stop: &self.stop,
             progress: &self.progress,
+            group: None,
         }
     }
 

@@ -9,21 +9,19 @@ use neutral_data::MixedStream;
 use neutral_model::{Attention, Extension, Transformer};
 use neutral_spec::{DocumentPolicy, LocalLossSpec, TrainingSpec};
 use neutral_store::Fingerprint;
-use neutral_torch::{ParamStore, peak_rss_bytes};
+use neutral_torch::{Group, ParamStore, peak_rss_bytes};
 use tch::{Device, Tensor};
 
 use crate::anchor::fisher::FisherText;
 use crate::anchor::quadratic::Quadratic;
 use crate::checkpoint::{self, TrainState};
-use crate::metrics::{MetricsLog, StepRecord};
+use crate::metrics::StepRecord;
 use crate::optimizer::AdamW;
+use crate::ranks::Ranks;
+use crate::records::Records;
 use crate::step::{StepSettings, gradients};
-use crate::tensorboard::EventWriter;
 use crate::watch::GradientWatch;
 use crate::{Anchor, TrainError, TrainOutcome, TrainSummary, clip, local_loss, schedule};
-
-/// Steps between two points in TensorBoard.
-const TENSORBOARD_EVERY: u64 = 10;
 
 /// Whose weights are trained; the others are frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,21 +65,25 @@ pub struct TrainJob<'a> {
     pub stop: &'a AtomicBool,
     /// Shows steps, loss and speed.
     pub progress: &'a ProgressBar,
+    /// The processes that share the training; none if it is this one's alone.
+    pub group: Option<&'a Group>,
 }
 
 /// Trains until the spec's tokens are seen or a stop is asked for, from a checkpoint if there is one.
 ///
 /// The weights end up in `job.model` or `job.extension`. A checkpoint of the last step stays in the
-/// folder, so that calling again returns at once.
+/// folder, so that calling again returns at once. Of a group all processes call this and get the weights; rank 0
+/// alone reads and writes files, and a stop that one of them is asked for is everybody's.
 ///
 /// # Errors
-/// See [`TrainError`]; `metrics.jsonl` then holds everything up to the failed step.
+/// See [`TrainError`]; `metrics.jsonl` then holds everything up to the failed step. A process of the group that
+/// is gone, or does not come in time, is [`neutral_torch::TorchError::Distributed`].
 pub fn train(job: TrainJob<'_>) -> Result<TrainOutcome, TrainError> {
     let stop = job.stop;
     train_until(job, |_| stop.load(Ordering::Relaxed))
 }
 
-/// As [`train`], asked after each step whether to stop.
+/// As [`train`], asked after each step whether to stop; in a group before the step, of which all then know.
 pub(crate) fn train_until(
     job: TrainJob<'_>,
     stop_after: impl Fn(u64) -> bool,
@@ -119,6 +121,13 @@ fn check(job: &TrainJob<'_>) -> Result<(), TrainError> {
             problem: "the data stream was made with another one",
         });
     }
+    if job.group.is_some_and(|group| spec.batch_size < group.size()) {
+        return Err(TrainError::Spec {
+            field: "batch_size",
+            value: spec.batch_size.to_string(),
+            problem: "every process needs a sequence of a step; raise it, or start fewer processes",
+        });
+    }
     match (job.trained, job.local_loss.kind()) {
         (Trained::Base, Some(kind)) => {
             Err(TrainError::LocalLoss { kind, reason: "the base is trained, without an extension" })
@@ -151,8 +160,9 @@ struct Loop<'a> {
     settings: StepSettings<'a>,
     penalty: Option<Quadratic>,
     state: TrainState,
-    metrics: MetricsLog,
-    events: EventWriter,
+    ranks: Option<Ranks<'a>>,
+    /// None on ranks other than 0.
+    records: Option<Records<'a>>,
     steps: u64,
 }
 
@@ -171,40 +181,57 @@ impl<'a> Loop<'a> {
             attention,
             micro_batch_size: job.spec.micro_batch_size.unwrap_or(job.spec.batch_size),
             device: job.device,
+            stop: false,
         };
         let params = trained_params(&job);
+        let ranks = job.group.and_then(|group| Ranks::new(group, job.trained, params));
+        if let Some(ranks) = &ranks {
+            ranks.agree(&[
+                ("fingerprint", job.fingerprint.to_string()),
+                ("interval between checkpoints", format!("{:?}", job.checkpoint_every_steps)),
+                ("base to start from", job.model.params().digest()),
+                ("extension to start from", job.extension.params().digest()),
+            ])?;
+        }
         // Before a checkpoint: the weights are still the base's.
         let text = FisherText { stream: job.stream, settings };
-        let penalty = job.anchor.penalty(job.model, params, &text)?;
-        let mut optimizer = AdamW::new(params, job.spec);
+        let penalty = job.anchor.penalty(job.model, params, &text, ranks.as_ref())?;
+        let keeps = |tensor| ranks.as_ref().is_none_or(|ranks| ranks.keeps(tensor));
+        let mut optimizer = AdamW::of(params, job.spec, keeps);
         let path = checkpoint::path(job.folder);
-        let restored = checkpoint::restore(&path, &job.fingerprint, params, &mut optimizer)?;
+        let restored = match &ranks {
+            Some(ranks) => ranks.restore(&path, &job.fingerprint, params, &optimizer)?,
+            None => checkpoint::restore(&path, &job.fingerprint, params, optimizer.moments())?,
+        };
         let state = restored.unwrap_or_else(|| TrainState {
             gradients: GradientWatch::new(params.iter().map(|(name, _)| name)),
             ..TrainState::default()
         });
+        optimizer.set_steps(state.step);
         if state.step > 0 {
             tracing::info!(step = state.step, "training goes on from its checkpoint");
         }
-        std::fs::create_dir_all(job.folder)
-            .map_err(|e| neutral_store::StoreError::io("create", job.folder, e))?;
-        let metrics = MetricsLog::open(job.folder, state.step)?;
-        let events = EventWriter::create(&job.folder.join("tensorboard"), state.step)?;
         let steps = job.spec.steps();
-        job.progress.set_length(steps);
-        job.progress.set_position(state.step);
-        Ok(Self { job, optimizer, settings, penalty, state, metrics, events, steps })
+        let writes = ranks.as_ref().is_none_or(Ranks::leads);
+        let open = || Records::open(job.folder, job.progress, state.step, steps);
+        let records = writes.then(open).transpose()?;
+        Ok(Self { job, optimizer, settings, penalty, state, ranks, records, steps })
     }
 
     fn run(mut self, stop_after: impl Fn(u64) -> bool) -> Result<TrainOutcome, TrainError> {
         while self.state.step < self.steps {
-            if let Err(error) = self.step() {
-                // The record of what went wrong is worth more than the state it went wrong in.
-                self.flush()?;
-                return Err(error);
-            }
+            self.settings.stop = self.ranks.is_some() && stop_after(self.state.step + 1);
+            let agreed = match self.step() {
+                Ok(stop) => stop,
+                Err(error) => {
+                    // The record of what went wrong is worth more than the state it went wrong in.
+                    self.flush()?;
+                    return Err(error);
+                }
+            };
             let step = self.state.step;
-            let stop = step < self.steps && stop_after(step);
+            let asked = if self.ranks.is_some() { agreed } else { stop_after(step) };
+            let stop = asked && step < self.steps;
             let due = |every| stop || step == self.steps || step.is_multiple_of(every);
             if self.job.checkpoint_every_steps.is_some_and(due) {
                 self.checkpoint()?;
@@ -217,8 +244,8 @@ impl<'a> Loop<'a> {
         Ok(TrainOutcome::Finished(self.summary()))
     }
 
-    /// One optimizer step and its records.
-    fn step(&mut self) -> Result<(), TrainError> {
+    /// One optimizer step and its records; whether a process of a group asks for a stop after it.
+    fn step(&mut self) -> Result<bool, TrainError> {
         let started = Instant::now();
         let spec = self.job.spec;
         let index = self.state.step;
@@ -230,8 +257,9 @@ impl<'a> Loop<'a> {
         let parameters: Vec<(&str, &Tensor)> = params.iter().collect();
         let local_weight = local_loss::weight(&self.job.local_loss, self.steps, index);
         let settings = StepSettings { local_weight, ..self.settings };
-        let mut output =
-            gradients(self.job.model, self.job.extension, &parameters, &batch, &settings)?;
+        let ranks = self.ranks.as_ref();
+        let (model, extension) = (&*self.job.model, &*self.job.extension);
+        let mut output = gradients(model, extension, &parameters, &batch, &settings, ranks)?;
         let undefined = parameters.iter().zip(&output.gradients).find(|(_, g)| !g.defined());
         if let Some(((name, _), _)) = undefined {
             return Err(TrainError::NoGradient { tensor: (*name).to_owned(), step });
@@ -254,42 +282,37 @@ impl<'a> Loop<'a> {
         if healthy.is_ok() {
             let scale = clip::scale(gradient_norm, spec.gradient_clip);
             self.optimizer.step(params, &output.gradients, scale, rate);
+            if let Some(ranks) = ranks {
+                ranks.share_weights(params)?;
+            }
             self.state.step = step;
         }
         let seconds = started.elapsed().as_secs_f64();
         self.state.elapsed_seconds += seconds;
         record.tokens_per_second = spec.tokens_per_step() as f64 / seconds;
         record.peak_rss_bytes = peak_rss_bytes();
-        self.log(&record)?;
-        healthy
-    }
-
-    fn log(&mut self, record: &StepRecord) -> Result<(), TrainError> {
-        self.metrics.append(record)?;
-        let step = record.step;
-        if step == 1 || step == self.steps || step.is_multiple_of(TENSORBOARD_EVERY) {
-            self.events.scalars(step, &record.scalars())?;
+        record.exchange = ranks.map(Ranks::exchange);
+        if let Some(records) = &mut self.records {
+            records.add(&record, self.state.loss.mean())?;
         }
-        self.job.progress.set_position(step);
-        self.job.progress.set_message(format!(
-            "loss {:.3}, {:.0} tokens/s",
-            self.state.loss.mean(),
-            record.tokens_per_second
-        ));
-        Ok(())
+        healthy.map(|()| output.stop)
     }
 
     fn flush(&mut self) -> Result<(), TrainError> {
-        self.metrics.flush()?;
-        self.events.flush()
+        self.records.as_mut().map_or(Ok(()), Records::flush)
     }
 
     fn checkpoint(&mut self) -> Result<(), TrainError> {
         // The log first: a checkpoint must never be ahead of it.
         self.flush()?;
         let path = checkpoint::path(self.job.folder);
-        let params = trained_params(&self.job);
-        checkpoint::save(&path, &self.job.fingerprint, params, &self.optimizer, &self.state)
+        let (params, fingerprint) = (trained_params(&self.job), &self.job.fingerprint);
+        match &self.ranks {
+            Some(ranks) => ranks.save(&path, fingerprint, params, &self.optimizer, &self.state),
+            None => {
+                checkpoint::save(&path, fingerprint, params, self.optimizer.moments(), &self.state)
+            }
+        }
     }
 
     fn summary(&self) -> TrainSummary {

@@ -175,9 +175,10 @@ fn one_step(
         attention: Attention::Causal,
         micro_batch_size,
         device: Device::Cpu,
+        stop: false,
     };
     let batch = stream(original_fraction).batch(0, 10);
-    gradients(&model, &extension, &parameters, &batch, &settings).unwrap()
+    gradients(&model, &extension, &parameters, &batch, &settings, None).unwrap()
 }
 
 #[test]

@@ -97,6 +97,7 @@ fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
         device,
         stop: &AtomicBool::new(false),
         progress: &ProgressBar::hidden(),
+        group: None,
     })?;
     let text = std::fs::read_to_string(folder.path().join("metrics.jsonl"))?;
     let records: Vec<StepRecord> =

@@ -183,8 +183,8 @@ fn envelope(
 ) -> Envelope {
     let LanguageModel { tokens, digest, extension, .. } = language_model;
     let rules = &tokens.rules;
-    let environment =
-        environment::describe(language_model.model.device(), args.model.precision.into());
+    let device = language_model.model.device();
+    let environment = environment::describe(device, args.model.precision.into(), None);
     let errors: IndexMap<_, _> =
         failed.iter().map(|(task, error)| (task, format!("{error:#}"))).collect();
     let own = json!({

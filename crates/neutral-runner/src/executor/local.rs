@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::num::NonZeroUsize;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{ExecutorArgs, MachineArgs};
 use crate::executor::bars::Bars;
-use crate::executor::process::{PARENT, host_name, stop_owner};
+use crate::executor::process::{PARENT, exit_code, host_name, stop_owner};
 use crate::executor::{
     Executor, Record, Started, UnderWay, Work, attempts, command, folder, log_path,
 };
@@ -107,7 +107,7 @@ impl Local {
             }
             std::thread::sleep(LOOK_EVERY);
         };
-        match code(status) {
+        match exit_code(status) {
             0 => Ok(()),
             EXIT_INTERRUPTED => Err(Interrupted.into()),
             code => Err(UnitEnded { unit: unit.to_string(), code }.into()),
@@ -202,7 +202,7 @@ impl Started for LocalRecord {
 
 /// Says how a trial's process ended, and keeps that where the process could not say so itself.
 fn note_end(out: &Path, id: &str, status: ExitStatus) {
-    let code = code(status);
+    let code = exit_code(status);
     if code == EXIT_INTERRUPTED {
         return;
     }
@@ -218,11 +218,6 @@ fn note_end(out: &Path, id: &str, status: ExitStatus) {
             tracing::error!("{id}: {why}; see {}", log_path(out, id).display());
         }
     }
-}
-
-/// As shells have it: 128 and its number for a signal.
-fn code(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
 fn terminate(child: &Child) {

@@ -25,7 +25,7 @@ use crate::cli::{ExecutorArgs, ExecutorKind, MachineArgs, RunArgs};
 use crate::exit::BadInput;
 use crate::run_file::RunFile;
 
-pub(crate) use process::end_with_parent;
+pub(crate) use process::{PARENT, end_with_parent, exit_code};
 
 /// What an executor is given.
 pub(crate) struct Work<'a> {

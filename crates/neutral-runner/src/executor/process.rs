@@ -1,6 +1,8 @@
 //! Processes of this machine: stopping one that holds a folder, and ending with the one that started us.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 
 use neutral_store::Lock;
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,6 +28,11 @@ pub(crate) fn end_with_parent() -> anyhow::Result<()> {
     #[cfg(not(target_os = "linux"))]
     let _ = (parent, Interrupted);
     Ok(())
+}
+
+/// How a process ended, as shells have it: 128 and its number for a signal.
+pub(crate) fn exit_code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
 /// This machine's name.

@@ -16,6 +16,7 @@ use neutral_torch::ParamStore;
 use tch::{Tensor, no_grad};
 
 use crate::TrainError;
+use crate::ranks::Ranks;
 use crate::step::{StepSettings, gradients};
 
 /// The text that the base is asked about: the original-domain sequences of a training's own mix.
@@ -28,15 +29,16 @@ pub struct FisherText<'a> {
 }
 
 /// The diagonal of the Fisher information a token, in the order of `params`, which are `model`'s and
-/// trainable.
+/// trainable. Of several processes each takes some of the sequences.
 ///
 /// # Errors
-/// [`TrainError::NoOriginalText`] if the mix has no original domain.
+/// [`TrainError::NoOriginalText`] if the mix has no original domain; that of a collective that failed.
 pub fn diagonal(
     model: &Transformer,
     params: &ParamStore,
     text: &FisherText,
     sequences: usize,
+    ranks: Option<&Ranks>,
 ) -> Result<Vec<Tensor>, TrainError> {
     let FisherText { stream, settings } = text;
     // More sequences than the mix can be asked for without one of the original domain.
@@ -47,14 +49,18 @@ pub fn diagonal(
     let settings = StepSettings { micro_batch_size: 1, ..*settings };
     let mut sums: Vec<Tensor> = params.iter().map(|(_, t)| t.detach().zeros_like()).collect();
     let original = (0..).filter(|&at| stream.counts(at + 1).0 > stream.counts(at).0);
-    for at in original.take(sequences) {
+    let chosen: Vec<u64> = original.take(sequences).collect();
+    for at in ranks.map_or_else(|| chosen.clone(), |ranks| ranks.deal(&chosen)) {
         let batch = stream.batch(at, 1);
-        let output = gradients(model, &Extension::none(), &parameters, &batch, &settings)?;
+        let output = gradients(model, &Extension::none(), &parameters, &batch, &settings, None)?;
         no_grad(|| {
             for (sum, gradient) in sums.iter_mut().zip(&output.gradients) {
                 let _ = sum.g_add_(&gradient.square());
             }
         });
+    }
+    if let Some(ranks) = ranks {
+        ranks.all_reduce(&sums)?;
     }
     // Gradients are of the mean over a sequence's T tokens: (T g)² / T.
     let scale = stream.sequence_length() as f64 / sequences as f64;
@@ -82,9 +88,10 @@ mod tests {
             attention: Attention::Causal,
             micro_batch_size: 4,
             device: Device::Cpu,
+            stop: false,
         };
         let text = FisherText { stream: &stream, settings };
-        let found = diagonal(&model, model.params(), &text, 2).unwrap();
+        let found = diagonal(&model, model.params(), &text, 2, None).unwrap();
 
         // Of ten rows the fourth and the seventh are the first two of three in ten.
         let batch = stream.batch(0, 10);
@@ -116,6 +123,6 @@ mod tests {
         }
         let none = crate::test_support::stream(0.0);
         let text = FisherText { stream: &none, settings };
-        assert!(diagonal(&model, model.params(), &text, 2).is_err());
+        assert!(diagonal(&model, model.params(), &text, 2, None).is_err());
     }
 }

@@ -17,6 +17,7 @@ use neutral_model::Transformer;
 use neutral_torch::ParamStore;
 
 use crate::TrainError;
+use crate::ranks::Ranks;
 use fisher::FisherText;
 use quadratic::Quadratic;
 
@@ -51,18 +52,19 @@ impl Anchor<'_> {
     /// The penalty on the weights, if the anchor is one; `params` are still the base's.
     ///
     /// # Errors
-    /// [`TrainError::NoOriginalText`] if EWC finds no text of the original domain.
+    /// [`TrainError::NoOriginalText`] if EWC finds no text of the original domain; that of a collective that failed.
     pub(crate) fn penalty(
         self,
         model: &Transformer,
         params: &ParamStore,
         text: &FisherText,
+        ranks: Option<&Ranks>,
     ) -> Result<Option<Quadratic>, TrainError> {
         match self {
             Self::None | Self::Kl { .. } => Ok(None),
             Self::L2Sp { weight } => Ok(Some(Quadratic::new(params, None, weight))),
             Self::Ewc { weight, fisher_sequences } => {
-                let fisher = fisher::diagonal(model, params, text, fisher_sequences)?;
+                let fisher = fisher::diagonal(model, params, text, fisher_sequences, ranks)?;
                 Ok(Some(Quadratic::new(params, Some(fisher), weight)))
             }
         }

@@ -1,0 +1,85 @@
+//! One run by several processes, a leader and followers.
+//!
+//! Rank 0 leads: it does all that a run does, and its files, locks and results are the run's. Before each training it says
+//! what is trained, and the others, which follow ([`follow`]), build the same and train with it. A follower
+//! writes nothing, but to a cache of its own what that lacks.
+
+pub(crate) mod follow;
+pub(crate) mod launch;
+pub(crate) mod rendezvous;
+
+use std::time::Duration;
+
+use neutral_torch::{Group, TorchError};
+use neutral_train::TrainError;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::RunArgs;
+use crate::exit::BadInput;
+use crate::unit::Unit;
+
+/// How long the leader, when it is done, waits for followers that do not hear it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What all processes do next.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Next {
+    /// Pretrain the base.
+    Base,
+    /// Train the trial of this id.
+    Trial(String),
+    /// Nothing.
+    End,
+}
+
+/// Has the others do something; nothing if this process is alone, or follows.
+pub(crate) fn announce(group: Option<&Group>, next: &Next) -> anyhow::Result<()> {
+    match group {
+        Some(group) if group.rank() == 0 => Ok(group.say(&serde_json::to_string(next)?)?),
+        _ => Ok(()),
+    }
+}
+
+/// Ends the group of a leader, whose run ended so.
+pub(crate) fn end<T>(group: &Group, done: &anyhow::Result<T>) {
+    // They are gone, or on their way: each has seen the same.
+    if done.as_ref().is_err_and(is_broken) {
+        return;
+    }
+    let ended = announce(Some(group), &Next::End)
+        .and_then(|()| group.leave(PATIENCE).map_err(anyhow::Error::from));
+    if let Err(error) = ended {
+        tracing::warn!("{error:#}");
+    }
+}
+
+/// Whether the processes do not reach each other any more.
+fn is_broken(error: &anyhow::Error) -> bool {
+    let inner = match error.downcast_ref() {
+        Some(TrainError::Torch(inner)) => Some(inner),
+        _ => error.downcast_ref(),
+    };
+    matches!(inner, Some(TorchError::Distributed { .. }))
+}
+
+/// Whether a training failed in a way that all processes of a group know of, so that they may go on together: each has
+/// the same losses. Of another failure the others know nothing, and would wait in the middle of a training.
+pub(crate) fn is_shared(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(TrainError::Diverged { .. }))
+}
+
+/// Refuses what several processes cannot do as one.
+pub(crate) fn check(args: &RunArgs, has_executor: bool) -> Result<(), BadInput> {
+    let problem = if has_executor {
+        "an executor starts processes of its own, each for a trial: train each trial over several \
+         processes (--executor in-process), or the trials side by side (without WORLD_SIZE and srun)"
+    } else if args.dry_run {
+        "--dry-run trains nothing: run it alone"
+    } else if args.only == Some(Unit::Collect) {
+        "--only collect trains nothing: run it alone"
+    } else {
+        return Ok(());
+    };
+    Err(BadInput(format!("this is one of several processes of a run, and {problem}")))
+}

@@ -1,0 +1,197 @@
+//! A base that is pretrained here, once, and kept in the cache as a model folder like any other.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::MultiProgress;
+use neutral_data::{MixConfig, MixedStream, Tokenizer};
+use neutral_model::{
+    Extension, ModelFolder, Transformer, TransformerConfig, write_config, write_model,
+};
+use neutral_spec::{BaseSpec, CorpusRef, DocumentPolicy, LocalLossSpec, Plan, Shape, TrainingSpec};
+use neutral_store::{Cache, Fingerprint, Lock, StoreError, read_json, write_json};
+use neutral_torch::Group;
+use neutral_train::{Anchor, TrainJob, TrainOutcome, TrainSummary, Trained, train};
+use serde_json::Value;
+use tch::{Device, Kind};
+
+use crate::exit::Interrupted;
+use crate::group::{self, Next};
+use crate::inputs::Inputs;
+use crate::numerics::NUMERICS_VERSION;
+use crate::progress;
+
+/// How often a process that waits for another's base looks for it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What a base is pretrained from, and by whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Pretraining<'a> {
+    pub plan: &'a Plan,
+    pub inputs: &'a Inputs,
+    pub cache: &'a Cache,
+    pub device: Device,
+    pub stop: &'a AtomicBool,
+    pub bars: &'a MultiProgress,
+    /// The processes that do it together.
+    pub group: Option<&'a Group>,
+}
+
+/// What the plan says of it.
+struct Recipe<'a> {
+    shape: &'a Shape,
+    corpora: &'a [CorpusRef],
+    training: &'a TrainingSpec,
+    seed: u64,
+}
+
+impl Pretraining<'_> {
+    fn recipe(&self) -> anyhow::Result<Recipe<'_>> {
+        match &self.plan.base {
+            BaseSpec::Pretrain { shape, corpora, training, seed } => {
+                Ok(Recipe { shape, corpora, training, seed: *seed })
+            }
+            BaseSpec::Load { .. } => anyhow::bail!("the base is not one to pretrain"),
+        }
+    }
+
+    /// Fingerprint of everything that determines it.
+    pub(crate) fn fingerprint(&self) -> anyhow::Result<Fingerprint> {
+        Ok(Fingerprint::of(&(
+            NUMERICS_VERSION,
+            &self.plan.base,
+            self.plan.precision,
+            self.device.is_cuda(),
+            self.inputs.fingerprint(self.recipe()?.corpora),
+        )))
+    }
+
+    /// The base, from the cache if it is there.
+    pub(crate) fn folder(&self) -> anyhow::Result<ModelFolder> {
+        let Self { inputs, cache, stop, .. } = *self;
+        let config = self.config()?;
+        let fingerprint = self.fingerprint()?;
+        let place = cache.path("bases", &fingerprint);
+        let Some((work, lock)) = workspace(cache, &fingerprint, stop)? else {
+            tracing::info!("base {fingerprint}: taken from {}", place.display());
+            cache.clear_workspace("bases", &fingerprint);
+            // Earlier versions kept the weights alone; and it is the weights that take long to make again.
+            let tokenizer = place.join("tokenizer.json");
+            let has_config = read_json::<Value>(&place.join("config.json")).is_ok();
+            if Tokenizer::load(&tokenizer).is_err() || !has_config {
+                inputs.tokenizer.save(&tokenizer)?;
+                write_config(&place, &config_json(&config)?, Kind::Float)?;
+            }
+            let damaged = || {
+                format!("base {fingerprint} is damaged; delete its folder to have it made again")
+            };
+            return ModelFolder::open(&place).with_context(damaged);
+        };
+        let (model, summary) = self.train(&work)?;
+        tracing::info!(
+            "base {fingerprint}: pretrained on {} tokens in {:.0} s",
+            summary.tokens,
+            summary.elapsed_seconds
+        );
+        cache.get_or_make("bases", &fingerprint, |folder: &Path| -> anyhow::Result<()> {
+            // A model folder like any other, so that other tools can read it too.
+            write_model(folder, &config_json(model.config())?, &model, Kind::Float)?;
+            inputs.tokenizer.save(&folder.join("tokenizer.json"))?;
+            Ok(write_json(&folder.join("summary.json"), &summary)?)
+        })?;
+        drop(lock);
+        // The checkpoints have served.
+        cache.clear_workspace("bases", &fingerprint);
+        Ok(ModelFolder::open(&place)?)
+    }
+
+    /// The base that is in the cache.
+    pub(crate) fn open(&self) -> anyhow::Result<ModelFolder> {
+        let place = self.cache.path("bases", &self.fingerprint()?);
+        ModelFolder::open(&place).with_context(|| {
+            let cache = self.cache.root().display();
+            format!("the cache {cache} lacks the base; all processes of a run need one cache")
+        })
+    }
+
+    /// The training with rank 0, of which nothing is kept.
+    pub(crate) fn follow(&self) -> anyhow::Result<()> {
+        self.train(&self.cache.path("bases", &self.fingerprint()?)).map(drop)
+    }
+
+    /// Trains, with checkpoints in a folder, from the one that is there.
+    fn train(&self, work: &Path) -> anyhow::Result<(Transformer, TrainSummary)> {
+        let Self { plan, inputs, device, stop, bars, group, .. } = *self;
+        let Recipe { corpora, training, seed, .. } = self.recipe()?;
+        let mut model = Transformer::new(self.config()?, seed, device, plan.precision)?;
+        let mix =
+            MixConfig { original_fraction: 0.0, sequence_length: training.sequence_length, seed };
+        let stream = MixedStream::new(Vec::new(), inputs.shards(corpora)?, mix)?;
+        group::announce(group, &Next::Base)?;
+        let bar = progress::bar(bars, "base: pretraining");
+        let outcome = train(TrainJob {
+            model: &mut model,
+            extension: &mut Extension::none(),
+            trained: Trained::Base,
+            stream: &stream,
+            spec: training,
+            documents: DocumentPolicy::AttendAcross,
+            separator_id: inputs.tokenizer.separator_id(),
+            local_loss: LocalLossSpec::None {},
+            anchor: Anchor::None,
+            fingerprint: self.fingerprint()?,
+            folder: work,
+            checkpoint_every_steps: Some(plan.checkpoint_every_steps),
+            device,
+            stop,
+            progress: &bar,
+            group,
+        })?;
+        bar.finish_and_clear();
+        match outcome {
+            TrainOutcome::Finished(summary) => Ok((model, summary)),
+            TrainOutcome::Interrupted { .. } => Err(Interrupted.into()),
+        }
+    }
+
+    fn config(&self) -> anyhow::Result<TransformerConfig> {
+        Ok(TransformerConfig::llama(self.recipe()?.shape, self.inputs.tokenizer.vocab_size()))
+    }
+}
+
+/// Where to pretrain a base, once no other process does; none if the base is there.
+fn workspace(
+    cache: &Cache,
+    fingerprint: &Fingerprint,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<(PathBuf, Lock)>> {
+    let place = cache.path("bases", fingerprint);
+    let mut said = false;
+    loop {
+        if place.is_dir() {
+            return Ok(None);
+        }
+        match cache.workspace("bases", fingerprint) {
+            // The process that held it may just have ended with the base.
+            Ok(held) => return Ok(Some(held).filter(|_| !place.is_dir())),
+            Err(_) if place.is_dir() => return Ok(None),
+            Err(StoreError::Locked { owner, .. }) => {
+                if !said {
+                    tracing::info!("base {fingerprint}: process {owner} pretrains it, waiting");
+                }
+                said = true;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if stop.load(Ordering::SeqCst) {
+            return Err(Interrupted.into());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn config_json(config: &TransformerConfig) -> anyhow::Result<Value> {
+    config.to_hugging_face().context("a base that is no Llama")
+}
