@@ -20,6 +20,7 @@ mod kills;
 mod loaded_base;
 mod neutrality;
 mod processes;
+mod reuse;
 mod sequence;
 mod shared_cache;
 mod shipped;

@@ -56,21 +56,23 @@ fn every_shipped_experiment_has_the_plan_on_record() {
 
 /// The trials are many: of each, what tells it from the others, and the fingerprint of the rest.
 #[test]
-fn every_experiment_of_the_paper_has_the_plan_on_record_and_the_one_base() {
-    let all = experiments("experiments/paper");
-    let (_, base) = all.iter().find(|(stem, _)| stem == "base").unwrap();
-    for (stem, experiment) in &all {
-        assert_eq!(experiment.tokenizer, base.tokenizer, "{stem}");
-        assert_eq!(experiment.base, base.base, "{stem}");
-        assert_eq!(experiment.precision, base.precision, "{stem}");
-        let plan = plan(experiment);
-        let mut list = format!("{}\n", plan.question);
-        for trial in &plan.trials {
-            let (units, weights) = (trial.size.units, trial.size.extension_parameters);
-            let fingerprint = trial.fingerprint();
-            writeln!(list, "{} {units} {weights} {fingerprint}", trial.id).unwrap();
+fn every_experiment_of_a_folder_has_the_plan_on_record_and_the_one_base() {
+    for (folder, base) in [("paper", "base"), ("quick", "quick-ablations")] {
+        let all = experiments(&format!("experiments/{folder}"));
+        let (_, base) = all.iter().find(|(stem, _)| stem == base).unwrap();
+        for (stem, experiment) in &all {
+            assert_eq!(experiment.tokenizer, base.tokenizer, "{stem}");
+            assert_eq!(experiment.base, base.base, "{stem}");
+            assert_eq!(experiment.precision, base.precision, "{stem}");
+            let plan = plan(experiment);
+            let mut list = format!("{}\n", plan.question);
+            for trial in &plan.trials {
+                let (units, weights) = (trial.size.units, trial.size.extension_parameters);
+                let fingerprint = trial.fingerprint();
+                writeln!(list, "{} {units} {weights} {fingerprint}", trial.id).unwrap();
+            }
+            insta::assert_snapshot!(format!("plan-{folder}-{stem}"), list);
         }
-        insta::assert_snapshot!(format!("plan-paper-{stem}"), list);
     }
 }
 

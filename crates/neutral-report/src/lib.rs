@@ -19,6 +19,7 @@ mod format;
 mod html;
 mod hypervolume;
 mod interval;
+mod legend;
 mod markdown;
 mod marker;
 mod neutrality;

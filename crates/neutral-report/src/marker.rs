@@ -30,7 +30,7 @@ const SHAPES: [&[(f64, f64)]; 7] = [
     &[(-1.1, -0.55), (1.1, -0.55), (1.1, 0.55), (-1.1, 0.55)],
 ];
 
-/// Nothing (the shape is filled), nothing (it is hollow), a dot, a plus, a cross.
+/// Nothing (the shape is filled), nothing (it is hollow), a dot, a plus, a cross; after them letters.
 const INNERS: usize = 5;
 
 impl Marker {
@@ -39,7 +39,7 @@ impl Marker {
     pub(crate) fn of(method: &str, others: &[&str], variant: usize) -> Self {
         let other = others.iter().position(|m| *m == method).unwrap_or(0);
         let place = (method_rank(method) + other) % COLOURS.len();
-        Self { colour: COLOURS[place], shape: place, inner: variant % INNERS }
+        Self { colour: COLOURS[place], shape: place, inner: variant }
     }
 
     /// How lines of this label are dashed, as in SVG: as many ways as there are inner marks.
@@ -88,6 +88,15 @@ impl Marker {
                     d = 2.0 * s
                 ),
             ),
+            // A letter needs more room than the shape has: it covers its middle.
+            n @ INNERS.. => {
+                let letter = char::from(b'a' + ((n - INNERS) % 26) as u8);
+                let (size, y) = (1.9 * radius, y + 0.55 * radius);
+                let _ = write!(
+                    out,
+                    r##"<text x="{x:.1}" y="{y:.1}" text-anchor="middle" font-size="{size:.1}" font-weight="bold" fill="#1a1a1a">{letter}</text>"##
+                );
+            }
             _ => {}
         }
     }
@@ -104,13 +113,13 @@ mod tests {
         let markers = methods.map(|m| Marker::of(m, &["x", "y"], 0));
         assert_eq!(markers.iter().map(|m| m.colour).collect::<BTreeSet<_>>().len(), 6);
         assert_eq!(markers.iter().map(|m| m.shape).collect::<BTreeSet<_>>().len(), 6);
-        let drawn: BTreeSet<_> = (0..INNERS)
+        let drawn: BTreeSet<_> = (0..INNERS + 26)
             .map(|variant| {
                 let mut out = String::new();
                 Marker::of("lora", &[], variant).draw(&mut out, 0.0, 0.0, 5.0);
                 out
             })
             .collect();
-        assert_eq!(drawn.len(), INNERS);
+        assert_eq!(drawn.len(), INNERS + 26);
     }
 }

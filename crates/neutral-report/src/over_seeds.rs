@@ -23,8 +23,8 @@ const REFERENCES: [(&str, &str); 2] = [
 
 /// What they mean.
 pub(crate) const MEANING: &str = "Bits/byte. Intervals are Student's, of the mean over seeds. Differences \
-    are paired: a trial's number minus that method's of the same seed; where the interval leaves \
-    out 0, the methods differ.";
+    are paired: a trial's number minus that method's of the same seed and, where that method is swept, \
+    of the same swept values; where the interval leaves out 0, the methods differ.";
 
 /// What is averaged.
 type Measure = fn(&TrialResult) -> Option<&ByCorpus<f64>>;
@@ -38,14 +38,12 @@ const MEASURES: [(&str, Measure); 3] = [
 /// The heads, and a row a method and measure; no rows where no method has several seeds.
 pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let groups = groups(results);
-    let references: Vec<_> = REFERENCES
+    let references: Vec<(&str, Vec<&Group<'_>>)> = REFERENCES
         .into_iter()
-        .filter_map(|(label, head)| {
-            let mut named = groups.iter().filter(|group| group.first().label == label);
-            // Where it is swept, none is the one to compare with.
-            let one = named.next().filter(|_| named.next().is_none())?;
-            Some((head, one))
+        .map(|(label, head)| {
+            (head, groups.iter().filter(|group| group.first().label == label).collect())
         })
+        .filter(|(_, named): &(_, Vec<_>)| !named.is_empty())
         .collect();
     let mut rows = Vec::new();
     for group in &groups {
@@ -61,8 +59,8 @@ pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) 
                     decimals(interval.mean, 4),
                     interval.ends(4),
                 ];
-                row.extend(references.iter().map(|&(_, other)| {
-                    let other = (!std::ptr::eq(other, group)).then(|| by_seed(other, measure, of));
+                row.extend(references.iter().map(|(_, named)| {
+                    let other = reference(named, group).map(|other| by_seed(other, measure, of));
                     let difference = other.and_then(|other| difference(&own, &other));
                     difference.unwrap_or_else(|| "–".to_owned())
                 }));
@@ -72,6 +70,17 @@ pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) 
     }
     let heads = HEADS.into_iter().chain(references.iter().map(|(head, _)| *head)).collect();
     (heads, rows)
+}
+
+/// Of the groups of a reference's label the one that a group is compared with: the only one, or that of the same
+/// swept values.
+fn reference<'a>(named: &[&'a Group<'a>], group: &Group<'_>) -> Option<&'a Group<'a>> {
+    let varied = group.first().varied();
+    let found = match named {
+        [only] => only,
+        _ => named.iter().find(|other| other.first().varied() == varied)?,
+    };
+    (found.first().label != group.first().label).then_some(found)
 }
 
 /// The corpora that any trial has the measure of, and their mean.
@@ -130,6 +139,34 @@ mod tests {
         let lora = of("LoRA");
         let (_, paired) = lora[5].trim_end_matches(')').split_once(" (").unwrap();
         assert!(width(paired) < width(&lora[4]), "{lora:?}");
+    }
+
+    #[test]
+    fn a_swept_reference_is_compared_at_the_same_values() {
+        let mut results = sample::seeds();
+        let mut wider = results.trials.clone();
+        let budget = |trial: &mut TrialResult, share: &str| {
+            trial.spec["varied"] = serde_json::json!([["method.budget", share]]);
+        };
+        for trial in &mut wider {
+            budget(trial, "50%");
+            trial.forgetting.as_mut().unwrap()[0] *= 3.0;
+        }
+        results.trials.iter_mut().for_each(|trial| budget(trial, "20%"));
+        let of = |results: &Results, method: &str, column: usize| {
+            let (_, rows) = table(results);
+            let row =
+                rows.iter().find(|row| row[0] == method).unwrap_or_else(|| panic!("{method}"));
+            let cell = row[column].split(' ').next().unwrap();
+            cell.parse::<f64>().unwrap_or_else(|_| panic!("{method}: {cell}"))
+        };
+        let once = of(&results, "LoRA, budget 20%", 5);
+        results.trials.extend(wider);
+        assert_eq!(of(&results, "LoRA, budget 20%", 5), once);
+        assert!((of(&results, "LoRA, budget 50%", 5) - 3.0 * once).abs() < 2e-4);
+        let (_, rows) = table(&results);
+        let mut own = rows.iter().filter(|row| row[0].starts_with("vanilla adapter"));
+        assert!(own.all(|row| row[5] == "–"));
     }
 
     #[test]

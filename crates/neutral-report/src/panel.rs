@@ -68,6 +68,15 @@ pub(crate) fn far_outside((forgetting, learning): (f64, f64), points: &[(f64, f6
     learning < half && forgetting > 1.25 * most
 }
 
+/// Where the axis of learning may begin: not at the base's 0 if that left more than half of it empty. Trials below,
+/// a control before all, hardly learnt.
+pub(crate) fn floor(points: &[(f64, f64)]) -> Option<f64> {
+    let best = points.iter().map(|p| p.1).fold(0.0, f64::max);
+    let learnt = points.iter().map(|p| p.1).filter(|learning| *learning > 0.1 * best);
+    let least = learnt.fold(f64::INFINITY, f64::min);
+    (least.is_finite() && least > 0.5 * best).then_some(least)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +88,14 @@ mod tests {
         assert_eq!(outside, [false, false, true, false, false]);
         // Nothing to compare with.
         assert!(!far_outside((0.3, 0.1), &[(0.3, 0.1)]));
+    }
+
+    #[test]
+    fn the_axis_begins_at_zero_unless_half_of_it_were_empty() {
+        assert_eq!(floor(&[(0.1, 2.0), (0.0, 0.01), (0.2, 2.4)]), Some(2.0));
+        assert_eq!(floor(&[(0.1, 1.0), (0.0, 0.01), (0.2, 2.4)]), None);
+        assert_eq!(floor(&[(0.1, -1.0)]), None);
+        assert_eq!(floor(&[]), None);
     }
 
     #[test]

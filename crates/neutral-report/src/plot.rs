@@ -12,21 +12,21 @@ use std::fmt::Write;
 use crate::escape::escaped;
 use crate::format::mean_and_deviation;
 use crate::interval::Interval;
+use crate::legend::{cross, legend};
 use crate::marker::Marker;
-use crate::panel::{Panel, far_outside};
+use crate::panel::{Panel, far_outside, floor};
 use crate::results::{Results, TrialResult};
 use crate::scale::Scale;
 use crate::series::{Group, groups, method_rank, name};
 
-const WIDTH: f64 = 480.0;
+pub(crate) const WIDTH: f64 = 480.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 464.0;
 /// Height of a panel's frame.
 const FRAME: f64 = 250.0;
 /// Height of a panel with its texts.
 const PANEL: f64 = FRAME + 84.0;
-const LEGEND_LINE: f64 = 23.0;
-const RADIUS: f64 = 6.0;
+pub(crate) const RADIUS: f64 = 6.0;
 
 /// All points of one label of a method.
 pub(crate) struct Series<'a> {
@@ -89,43 +89,22 @@ pub(crate) fn series(results: &Results) -> Vec<Series<'_>> {
     all
 }
 
-/// Width of a letter of the legend; generous, since every system has another font.
-pub(crate) fn letter(letter: char) -> f64 {
-    match letter {
-        'f' | 'i' | 'j' | 'l' | 'r' | 't' | ' ' | '-' | '.' | ',' | '(' | ')' => 5.8,
-        'm' | 'w' | 'M' | 'W' => 14.0,
-        'A'..='Z' => 11.0,
-        _ => 9.4,
-    }
-}
-
-/// The legend in as many lines as it takes, and where it ends.
-fn legend(series: &[Series<'_>]) -> (String, f64) {
-    let (mut out, mut x, mut y) = (String::new(), 20.0, 72.0);
-    let mut entry = |name: &str, draw: &dyn Fn(&mut String, f64, f64)| {
-        let width = 16.0 + name.chars().map(letter).sum::<f64>() + 18.0;
-        if x > 20.0 && x + width > WIDTH + 10.0 {
-            (x, y) = (20.0, y + LEGEND_LINE);
-        }
-        draw(&mut out, x, y - 5.0);
-        let _ = writeln!(out, r#"<text x="{:.1}" y="{y:.1}">{}</text>"#, x + 14.0, escaped(name));
-        x += width;
-    };
-    entry("base", &cross);
-    for s in series {
-        entry(&s.name, &|out, x, y| s.marker.draw(out, x, y, RADIUS));
-    }
-    (out, y + 14.0)
-}
-
 fn panel(out: &mut String, series: &[Series<'_>], of: Panel, top: f64) {
     let (frame_top, bottom) = (top + 28.0, top + 28.0 + FRAME);
     let trials = || series.iter().flat_map(|s| &s.groups).flat_map(|g| &g.trials);
     let all: Vec<_> = trials().filter_map(|t| of.point(t)).collect();
-    let shown = |t: &TrialResult| of.point(t).filter(|point| !far_outside(*point, &all));
+    let outside = |point| far_outside(point, &all);
+    let near: Vec<_> = all.iter().copied().filter(|point| !outside(*point)).collect();
+    let floor = floor(&near);
+    let below = |point: (f64, f64)| !outside(point) && floor.is_some_and(|floor| point.1 < floor);
+    let shown = |t: &TrialResult| of.point(t).filter(|p| !below(*p) && !outside(*p));
     let points = || trials().filter_map(|t| shown(t));
     let x = Scale::around(points().map(|p| p.0), 6, LEFT, RIGHT);
-    let y = Scale::around(points().map(|p| p.1), 6, bottom, frame_top);
+    let learning = points().map(|p| p.1);
+    let y = match floor {
+        None => Scale::around(learning, 6, bottom, frame_top),
+        Some(_) => Scale::roomy(learning, 6, bottom, frame_top),
+    };
     frame(out, &x, &y, frame_top, bottom);
     let _ = writeln!(
         out,
@@ -137,20 +116,27 @@ fn panel(out: &mut String, series: &[Series<'_>], of: Panel, top: f64) {
         bottom + 41.0,
         escaped(&of.forgetting.name()),
     );
-    cross(out, x.place(0.0), y.place(0.0));
-    out.push('\n');
-    let missing: Vec<_> =
-        trials().filter(|t| of.point(t).is_some() && shown(t).is_none()).collect();
-    if !missing.is_empty() {
-        let ids: Vec<_> = missing.iter().map(|t| t.id.as_str()).collect();
-        let _ = writeln!(
-            out,
-            r##"<text x="{:.1}" y="{:.1}" text-anchor="end" font-size="14" fill="#444">far outside: {}<title>{}</title></text>"##,
-            RIGHT - 6.0,
-            bottom - 8.0,
-            missing.len(),
-            escaped(&ids.join(", "))
-        );
+    let ids = |which: &dyn Fn((f64, f64)) -> bool| {
+        let those = trials().filter(|t| of.point(t).is_some_and(which));
+        those.map(|t| t.id.as_str()).collect::<Vec<_>>()
+    };
+    let (below, outside) = (ids(&below), ids(&outside));
+    let mut feet = Vec::new();
+    if floor.is_none() {
+        cross(out, x.place(0.0), y.place(0.0));
+        out.push('\n');
+    } else {
+        let trials = match below.len() {
+            0 => String::new(),
+            n => format!(", {n} that hardly learnt"),
+        };
+        feet.push((format!("below: base{trials}"), below));
+    }
+    if !outside.is_empty() {
+        feet.push((format!("far outside: {}", outside.len()), outside));
+    }
+    for (i, (text, ids)) in feet.into_iter().enumerate() {
+        note(out, &text, &ids, bottom - 8.0 - 18.0 * i as f64);
     }
     let place = |t: &TrialResult| shown(t).map(|(a, b)| (x.place(a), y.place(b)));
     let means = series.iter().flat_map(|s| &s.groups).filter_map(|group| {
@@ -164,6 +150,17 @@ fn panel(out: &mut String, series: &[Series<'_>], of: Panel, top: f64) {
     for s in series {
         draw_means(out, s, &place, [frame_top, bottom]);
     }
+}
+
+/// A line in the corner where little is learnt and much forgotten, about trials that are not on the panel.
+fn note(out: &mut String, text: &str, ids: &[&str], y: f64) {
+    let _ = writeln!(
+        out,
+        r##"<text x="{:.1}" y="{y:.1}" text-anchor="end" font-size="14" fill="#444">{}<title>{}</title></text>"##,
+        RIGHT - 6.0,
+        escaped(text),
+        escaped(&ids.join(", "))
+    );
 }
 
 fn frame(out: &mut String, x: &Scale, y: &Scale, top: f64, bottom: f64) {
@@ -295,16 +292,6 @@ fn titled(out: &mut String, title: &str, opacity: f64, draw: impl FnOnce(&mut St
     let _ = write!(out, r#"<g opacity="{opacity}"><title>{}</title>"#, escaped(title));
     draw(out);
     out.push_str("</g>\n");
-}
-
-/// The base's marker.
-fn cross(out: &mut String, x: f64, y: f64) {
-    let _ = write!(
-        out,
-        r##"<path d="M{:.1} {:.1}l12 12m0 -12l-12 12" stroke="#1a1a1a" stroke-width="2.5"/>"##,
-        x - 6.0,
-        y - 6.0
-    );
 }
 
 #[cfg(test)]

@@ -22,11 +22,22 @@ impl Scale {
         from: f64,
         to: f64,
     ) -> Self {
-        let (low, high) = values.fold((0f64, 0f64), |(l, h), v| (l.min(v), h.max(v)));
+        Self::roomy(values.chain([0.0]), ticks, from, to)
+    }
+
+    /// The same, without zero.
+    pub(crate) fn roomy(
+        values: impl Iterator<Item = f64>,
+        ticks: usize,
+        from: f64,
+        to: f64,
+    ) -> Self {
+        let none = (f64::INFINITY, f64::NEG_INFINITY);
+        let (low, high) = values.fold(none, |(l, h), v| (l.min(v), h.max(v)));
         let extent = if high > low { high - low } else { 1.0 };
         // Markers must not touch the frame.
         let room = 0.06 * extent;
-        let (low, high) = (low - room, if high > low { high + room } else { 1.0 });
+        let (low, high) = (low - room, if high > low { high + room } else { low + extent });
         Self {
             low,
             high,

@@ -82,6 +82,9 @@ pub(crate) struct RunArgs {
     /// The folder of corpus manifests [default: data-manifests beside the experiment file or above].
     #[arg(long)]
     pub manifests: Option<PathBuf>,
+    /// Take finished trials that were made from the same from another run's folder; may be given again.
+    #[arg(long, value_name = "RUN")]
+    pub reuse: Vec<PathBuf>,
     #[command(flatten)]
     pub executor: ExecutorArgs,
     /// Do one unit of the run, as executors have it done: prepare, trial:ID or collect.

@@ -30,6 +30,7 @@ mod pretrain;
 mod progress;
 mod report;
 mod results;
+mod reuse;
 mod run;
 mod run_file;
 mod scores;

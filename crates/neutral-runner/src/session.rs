@@ -23,6 +23,7 @@ use crate::group;
 use crate::inputs::Inputs;
 use crate::pretrain::Pretraining;
 use crate::results::ResultsBuilder;
+use crate::reuse::FinishedElsewhere;
 use crate::run_file::RunFile;
 use crate::scores::Scorer;
 use crate::tasks::{TaskScores, Tasks};
@@ -88,6 +89,7 @@ impl Setting<'_> {
                 let session = self.session(folder)?;
                 let shared = session.shared();
                 session.base_results(&shared)?;
+                session.take_finished(&shared)?;
                 for trial in &self.plan.trials {
                     if shared.finished(trial)?.is_none() {
                         shared.forget_record(trial);
@@ -192,12 +194,21 @@ impl Session<'_> {
         Ok(ResultsBuilder::new(shared, environment, &scores, tasks))
     }
 
+    /// What the runs named by `--reuse` have finished and this one has not.
+    fn take_finished(&self, shared: &Shared) -> anyhow::Result<()> {
+        let elsewhere = FinishedElsewhere::of(&self.setting.args.reuse)?;
+        self.setting.plan.trials.iter().try_for_each(|trial| shared.take(trial, &elsewhere))
+    }
+
     /// All trials in the order of the plan, and the results.
     fn go_through(&self, trials: Trials) -> anyhow::Result<()> {
         let shared = self.shared();
         let Setting { plan, out, .. } = *self.setting;
         let mut results = self.base_results(&shared)?;
         let mut interrupted = false;
+        if trials == Trials::Here {
+            self.take_finished(&shared)?;
+        }
         for trial in &plan.trials {
             match trials {
                 Trials::Here => {

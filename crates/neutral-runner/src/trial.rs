@@ -175,7 +175,7 @@ impl Shared<'_> {
     fn run(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
         let folder = self.folder(trial);
         let fingerprint = self.fingerprint(trial);
-        clear_if_stale(&folder, &fingerprint)?;
+        self.clear_if_stale(trial, &fingerprint)?;
         let file = self.describe(trial)?;
         let (mut model, mut extension) = self.build(trial, &file)?;
         let training = self.train(trial, &mut model, &mut extension)?;
@@ -203,6 +203,26 @@ impl Shared<'_> {
         let (model, below) = file.before(&self.folder(trial), self.loading())?;
         let own = neutral_adapters::build(&trial.method, &trial.size, &model, trial.seed)?;
         Ok((model, own.upon(below)))
+    }
+
+    /// Empties the folder of a trial that was made from something else.
+    ///
+    /// A trial's folder belongs to its fingerprint: after an edit of the experiment its old
+    /// checkpoint, metrics and weights mean nothing.
+    fn clear_if_stale(&self, trial: &Trial, fingerprint: &Fingerprint) -> anyhow::Result<()> {
+        let folder = self.folder(trial);
+        let mark = folder.join("fingerprint.json");
+        if mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint {
+            tracing::info!("{}: made from another spec or other data, run anew", folder.display());
+            self.empty(trial)?;
+        }
+        Ok(write_json(&mark, fingerprint)?)
+    }
+
+    /// Removes all that is in a trial's folder but its lock, which this process holds.
+    pub(crate) fn empty(&self, trial: &Trial) -> Result<(), StoreError> {
+        let folder = self.folder(trial);
+        empty(&folder).map_err(|e| StoreError::io("empty", &folder, e))
     }
 
     /// The training alone. Of a group, every process calls it, and rank 0 alone writes.
@@ -261,19 +281,6 @@ impl Shared<'_> {
     pub(crate) fn folder(&self, trial: &Trial) -> PathBuf {
         self.out.join("trials").join(&trial.id)
     }
-}
-
-/// Empties the folder of a trial that was made from something else.
-///
-/// A trial's folder belongs to its fingerprint: after an edit of the experiment its old
-/// checkpoint, metrics and weights mean nothing.
-fn clear_if_stale(folder: &Path, fingerprint: &Fingerprint) -> anyhow::Result<()> {
-    let mark = folder.join("fingerprint.json");
-    if mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint {
-        tracing::info!("{}: made from another spec or other data, run anew", folder.display());
-        empty(folder).map_err(|e| StoreError::io("empty", folder, e))?;
-    }
-    Ok(write_json(&mark, fingerprint)?)
 }
 
 /// Removes all that is in a folder but its lock, which this process holds.

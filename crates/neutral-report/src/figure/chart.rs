@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{WIDTH, open};
 use crate::escape::escaped;
 use crate::format::shorten;
-use crate::plot::letter;
+use crate::legend::letter;
 use crate::scale::Scale;
 
 const LEFT: f64 = 62.0;

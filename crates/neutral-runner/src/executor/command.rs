@@ -17,5 +17,8 @@ pub(crate) fn common(work: &Work<'_>) -> anyhow::Result<Vec<OsString>> {
     if let Some(manifests) = &args.manifests {
         command.extend(["--manifests".into(), absolute(manifests)?.into()]);
     }
+    for run in &args.reuse {
+        command.extend(["--reuse".into(), absolute(run)?.into()]);
+    }
     Ok(command)
 }
