@@ -30,6 +30,11 @@ pub(crate) fn method_name(kind: &str) -> String {
         "finetune" => "fine-tuning".to_owned(),
         "lora" => "LoRA".to_owned(),
         "adapter" => "vanilla adapter".to_owned(),
+        "dora" => "DoRA".to_owned(),
+        "kl_to_base" => "KL to base".to_owned(),
+        "l2_sp" => "L2-SP".to_owned(),
+        "ewc" => "EWC".to_owned(),
+        "wise_ft" => "WiSE-FT".to_owned(),
         other => other.replace('_', " "),
     }
 }

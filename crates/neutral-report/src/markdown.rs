@@ -166,7 +166,7 @@ fn push_origin(out: &mut String, results: &Results) {
          - processor: {}\n\n\
          Every number stands in `results.json`, one row a trial in `results.csv`. To make them again, \
          check out the code above and run the experiment file whose plan has this fingerprint; for \
-         one that ships with neutral:\n\n    scripts/neutral run experiments/{}.yaml\n",
+         one that ships with neutral:\n\n    scripts/neutral run $(find experiments -name {}.yaml)\n",
         results.plan_fingerprint,
         escaped(code),
         environment.libtorch,

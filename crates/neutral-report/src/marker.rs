@@ -38,8 +38,10 @@ impl Marker {
     /// not have, in order.
     pub(crate) fn of(method: &str, others: &[&str], variant: usize) -> Self {
         let other = others.iter().position(|m| *m == method).unwrap_or(0);
-        let place = (method_rank(method) + other) % COLOURS.len();
-        Self { colour: COLOURS[place], shape: place, inner: variant }
+        let place = method_rank(method) + other;
+        // Where colours begin again, letters tell the method: not those that a method's sixth label has.
+        let (again, place) = (place / COLOURS.len(), place % COLOURS.len());
+        Self { colour: COLOURS[place], shape: place, inner: variant + again * (INNERS + 8) }
     }
 
     /// How lines of this label are dashed, as in SVG: as many ways as there are inner marks.
@@ -113,6 +115,18 @@ mod tests {
         let markers = methods.map(|m| Marker::of(m, &["x", "y"], 0));
         assert_eq!(markers.iter().map(|m| m.colour).collect::<BTreeSet<_>>().len(), 6);
         assert_eq!(markers.iter().map(|m| m.shape).collect::<BTreeSet<_>>().len(), 6);
+        // Where there are more methods than colours, no two look alike.
+        let others = ["a", "b", "c", "d", "e", "f", "g"];
+        let looks: BTreeSet<_> = ["finetune", "lora", "adapter", "neutral_residues"]
+            .iter()
+            .chain(&others)
+            .map(|method| {
+                let mut out = String::new();
+                Marker::of(method, &others, 0).draw(&mut out, 0.0, 0.0, 5.0);
+                out
+            })
+            .collect();
+        assert_eq!(looks.len(), 11);
         let drawn: BTreeSet<_> = (0..INNERS + 26)
             .map(|variant| {
                 let mut out = String::new();
