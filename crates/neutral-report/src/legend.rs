@@ -1,4 +1,4 @@
-//! The legend of `tradeoff.svg`, and the markers that it explains.
+//! The legend of `tradeoff.svg`, and the base's marker.
 
 use std::fmt::Write;
 

@@ -69,11 +69,8 @@ fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), Sto
         if source.is_dir() {
             copy(&source, &target, wanted)?;
         } else if wanted(&name) {
-            // No finished trial's file is written again, only replaced, so one file may serve both.
-            let linked = fs::hard_link(&source, &target);
-            linked
-                .or_else(|_| fs::copy(&source, &target).map(drop))
-                .map_err(|e| StoreError::io("copy", &source, e))?;
+            // Not linked: a trial whose weights turn out damaged is trained again over these files.
+            fs::copy(&source, &target).map_err(|e| StoreError::io("copy", &source, e))?;
         }
     }
     Ok(())
