@@ -7,12 +7,10 @@
 //! Source: Zitzler and Thiele, *Multiobjective evolutionary algorithms*, IEEE Transactions on Evolutionary
 //! Computation 3, 1999.
 
-use std::collections::BTreeMap;
-
-use crate::format::{decimals, mean_and_deviation, over_corpora};
+use crate::curve::{Curve, Point, curves};
+use crate::format::{decimals, mean_and_deviation};
 use crate::interval::Interval;
-use crate::plot::{Series, series};
-use crate::results::{Results, TrialResult};
+use crate::results::Results;
 
 /// The heads of the columns, the first [`TEXTS`] of text and the others of numbers.
 pub(crate) const HEADS: [&str; 6] =
@@ -29,70 +27,47 @@ pub(crate) const MEANING: &str = "Hypervolume: the area, in (bits/byte)², betwe
 
 /// A row a method that was swept; none where no method was.
 pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
-    let worst = results.trials.iter().filter_map(point).map(|(forgetting, _)| forgetting);
-    let worst = worst.fold(f64::NEG_INFINITY, f64::max);
-    let all = series(results);
-    let plain = |series: &&Series| {
-        let trial = series.groups[0].first();
-        trial.method == "neutral_residues" && trial.label == trial.method
-    };
-    let reference = all.iter().find(plain).map(|series| by_seed(series, worst));
-    let mut rows = Vec::new();
-    for series in &all {
-        let areas = by_seed(series, worst);
-        let points = series.groups.iter().filter(|g| g.finished().next().is_some()).count();
-        if points < 2 || areas.is_empty() {
-            continue;
-        }
-        let values: Vec<f64> = areas.values().copied().collect();
+    let forgetting = results.trials.iter().filter_map(Point::of).map(|point| point.forgetting);
+    let worst = forgetting.fold(f64::NEG_INFINITY, f64::max);
+    let curves = curves(results);
+    let plain = |curve: &&Curve| curve.plain.as_deref() == Some("neutral_residues");
+    let reference = curves.iter().find(plain);
+    let row = |curve: &Curve| {
         let dash = || "–".to_owned();
-        let ratios = reference.as_ref().filter(|_| !plain(&series)).map(|reference| {
-            let ratio = |(seed, area): (&u64, &f64)| Some(area / reference.get(seed)?);
-            areas.iter().filter_map(ratio).collect::<Vec<f64>>()
+        let areas: Vec<f64> =
+            curve.by_seed.values().map(|points| hypervolume(points.clone(), worst)).collect();
+        let ratios = reference.filter(|_| !plain(&curve)).map(|reference| {
+            let seeds = curve.by_seed.keys().zip(&areas);
+            let ratio = |(seed, area): (&u64, &f64)| {
+                Some(area / hypervolume(reference.by_seed.get(seed)?.clone(), worst))
+            };
+            seeds.filter_map(ratio).collect::<Vec<f64>>()
         });
-        rows.push(vec![
-            series.name.clone(),
-            points.to_string(),
-            values.len().to_string(),
-            decimals(mean_and_deviation(&values).0, 4),
-            Interval::of(&values).map_or_else(dash, |found| found.ends(4)),
+        vec![
+            curve.name.clone(),
+            curve.points.to_string(),
+            areas.len().to_string(),
+            decimals(mean_and_deviation(&areas).0, 4),
+            Interval::of(&areas).map_or_else(dash, |found| found.ends(4)),
             ratios.filter(|ratios| !ratios.is_empty()).map_or_else(dash, |ratios| {
                 let mean = decimals(mean_and_deviation(&ratios).0, 3);
                 Interval::of(&ratios)
                     .map_or(mean.clone(), |found| format!("{mean} ({})", found.ends(3)))
             }),
-        ]);
-    }
-    rows
+        ]
+    };
+    curves.iter().map(row).collect()
 }
 
-/// The hypervolume of each seed's points.
-fn by_seed(series: &Series, worst: f64) -> BTreeMap<u64, f64> {
-    let mut points: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
-    for trial in series.groups.iter().flat_map(|group| &group.trials) {
-        if let Some(found) = point(trial) {
-            points.entry(trial.seed).or_default().push(found);
-        }
-    }
-    points.into_iter().map(|(seed, points)| (seed, hypervolume(points, worst))).collect()
-}
-
-/// Mean forgetting and mean learning.
-fn point(trial: &TrialResult) -> Option<(f64, f64)> {
-    trial.finished()?;
-    Some((over_corpora(trial.forgetting.as_ref()?)?, over_corpora(trial.learning.as_ref()?)?))
-}
-
-/// The area of all `(forgetting, learning)` that some point dominates, up to the worst forgetting and down to no
-/// learning.
-fn hypervolume(mut points: Vec<(f64, f64)>, worst: f64) -> f64 {
-    points.retain(|(forgetting, _)| *forgetting < worst);
-    points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let ends = points.iter().skip(1).map(|(forgetting, _)| *forgetting).chain([worst]);
+/// The area of all that some point dominates, up to the worst forgetting and down to no learning.
+fn hypervolume(mut points: Vec<Point>, worst: f64) -> f64 {
+    points.retain(|point| point.forgetting < worst);
+    points.sort_by(|a, b| a.forgetting.total_cmp(&b.forgetting));
+    let ends = points.iter().skip(1).map(|point| point.forgetting).chain([worst]);
     let mut best: f64 = 0.0;
-    let step = |((forgetting, learning), end): (&(f64, f64), f64)| {
-        best = best.max(*learning);
-        best * (end - forgetting)
+    let step = |(point, end): (&Point, f64)| {
+        best = best.max(point.learning);
+        best * (end - point.forgetting)
     };
     points.iter().zip(ends).map(step).sum()
 }
@@ -102,25 +77,28 @@ mod tests {
     use super::*;
     use crate::sample;
 
+    fn points(pairs: &[(f64, f64)]) -> Vec<Point> {
+        pairs.iter().map(|&(forgetting, learning)| Point { forgetting, learning }).collect()
+    }
+
     #[test]
     fn the_area_is_that_of_the_staircase() {
         // Steps of 1 × 2 and 2 × 3 below the worst of 4; (3, 1) is dominated and (5, 9) is beyond it.
-        let points = vec![(3.0, 1.0), (2.0, 3.0), (1.0, 2.0), (5.0, 9.0)];
-        assert_eq!(hypervolume(points, 4.0), 2.0 + 6.0);
-        assert_eq!(hypervolume(vec![(1.0, -1.0)], 4.0), 0.0);
+        let four = points(&[(3.0, 1.0), (2.0, 3.0), (1.0, 2.0), (5.0, 9.0)]);
+        assert_eq!(hypervolume(four, 4.0), 2.0 + 6.0);
+        assert_eq!(hypervolume(points(&[(1.0, -1.0)]), 4.0), 0.0);
         assert_eq!(hypervolume(Vec::new(), 4.0), 0.0);
     }
 
     #[test]
     fn a_point_more_never_makes_it_smaller() {
-        let mut points = vec![(0.1, 1.0), (0.3, 1.4)];
-        let before = hypervolume(points.clone(), 1.0);
-        points.push((0.2, 1.1));
-        assert!(hypervolume(points.clone(), 1.0) > before);
-        points.push((0.4, 1.3));
-        let dominated = hypervolume(points.clone(), 1.0);
-        points.pop();
-        assert_eq!(dominated, hypervolume(points, 1.0));
+        let mut some = vec![(0.1, 1.0), (0.3, 1.4)];
+        let before = hypervolume(points(&some), 1.0);
+        some.push((0.2, 1.1));
+        let better = hypervolume(points(&some), 1.0);
+        assert!(better > before);
+        some.push((0.4, 1.3));
+        assert_eq!(hypervolume(points(&some), 1.0), better);
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use crate::columns::{Cell, Grid, grid};
 use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
-use crate::hypervolume;
 use crate::over_seeds;
 use crate::paper;
 use crate::results::Results;
 use crate::tasks;
+use crate::{equal_learning, hypervolume};
 
 /// The question, the plot, the table, what its columns mean, and how to make it all again.
 pub fn markdown(results: &Results) -> String {
@@ -56,6 +56,12 @@ pub(crate) fn markdown_with(results: &Results, plot: &str) -> String {
         out.push_str("\n## Curves\n\n");
         push_rows(&mut out, &hypervolume::HEADS, hypervolume::TEXTS, &swept);
         let _ = writeln!(out, "\n{}", hypervolume::MEANING);
+        let (heads, rows) = equal_learning::table(results);
+        if !rows.is_empty() {
+            out.push_str("\n### At equal learning\n\n");
+            push_rows(&mut out, &heads, equal_learning::TEXTS, &rows);
+            let _ = writeln!(out, "\n{}", equal_learning::MEANING);
+        }
     }
     let beside = paper::rows(results);
     if let Some(paper) = results.paper.as_ref().filter(|_| !beside.is_empty()) {

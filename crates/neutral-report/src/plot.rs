@@ -9,6 +9,7 @@
 
 use std::fmt::Write;
 
+use crate::curve::{Point, front};
 use crate::escape::escaped;
 use crate::format::mean_and_deviation;
 use crate::interval::Interval;
@@ -196,32 +197,23 @@ fn mean(points: &[(f64, f64)], coordinate: fn(&(f64, f64)) -> f64) -> Option<f64
     (!values.is_empty()).then(|| mean_and_deviation(&values).0)
 }
 
-/// The points of which no other forgets less and learns more, from left to right: higher is a smaller y.
-fn front(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    let mut best = f64::INFINITY;
-    points.retain(|(_, y)| {
-        let better = *y < best;
-        best = best.min(*y);
-        better
-    });
-    points
-}
-
 /// A staircase: between two points of the front nothing is better than the left one's learning.
 fn draw_front(out: &mut String, means: Vec<(f64, f64)>) {
-    let front = front(means);
-    let [(x, y), rest @ ..] = &front[..] else { return };
+    // Higher on the picture is a smaller y.
+    let point = |(x, y): (f64, f64)| Point { forgetting: x, learning: -y };
+    let front = front(means.into_iter().map(point).collect());
+    let [first, rest @ ..] = &front[..] else { return };
     if rest.is_empty() {
         return;
     }
     let mut steps = String::new();
-    for (x, y) in rest {
-        let _ = write!(steps, "H{x:.1}V{y:.1}");
+    for point in rest {
+        let _ = write!(steps, "H{:.1}V{:.1}", point.forgetting, -point.learning);
     }
     let _ = writeln!(
         out,
-        r##"<path d="M{x:.1} {y:.1}{steps}" fill="none" stroke="#777" stroke-dasharray="5 4"><title>front</title></path>"##
+        r##"<path d="M{:.1} {:.1}{steps}" fill="none" stroke="#777" stroke-dasharray="5 4"><title>front</title></path>"##,
+        first.forgetting, -first.learning
     );
 }
 
@@ -350,14 +342,6 @@ mod tests {
         keep("sweep.svg", &svg);
         assert_eq!(svg.matches(r#"stroke-width="1.5" opacity="0.6""#).count(), 3 * 2);
         assert!(!svg.contains(">elu-lr0.008"));
-    }
-
-    #[test]
-    fn the_front_is_what_no_other_point_beats() {
-        // A smaller y is higher on the picture. (2, 5) learns less than (1, 4), which forgets less too.
-        let points = vec![(3.0, 1.0), (2.0, 5.0), (1.0, 4.0), (3.0, 2.0), (4.0, 1.0)];
-        assert_eq!(front(points), [(1.0, 4.0), (3.0, 1.0)]);
-        assert!(front(Vec::new()).is_empty());
     }
 
     #[test]

@@ -11,7 +11,6 @@ use crate::columns::grid;
 use crate::escape::escaped;
 use crate::figure;
 use crate::format::{decimals, thousands};
-use crate::hypervolume;
 use crate::markdown::meanings;
 use crate::over_seeds;
 use crate::paper;
@@ -20,6 +19,7 @@ use crate::run::Run;
 use crate::series::groups;
 use crate::tasks;
 use crate::tradeoff_svg;
+use crate::{equal_learning, hypervolume};
 
 /// One page of some runs, in the order given, without anything from elsewhere: styles and figures are
 /// in it, scripts and fonts there are none.
@@ -148,6 +148,11 @@ fn push_curves(out: &mut String, results: &Results) {
     }
     out.push_str(&number_table(&hypervolume::HEADS, hypervolume::TEXTS, &rows));
     let _ = writeln!(out, "<p class=\"note\">{}</p>", hypervolume::MEANING);
+    let (heads, rows) = equal_learning::table(results);
+    if !rows.is_empty() {
+        out.push_str(&number_table(&heads, equal_learning::TEXTS, &rows));
+        let _ = writeln!(out, "<p class=\"note\">{}</p>", equal_learning::MEANING);
+    }
 }
 
 /// Figures side by side where there is room. Each is SVG of this crate's own making.
