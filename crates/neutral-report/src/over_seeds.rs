@@ -15,16 +15,21 @@ const HEADS: [&str; 5] = ["method", "measure", "seeds", "mean", "95 % interval"]
 pub(crate) const TEXTS: usize = 2;
 
 /// What the others are compared with: the paper's closest competitor, and what each ablation takes something from.
-/// The label, and the head of the column of differences.
-const REFERENCES: [(&str, &str); 2] = [
-    ("adapter", "minus vanilla adapter, 95 % interval"),
-    ("neutral_residues", "minus neutral residues, 95 % interval"),
+/// The label, how, and the head of the column.
+const REFERENCES: [(&str, Compare, &str); 3] = [
+    ("adapter", ratio, "× vanilla adapter, 95 % interval"),
+    ("adapter", difference, "minus vanilla adapter, 95 % interval"),
+    ("neutral_residues", difference, "minus neutral residues, 95 % interval"),
 ];
 
 /// What they mean.
 pub(crate) const MEANING: &str = "Bits/byte. Intervals are Student's, of the mean over seeds. Differences \
-    are paired: a trial's number minus that method's of the same seed and, where that method is swept, \
-    of the same swept values; where the interval leaves out 0, the methods differ.";
+    and ratios (×) are paired: a trial's number minus, or over, that method's of the same seed and, where that method \
+    is swept, of the same swept values; where the interval leaves out 0, or 1, the methods differ. A dash where the \
+    method forgets nothing in some seed, so that there is no ratio.";
+
+/// A group's values by seed held against a reference's, as text.
+type Compare = fn(&BTreeMap<u64, f64>, &BTreeMap<u64, f64>) -> Option<String>;
 
 /// What is averaged.
 type Measure = fn(&TrialResult) -> Option<&ByCorpus<f64>>;
@@ -38,12 +43,12 @@ const MEASURES: [(&str, Measure); 3] = [
 /// The heads, and a row a method and measure; no rows where no method has several seeds.
 pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let groups = groups(results);
-    let references: Vec<(&str, Vec<&Group<'_>>)> = REFERENCES
+    let references: Vec<(&str, Compare, Vec<&Group<'_>>)> = REFERENCES
         .into_iter()
-        .map(|(label, head)| {
-            (head, groups.iter().filter(|group| group.first().label == label).collect())
+        .map(|(label, compare, head)| {
+            (head, compare, groups.iter().filter(|group| group.first().label == label).collect())
         })
-        .filter(|(_, named): &(_, Vec<_>)| !named.is_empty())
+        .filter(|(_, _, named): &(_, _, Vec<_>)| !named.is_empty())
         .collect();
     let mut rows = Vec::new();
     for group in &groups {
@@ -59,16 +64,16 @@ pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) 
                     decimals(interval.mean, 4),
                     interval.ends(4),
                 ];
-                row.extend(references.iter().map(|(_, named)| {
+                row.extend(references.iter().map(|(_, compare, named)| {
                     let other = reference(named, group).map(|other| by_seed(other, measure, of));
-                    let difference = other.and_then(|other| difference(&own, &other));
-                    difference.unwrap_or_else(|| "–".to_owned())
+                    let compared = other.and_then(|other| compare(&own, &other));
+                    compared.unwrap_or_else(|| "–".to_owned())
                 }));
                 rows.push(row);
             }
         }
     }
-    let heads = HEADS.into_iter().chain(references.iter().map(|(head, _)| *head)).collect();
+    let heads = HEADS.into_iter().chain(references.iter().map(|(head, ..)| *head)).collect();
     (heads, rows)
 }
 
@@ -102,6 +107,14 @@ fn difference(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<St
     Some(format!("{} ({})", decimals(interval.mean, 4), interval.ends(4)))
 }
 
+/// The mean ratio over the seeds that both have; none where the other is not above 0 in each.
+fn ratio(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<String> {
+    let paired = own.iter().filter_map(|(seed, value)| Some((value, other.get(seed)?)));
+    let ratio = |(value, other): (&f64, &f64)| (*other > 0.0).then(|| value / other);
+    let interval = Interval::of(&paired.map(ratio).collect::<Option<Vec<f64>>>()?)?;
+    Some(format!("{} ({})", decimals(interval.mean, 3), interval.ends(3)))
+}
+
 /// The method, with what the sweep set.
 fn group_name(group: &Group<'_>) -> String {
     let trial = group.first();
@@ -125,19 +138,23 @@ mod tests {
         assert!(rows.iter().all(|row| row.len() == heads.len() && row[2] == "3"));
         let of = |method: &str| rows.iter().find(|row| row[0] == method).unwrap();
         assert_eq!(
-            (of("vanilla adapter")[5].as_str(), of("neutral residues")[6].as_str()),
-            ("–", "–")
+            [5, 6]
+                .map(|i| of("vanilla adapter")[i].as_str())
+                .into_iter()
+                .chain([of("neutral residues")[7].as_str()])
+                .collect::<Vec<_>>(),
+            ["–"; 3]
         );
         // One is the other's with the sign changed.
         let mean = |cell: &str| cell.split(' ').next().unwrap().parse::<f64>().unwrap();
-        assert_eq!(mean(&of("vanilla adapter")[6]), -mean(&of("neutral residues")[5]));
+        assert_eq!(mean(&of("vanilla adapter")[7]), -mean(&of("neutral residues")[6]));
         // Seeds shift every method alike, so a paired difference is surer than the means.
         let width = |text: &str| {
             let (low, high) = text.split_once(" to ").unwrap();
             high.parse::<f64>().unwrap() - low.parse::<f64>().unwrap()
         };
         let lora = of("LoRA");
-        let (_, paired) = lora[5].trim_end_matches(')').split_once(" (").unwrap();
+        let (_, paired) = lora[6].trim_end_matches(')').split_once(" (").unwrap();
         assert!(width(paired) < width(&lora[4]), "{lora:?}");
     }
 
@@ -160,13 +177,26 @@ mod tests {
             let cell = row[column].split(' ').next().unwrap();
             cell.parse::<f64>().unwrap_or_else(|_| panic!("{method}: {cell}"))
         };
-        let once = of(&results, "LoRA, budget 20%", 5);
+        let once = [5, 6].map(|column| of(&results, "LoRA, budget 20%", column));
         results.trials.extend(wider);
-        assert_eq!(of(&results, "LoRA, budget 20%", 5), once);
-        assert!((of(&results, "LoRA, budget 50%", 5) - 3.0 * once).abs() < 2e-4);
+        let [ratio, difference] = once;
+        assert_eq!([5, 6].map(|column| of(&results, "LoRA, budget 20%", column)), once);
+        assert!((of(&results, "LoRA, budget 50%", 6) - 3.0 * difference).abs() < 2e-4);
+        // Both forget three times as much there.
+        assert_eq!(of(&results, "LoRA, budget 50%", 5), ratio);
         let (_, rows) = table(&results);
         let mut own = rows.iter().filter(|row| row[0].starts_with("vanilla adapter"));
         assert!(own.all(|row| row[5] == "–"));
+    }
+
+    #[test]
+    fn a_ratio_is_the_mean_of_the_seeds_and_needs_something_forgotten() {
+        let values = |pairs: &[(u64, f64)]| pairs.iter().copied().collect::<BTreeMap<u64, f64>>();
+        // 0.25 and 0.75; the third seed has no partner. 12.706 · 0.3536 / √2 = 3.177.
+        let own = values(&[(0, 1.0), (1, 1.5), (2, 9.0)]);
+        let found = ratio(&own, &values(&[(0, 4.0), (1, 2.0)])).unwrap();
+        assert_eq!(found, "0.500 (-2.676 to 3.676)");
+        assert_eq!(ratio(&own, &values(&[(0, 4.0), (1, 0.0)])), None);
     }
 
     #[test]
