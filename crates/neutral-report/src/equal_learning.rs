@@ -25,9 +25,10 @@ pub(crate) const TEXTS: usize = 1;
 
 /// What they mean.
 pub(crate) const MEANING: &str = "At equal learning: the mean forgetting along a method's front over that along the \
-    reference's of the same seed, where both learn as much; the range in brackets, in bits/byte, is the mean over \
-    seeds. Points of a front are joined by straight lines. Less is better. Intervals are Student's 95 % over seeds; a \
-    dash is where the two have no learning in common in some seed.";
+    reference's of the same seed, where both learn as much, which is at the bits/byte given (means over seeds). Points \
+    of a front are joined by straight lines. Less is better; below 0 the original domain got better. Intervals are \
+    Student's 95 % over seeds. A dash is where, in some seed, the two have no learning in common or the reference \
+    forgets nothing.";
 
 /// The heads of the columns, and a row a curve; none where no reference was swept beside another curve.
 pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) {
@@ -65,7 +66,7 @@ fn cell(curve: &Curve, reference: &Curve) -> String {
     let ratios: Vec<f64> = found.iter().map(|c| c.ratio).collect();
     let interval = Interval::of(&ratios).map(|found| format!(" ({})", found.ends(2)));
     format!(
-        "{}{} [{}, {}]",
+        "{}{} at {} to {}",
         decimals(mean(|c| c.ratio), 2),
         interval.unwrap_or_default(),
         decimals(mean(|c| c.from), 2),
@@ -156,7 +157,7 @@ mod tests {
         let reference = curve(&[&[(4.0, 1.0), (6.0, 3.0)], &[(8.0, 1.0), (12.0, 3.0)]]);
         // 0.25 and 0.15 of it: Student's interval of two is 12.706 · 0.0707 / √2 = 0.635 to either side.
         let two = curve(&[&[(1.0, 1.0), (1.5, 3.0)], &[(1.5, 2.0), (1.8, 3.0)]]);
-        assert_eq!(cell(&two, &reference), "0.20 (-0.44 to 0.84) [1.50, 3.00]");
+        assert_eq!(cell(&two, &reference), "0.20 (-0.44 to 0.84) at 1.50 to 3.00");
         // In the second seed it learns less than the reference ever does.
         let apart = curve(&[&[(1.0, 1.0), (1.5, 3.0)], &[(1.0, 0.1), (1.2, 0.9)]]);
         assert_eq!(cell(&apart, &reference), "–");
@@ -168,6 +169,6 @@ mod tests {
         let (heads, rows) = table(&sample::sweep());
         assert_eq!(heads, ["method", "forgetting over neutral residues'"]);
         assert_eq!(rows[0], ["neutral residues", "–"]);
-        assert!(rows[1][1].ends_with(']') && !rows[1][1].contains('('), "{:?}", rows[1]);
+        assert!(rows[1][1].contains(" at ") && !rows[1][1].contains('('), "{:?}", rows[1]);
     }
 }
