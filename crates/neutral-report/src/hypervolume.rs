@@ -1,13 +1,15 @@
 //! One number for a curve of learning against forgetting: the area that its points dominate.
 //!
 //! A method that is swept over learning rates is a set of points, and no single one of them is the method. The
-//! area between them, no learning, and the largest forgetting of any trial of the run grows with every point that
-//! learns more at equal forgetting or forgets less at equal learning, and with nothing else.
+//! area between them, no learning, and a largest forgetting grows with every point that learns more at equal forgetting
+//! or forgets less at equal learning, and with nothing else. The largest forgetting is where the last front of the run
+//! ends: a rate that is too large for a method, whose trial forgets more and learns less than another of its own, moves
+//! no area.
 //!
 //! Source: Zitzler and Thiele, *Multiobjective evolutionary algorithms*, IEEE Transactions on Evolutionary
 //! Computation 3, 1999.
 
-use crate::curve::{Curve, Point, curves};
+use crate::curve::{Curve, Point, curves, front};
 use crate::format::{decimals, mean_and_deviation};
 use crate::interval::Interval;
 use crate::results::Results;
@@ -21,15 +23,14 @@ pub(crate) const TEXTS: usize = 1;
 
 /// What they mean.
 pub(crate) const MEANING: &str = "Hypervolume: the area, in (bits/byte)², between a method's points, no learning, \
-    and the largest forgetting of any trial; forgetting and learning are means over corpora. More is better: it \
-    grows with what is learnt at equal forgetting. Intervals are Student's over seeds; the last column is the ratio to \
+    and the largest forgetting at which any method learns most; forgetting and learning are means over corpora. More is \
+    better: it grows with what is learnt at equal forgetting. Intervals are Student's over seeds; the last column is the ratio to \
     neutral residues of the same seed, with its interval.";
 
 /// A row a method that was swept; none where no method was.
 pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
-    let forgetting = results.trials.iter().filter_map(Point::of).map(|point| point.forgetting);
-    let worst = forgetting.fold(f64::NEG_INFINITY, f64::max);
     let curves = curves(results);
+    let worst = end(&curves);
     let plain = |curve: &&Curve| curve.plain.as_deref() == Some("neutral_residues");
     let reference = curves.iter().find(plain);
     let row = |curve: &Curve| {
@@ -57,6 +58,13 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
         ]
     };
     curves.iter().map(row).collect()
+}
+
+/// The largest forgetting of a point that none of the same method and seed beats.
+fn end(curves: &[Curve]) -> f64 {
+    let ends = curves.iter().flat_map(|curve| curve.by_seed.values());
+    let ends = ends.filter_map(|points| Some(front(points.clone()).last()?.forgetting));
+    ends.fold(f64::NEG_INFINITY, f64::max)
 }
 
 /// The area of all that some point dominates, up to the worst forgetting and down to no learning.
@@ -99,6 +107,21 @@ mod tests {
         assert!(better > before);
         some.push((0.4, 1.3));
         assert_eq!(hypervolume(points(&some), 1.0), better);
+    }
+
+    #[test]
+    fn a_trial_that_went_wrong_moves_no_area() {
+        let mut results = sample::sweep();
+        let areas = |results: &Results| rows(results).into_iter().map(|row| row[3].clone());
+        let before: Vec<String> = areas(&results).collect();
+        let mut worse = results.trials[0].clone();
+        worse.forgetting.as_mut().unwrap()[0] = 9.0;
+        worse.learning.as_mut().unwrap()[0] = 0.1;
+        results.trials.push(worse);
+        assert!(areas(&results).eq(before.clone()));
+        // The same forgetting for more learning than any other's is where the fronts end.
+        results.trials.last_mut().unwrap().learning.as_mut().unwrap()[0] = 9.0;
+        assert!(areas(&results).ne(before));
     }
 
     #[test]
