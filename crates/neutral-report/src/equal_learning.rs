@@ -2,7 +2,8 @@
 //! method forgets less *and* learns less.
 //!
 //! Of two curves, each the front of its points joined by straight lines, the mean forgetting is taken over all
-//! learning that both reach, and one divided by the other. Unlike the hypervolume it does not depend on where an area
+//! learning that both were seen at, and one divided by the other. Where a method has points of less learning than its
+//! front begins with, all of which forget more, it needs to forget no more than there to learn at least as much. Unlike the hypervolume it does not depend on where an area
 //! ends; it says nothing about learning that only one of them reaches.
 //!
 //! Source: video coding compares codecs so, by the rate that they need at equal quality (G. Bjøntegaard, *Calculation
@@ -26,9 +27,9 @@ pub(crate) const TEXTS: usize = 1;
 /// What they mean.
 pub(crate) const MEANING: &str = "At equal learning: the mean forgetting along a method's front over that along the \
     reference's of the same seed, where both learn as much, which is at the bits/byte given (means over seeds). Points \
-    of a front are joined by straight lines. Less is better; below 0 the original domain got better. Intervals are \
-    Student's 95 % over seeds. A dash is where, in some seed, the two have no learning in common or the reference \
-    forgets nothing.";
+    of a front are joined by straight lines; below its first a method needs to forget no more than there. Less is \
+    better; below 0 the original domain got better. Intervals are Student's 95 % over seeds. A dash is where, in some \
+    seed, the two have no learning in common or the reference forgets nothing.";
 
 /// The heads of the columns, and a row a curve; none where no reference was swept beside another curve.
 pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) {
@@ -84,8 +85,9 @@ struct Comparison {
 
 /// None where no learning is in reach of both, or the second forgets nothing there.
 fn compare(points: Vec<Point>, reference: Vec<Point>) -> Option<Comparison> {
+    let least = |points: &[Point]| points.iter().map(|p| p.learning).min_by(f64::total_cmp);
+    let from = least(&points)?.max(least(&reference)?);
     let [points, reference] = [front(points), front(reference)];
-    let from = points.first()?.learning.max(reference.first()?.learning);
     let to = points.last()?.learning.min(reference.last()?.learning);
     let below = area(&reference, from, to);
     (from < to && below > 0.0).then(|| Comparison {
@@ -95,8 +97,10 @@ fn compare(points: Vec<Point>, reference: Vec<Point>) -> Option<Comparison> {
     })
 }
 
-/// ∫ forgetting d learning along a front's lines, between two learnings that it reaches.
+/// ∫ forgetting d learning along a front's lines, and level before them, up to a learning that it reaches.
 fn area(front: &[Point], from: f64, to: f64) -> f64 {
+    let first = front[0];
+    let level = (first.learning.min(to) - from).max(0.0) * first.forgetting;
     let line = |pair: &[Point]| {
         let [a, b] = [pair[0], pair[1]];
         let [start, end] = [a.learning.max(from), b.learning.min(to)];
@@ -104,7 +108,7 @@ fn area(front: &[Point], from: f64, to: f64) -> f64 {
         let middle = a.forgetting + slope * (f64::midpoint(start, end) - a.learning);
         (end - start).max(0.0) * middle
     };
-    front.windows(2).map(line).sum()
+    level + front.windows(2).map(line).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -129,6 +133,16 @@ mod tests {
             points(&[(3.0, 1.0), (5.0, 3.0)]),
         );
         assert_eq!(inner, found);
+    }
+
+    #[test]
+    fn a_point_that_forgets_more_and_learns_less_says_what_was_tried() {
+        // The front is one point; down to the learning of the other, 1, nothing more need be forgotten.
+        let one = points(&[(1.0, 3.0), (2.0, 1.0)]);
+        let found = compare(one, points(&[(3.0, 0.0), (6.0, 4.0)]));
+        // The reference: 3.75 at 1, 5.25 at 3.
+        assert_eq!(found.map(|c| (c.from, c.to)), Some((1.0, 3.0)));
+        assert!((found.unwrap().ratio - 1.0 / 4.5).abs() < 1e-12);
     }
 
     #[test]
