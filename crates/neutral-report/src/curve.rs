@@ -69,6 +69,12 @@ pub(crate) fn front(mut points: Vec<Point>) -> Vec<Point> {
     points
 }
 
+/// Points of `(forgetting, learning)`.
+#[cfg(test)]
+pub(crate) fn points(pairs: &[(f64, f64)]) -> Vec<Point> {
+    pairs.iter().map(|&(forgetting, learning)| Point { forgetting, learning }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,9 +82,8 @@ mod tests {
 
     #[test]
     fn the_front_rises_in_both() {
-        let points = [(3.0, 4.0), (2.0, 1.0), (1.0, 2.0), (3.0, 3.0), (4.0, 4.0)];
-        let points = points.map(|(forgetting, learning)| Point { forgetting, learning });
-        assert_eq!(front(points.to_vec()), [points[2], points[0]]);
+        let five = points(&[(3.0, 4.0), (2.0, 1.0), (1.0, 2.0), (3.0, 3.0), (4.0, 4.0)]);
+        assert_eq!(front(five), points(&[(1.0, 2.0), (3.0, 4.0)]));
         assert!(front(Vec::new()).is_empty());
     }
 

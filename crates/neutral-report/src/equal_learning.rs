@@ -3,8 +3,9 @@
 //!
 //! Of two curves, each the front of its points joined by straight lines, the mean forgetting is taken over all
 //! learning that both were seen at, and one divided by the other. Where a method has points of less learning than its
-//! front begins with, all of which forget more, it needs to forget no more than there to learn at least as much. Unlike the hypervolume it does not depend on where an area
-//! ends; it says nothing about learning that only one of them reaches.
+//! front begins with, all of which forget more, it needs to forget no more than there to learn at least as much.
+//! Unlike the hypervolume this does not depend on where an area ends; it says nothing about learning at which only one
+//! of them was seen.
 //!
 //! Source: video coding compares codecs so, by the rate that they need at equal quality (G. Bjøntegaard, *Calculation
 //! of average PSNR differences between RD-curves*, VCEG-M33, 2001), with cubics in place of lines and logarithms of
@@ -65,17 +66,15 @@ fn cell(curve: &Curve, reference: &Curve) -> String {
         mean_and_deviation(&found.iter().map(of).collect::<Vec<_>>()).0
     };
     let ratios: Vec<f64> = found.iter().map(|c| c.ratio).collect();
-    let interval = Interval::of(&ratios).map(|found| format!(" ({})", found.ends(2)));
     format!(
-        "{}{} at {} to {}",
-        decimals(mean(|c| c.ratio), 2),
-        interval.unwrap_or_default(),
+        "{} at {} to {}",
+        Interval::text(&ratios, 2),
         decimals(mean(|c| c.from), 2),
         decimals(mean(|c| c.to), 2)
     )
 }
 
-/// What one set of points forgets of what another does, over the learning that both reach.
+/// What one set of points forgets of what another does, over the learning that both were seen at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Comparison {
     ratio: f64,
@@ -83,7 +82,7 @@ struct Comparison {
     to: f64,
 }
 
-/// None where no learning is in reach of both, or the second forgets nothing there.
+/// None where there is no such learning, or the second forgets nothing there.
 fn compare(points: Vec<Point>, reference: Vec<Point>) -> Option<Comparison> {
     let least = |points: &[Point]| points.iter().map(|p| p.learning).min_by(f64::total_cmp);
     let from = least(&points)?.max(least(&reference)?);
@@ -114,11 +113,8 @@ fn area(front: &[Point], from: f64, to: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::curve::points;
     use crate::sample;
-
-    fn points(pairs: &[(f64, f64)]) -> Vec<Point> {
-        pairs.iter().map(|&(forgetting, learning)| Point { forgetting, learning }).collect()
-    }
 
     #[test]
     fn by_hand() {

@@ -50,11 +50,7 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
             areas.len().to_string(),
             decimals(mean_and_deviation(&areas).0, 4),
             Interval::of(&areas).map_or_else(dash, |found| found.ends(4)),
-            ratios.filter(|ratios| !ratios.is_empty()).map_or_else(dash, |ratios| {
-                let mean = decimals(mean_and_deviation(&ratios).0, 3);
-                Interval::of(&ratios)
-                    .map_or(mean.clone(), |found| format!("{mean} ({})", found.ends(3)))
-            }),
+            ratios.map_or_else(dash, |ratios| Interval::text(&ratios, 3)),
         ]
     };
     curves.iter().map(row).collect()
@@ -83,11 +79,8 @@ fn hypervolume(mut points: Vec<Point>, worst: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::curve::points;
     use crate::sample;
-
-    fn points(pairs: &[(f64, f64)]) -> Vec<Point> {
-        pairs.iter().map(|&(forgetting, learning)| Point { forgetting, learning }).collect()
-    }
 
     #[test]
     fn the_area_is_that_of_the_staircase() {

@@ -30,6 +30,20 @@ impl Interval {
         Some(Self { mean, low: mean - half, high: mean + half })
     }
 
+    /// The mean, and the interval in brackets where there are several numbers; a dash where there are none.
+    pub(crate) fn text(values: &[f64], digits: usize) -> String {
+        match values {
+            [] => "–".to_owned(),
+            [one] => decimals(*one, digits),
+            _ => Self::of(values).map_or_else(String::new, |found| found.with_ends(digits)),
+        }
+    }
+
+    /// The mean and both ends, with so many decimals.
+    pub(crate) fn with_ends(&self, digits: usize) -> String {
+        format!("{} ({})", decimals(self.mean, digits), self.ends(digits))
+    }
+
     /// Both ends, with so many decimals.
     pub(crate) fn ends(&self, digits: usize) -> String {
         format!("{} to {}", decimals(self.low, digits), decimals(self.high, digits))
@@ -46,6 +60,12 @@ mod tests {
         let found = Interval::of(&[1.0, 2.0, 3.0]).unwrap();
         assert!((found.mean - 2.0).abs() < 1e-12);
         assert!((found.high - 4.4843).abs() < 1e-4 && (found.low + 0.4843).abs() < 1e-4);
+    }
+
+    #[test]
+    fn as_text() {
+        assert_eq!(Interval::text(&[1.0, 2.0, 3.0], 2), "2.00 (-0.48 to 4.48)");
+        assert_eq!((Interval::text(&[1.5], 1), Interval::text(&[], 1)), ("1.5".into(), "–".into()));
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn by_seed(group: &Group<'_>, measure: Measure, of: Of) -> BTreeMap<u64, f64> {
 fn difference(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<String> {
     let paired = own.iter().filter_map(|(seed, value)| Some(value - other.get(seed)?));
     let interval = Interval::of(&paired.collect::<Vec<_>>())?;
-    Some(format!("{} ({})", decimals(interval.mean, 4), interval.ends(4)))
+    Some(interval.with_ends(4))
 }
 
 /// The mean ratio over the seeds that both have; none where the other is not above 0 in each.
@@ -112,7 +112,7 @@ fn ratio(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<String>
     let paired = own.iter().filter_map(|(seed, value)| Some((value, other.get(seed)?)));
     let ratio = |(value, other): (&f64, &f64)| (*other > 0.0).then(|| value / other);
     let interval = Interval::of(&paired.map(ratio).collect::<Option<Vec<f64>>>()?)?;
-    Some(format!("{} ({})", decimals(interval.mean, 3), interval.ends(3)))
+    Some(interval.with_ends(3))
 }
 
 /// The method, with what the sweep set.
@@ -137,14 +137,8 @@ mod tests {
         assert_eq!(rows.len(), 4 * (3 + 1), "methods, corpora and the mean of forgetting");
         assert!(rows.iter().all(|row| row.len() == heads.len() && row[2] == "3"));
         let of = |method: &str| rows.iter().find(|row| row[0] == method).unwrap();
-        assert_eq!(
-            [5, 6]
-                .map(|i| of("vanilla adapter")[i].as_str())
-                .into_iter()
-                .chain([of("neutral residues")[7].as_str()])
-                .collect::<Vec<_>>(),
-            ["–"; 3]
-        );
+        let own = [("vanilla adapter", 5), ("vanilla adapter", 6), ("neutral residues", 7)];
+        assert!(own.iter().all(|(method, column)| of(method)[*column] == "–"));
         // One is the other's with the sign changed.
         let mean = |cell: &str| cell.split(' ').next().unwrap().parse::<f64>().unwrap();
         assert_eq!(mean(&of("vanilla adapter")[7]), -mean(&of("neutral residues")[6]));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::{decimals, mean_and_deviation, over_corpora};
+use crate::format::{decimals, over_corpora};
 use crate::interval::Interval;
 use crate::results::{ByCorpus, Results, TrialResult};
 use crate::series::{groups, name};
@@ -58,7 +58,6 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
         found.next().filter(|_| found.next().is_none())
     };
     let Some(reference) = labelled("adapter") else { return Vec::new() };
-    let dash = || "–".to_owned();
     let mut rows = Vec::new();
     for group in &groups {
         let label = &group.first().label;
@@ -71,12 +70,7 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
                 Some(over_corpora(measure(trial)?)? / over_corpora(measure(other)?)?)
             };
             let ratios: Vec<f64> = group.finished().filter_map(ratio).collect();
-            if ratios.is_empty() {
-                return dash();
-            }
-            let mean = decimals(mean_and_deviation(&ratios).0, 2);
-            Interval::of(&ratios)
-                .map_or(mean.clone(), |found| format!("{mean} ({})", found.ends(2)))
+            Interval::text(&ratios, 2)
         };
         rows.push(vec![
             name(group.first()),
