@@ -1,4 +1,4 @@
-//! A run's folder: the four files, each written whole or not at all.
+//! A run's folder: its files, each written whole or not at all.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,9 +7,10 @@ use neutral_store::{read_json, write_atomic, write_json};
 
 use crate::markdown::markdown_with;
 use crate::results::Results;
-use crate::{ReportError, Run, SCHEMA, csv, html, markdown, tradeoff_svg};
+use crate::{ReportError, Run, SCHEMA, csv, html, markdown, tradeoff_corpora_svg, tradeoff_svg};
 
-/// Writes `results.json`, `results.csv`, `tradeoff.svg` and `report.md` into a folder.
+/// Writes `results.json`, `results.csv`, `report.md` and its plots, `tradeoff.svg` and, if there are several corpora,
+/// `tradeoff-corpora.svg`, into a folder.
 ///
 /// # Errors
 /// If a finished trial holds a number that is not finite, or a file cannot be written; a file that
@@ -17,11 +18,19 @@ use crate::{ReportError, Run, SCHEMA, csv, html, markdown, tradeoff_svg};
 pub fn write_all(results: &Results, folder: &Path) -> Result<(), ReportError> {
     results.check()?;
     write_json(&folder.join("results.json"), results)?;
-    let texts = [
-        ("results.csv", csv(results)),
-        ("tradeoff.svg", tradeoff_svg(results)),
-        ("report.md", markdown(results)),
-    ];
+    let mut texts = plots(results, "tradeoff");
+    texts.push(("results.csv".to_owned(), csv(results)));
+    texts.push(("report.md".to_owned(), markdown(results)));
+    write_texts(texts, folder)
+}
+
+/// Names and texts of the plots of a `report.md`.
+fn plots(results: &Results, stem: &str) -> Vec<(String, String)> {
+    let corpora = tradeoff_corpora_svg(results).map(|svg| (format!("{stem}-corpora.svg"), svg));
+    [(format!("{stem}.svg"), tradeoff_svg(results))].into_iter().chain(corpora).collect()
+}
+
+fn write_texts(texts: Vec<(String, String)>, folder: &Path) -> Result<(), ReportError> {
     for (name, text) in texts {
         write_atomic(&folder.join(name), |w| w.write_all(text.as_bytes()))?;
     }
@@ -36,18 +45,15 @@ pub fn write_report(runs: &[Run], folder: &Path) -> Result<(), ReportError> {
     let mut texts = vec![("report.html".to_owned(), html(runs))];
     let mut pages = Vec::new();
     for (i, run) in runs.iter().enumerate() {
-        let plot = match runs.len() {
-            1 => "tradeoff.svg".to_owned(),
-            _ => format!("tradeoff-{}.svg", i + 1),
+        let stem = match runs.len() {
+            1 => "tradeoff".to_owned(),
+            _ => format!("tradeoff-{}", i + 1),
         };
-        pages.push(markdown_with(&run.results, &plot));
-        texts.push((plot, tradeoff_svg(&run.results)));
+        pages.push(markdown_with(&run.results, &stem));
+        texts.extend(plots(&run.results, &stem));
     }
     texts.push(("report.md".to_owned(), pages.join("\n")));
-    for (name, text) in texts {
-        write_atomic(&folder.join(name), |w| w.write_all(text.as_bytes()))?;
-    }
-    Ok(())
+    write_texts(texts, folder)
 }
 
 /// Reads a `results.json`.
@@ -80,7 +86,7 @@ mod tests {
         let written = std::fs::read_to_string(folder.path().join("results.json")).unwrap();
         assert_eq!(written, sample::QUICK);
         assert_eq!(read(&folder.path().join("results.json")).unwrap(), sample::quick());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5);
     }
 
     #[test]
@@ -126,8 +132,10 @@ mod tests {
         write_report(&[run.clone(), run], out.path()).unwrap();
         let text = |name: &str| std::fs::read_to_string(out.path().join(name)).unwrap();
         assert!(text("report.md").contains("(tradeoff-2.svg)"));
+        assert!(text("report.md").contains("(tradeoff-2-corpora.svg)"));
         assert_eq!(text("report.html").matches("<article").count(), 2);
         assert_eq!(text("tradeoff-1.svg"), text("tradeoff-2.svg"));
+        assert_eq!(text("tradeoff-1-corpora.svg"), text("tradeoff-2-corpora.svg"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`Results`] is `results.json`, the one record: everything else here is drawn from it and can be
 //! drawn again from the file alone. [`terminal_table`] goes to the screen; [`write_all`] puts
-//! `results.json`, `results.csv`, `report.md` and `tradeoff.svg` into a run's folder; [`write_report`]
+//! `results.json`, `results.csv`, `report.md` and its plots into a run's folder; [`write_report`]
 //! makes `report.html` of one or several runs, with figures of what their trials' folders hold. This crate
 //! computes differences and means, no scores: those come from `neutral-eval`.
 
@@ -50,7 +50,7 @@ pub use html::html;
 pub use markdown::markdown;
 pub use neutrality::Neutrality;
 pub use paper::{PaperFigure, PaperFigures};
-pub use plot::tradeoff_svg;
+pub use plot::{tradeoff_corpora_svg, tradeoff_svg};
 pub use results::{
     BaseResult, ByCorpus, ByDomain, Environment, Metrics, Parameters, Results, SCHEMA, Status,
     TrialResult, forgetting, learning,

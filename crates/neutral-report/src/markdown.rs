@@ -8,15 +8,16 @@ use crate::over_seeds;
 use crate::paper;
 use crate::results::Results;
 use crate::tasks;
+use crate::tradeoff_corpora_svg;
 use crate::{equal_learning, hypervolume};
 
 /// The question, the plot, the table, what its columns mean, and how to make it all again.
 pub fn markdown(results: &Results) -> String {
-    markdown_with(results, "tradeoff.svg")
+    markdown_with(results, "tradeoff")
 }
 
-/// The same, with the name of the plot's file.
-pub(crate) fn markdown_with(results: &Results, plot: &str) -> String {
+/// The same, with the name of the plots' files before `.svg` and `-corpora.svg`.
+pub(crate) fn markdown_with(results: &Results, plots: &str) -> String {
     let grid = grid(results);
     let mut out =
         format!("# {}\n\n{}\n\n", escaped(&results.experiment), escaped(&results.question));
@@ -41,7 +42,11 @@ pub(crate) fn markdown_with(results: &Results, plot: &str) -> String {
         }
         out.push('\n');
     }
-    let _ = writeln!(out, "![Learning against forgetting]({plot})\n\n## Columns\n");
+    let _ = writeln!(out, "![Learning against forgetting]({plots}.svg)\n");
+    if tradeoff_corpora_svg(results).is_some() {
+        let _ = writeln!(out, "![The same by corpus]({plots}-corpora.svg)\n");
+    }
+    out.push_str("## Columns\n\n");
     for line in meanings(&grid) {
         let _ = writeln!(out, "- {line}");
     }

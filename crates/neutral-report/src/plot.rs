@@ -1,7 +1,7 @@
-//! `tradeoff.svg`: learning against forgetting, the paper's Figure 1.
+//! `tradeoff.svg`: learning against forgetting, the paper's Figure 1; and `tradeoff-corpora.svg`, the same by corpus.
 //!
-//! Across: forgetting; up: learning; first their means over corpora, then a panel a corpus of the original domain
-//! ([`crate::panel`]). The base is the origin; up and to the left is better. Points of a label that
+//! Across: forgetting; up: learning; their means over corpora on the one, a panel a corpus of the original domain on the
+//! other ([`crate::panel`]). The base is the origin; up and to the left is better. Points of a label that
 //! differ in one swept value are joined by a line; seeds are faint beside their mean, whose 95 % intervals
 //! are bars. A broken line is the front: what no other point beats in both. The picture is
 //! narrow and its letters are large, so that it can be read on a telephone; the legend stands above
@@ -36,14 +36,30 @@ pub(crate) struct Series<'a> {
     pub groups: Vec<Group<'a>>,
 }
 
-/// The picture as SVG, without external fonts, styles or scripts.
+/// Means over corpora, or the one corpus, as SVG without external fonts, styles or scripts.
 pub fn tradeoff_svg(results: &Results) -> String {
-    let series = series(results);
-    let (legend, legend_bottom) = legend(&series);
+    let panels = panels(results);
+    svg(results, &panels[..panels.len().min(1)])
+}
+
+/// The same with a panel a corpus of the original domain, if there are several corpora.
+pub fn tradeoff_corpora_svg(results: &Results) -> Option<String> {
+    match &panels(results)[..] {
+        [_, each @ ..] if !each.is_empty() => Some(svg(results, each)),
+        _ => None,
+    }
+}
+
+fn panels(results: &Results) -> Vec<Panel<'_>> {
     let metrics = &results.base.metrics;
     let [original, new] = [&metrics.original, &metrics.new]
         .map(|corpora| corpora.keys().map(String::as_str).collect::<Vec<_>>());
-    let panels = Panel::all(&original, &new);
+    Panel::all(&original, &new)
+}
+
+fn svg(results: &Results, panels: &[Panel<'_>]) -> String {
+    let series = series(results);
+    let (legend, legend_bottom) = legend(&series);
     let height = legend_bottom + PANEL * panels.len() as f64;
     let mut out = format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="sans-serif" font-size="15" fill="#1a1a1a">
@@ -55,8 +71,8 @@ pub fn tradeoff_svg(results: &Results) -> String {
         escaped(&results.experiment)
     );
     out.push_str(&legend);
-    for (i, of) in panels.into_iter().enumerate() {
-        panel(&mut out, &series, of, legend_bottom + PANEL * i as f64);
+    for (i, of) in panels.iter().enumerate() {
+        panel(&mut out, &series, *of, legend_bottom + PANEL * i as f64);
     }
     out.push_str("</svg>\n");
     out
@@ -298,13 +314,21 @@ mod tests {
         }
     }
 
+    fn corpora(results: &Results) -> String {
+        tradeoff_corpora_svg(results).expect("several corpora")
+    }
+
     #[test]
-    fn quick_has_a_panel_a_corpus_one_of_means_and_a_marker_a_trial() {
-        let svg = tradeoff_svg(&sample::quick());
-        keep("quick.svg", &svg);
-        assert_eq!(svg.matches(">forgetting ").count(), 3);
-        assert_eq!(svg.matches("<title>lora-s0</title>").count(), 3);
-        assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    fn quick_has_a_panel_of_means_another_a_corpus_and_a_marker_a_trial() {
+        let (means, each) = (tradeoff_svg(&sample::quick()), corpora(&sample::quick()));
+        keep("quick.svg", &means);
+        keep("quick-corpora.svg", &each);
+        for (svg, panels) in [(&means, 1), (&each, 2)] {
+            assert_eq!(svg.matches(">forgetting ").count(), panels);
+            assert_eq!(svg.matches("<title>lora-s0</title>").count(), panels);
+            assert!(!svg.contains("NaN") && !svg.contains("inf"));
+        }
+        assert!(means.contains(">forgetting mean of 2 corpora"));
     }
 
     #[test]
@@ -313,8 +337,8 @@ mod tests {
         let wrong = results.trials.iter_mut().find(|t| t.id == "lora-s0").unwrap();
         wrong.forgetting.as_mut().unwrap().values_mut().for_each(|f| *f = 40.0);
         wrong.learning.as_mut().unwrap().values_mut().for_each(|l| *l = 0.01);
-        let svg = tradeoff_svg(&results);
-        assert_eq!(svg.matches("far outside: 1<title>lora-s0</title>").count(), 3);
+        let svg = corpora(&results);
+        assert_eq!(svg.matches("far outside: 1<title>lora-s0</title>").count(), 2);
         assert!(!svg.contains(">40") && !svg.contains(">30"), "{svg}");
     }
 
@@ -322,7 +346,7 @@ mod tests {
     fn a_control_is_a_point_of_its_own() {
         let svg = tradeoff_svg(&sample::control());
         keep("control.svg", &svg);
-        assert_eq!(svg.matches("<title>english-alone-s0</title>").count(), 5);
+        assert_eq!(svg.matches("<title>english-alone-s0</title>").count(), 1);
         assert_eq!(svg.matches(">fine-tuning: English alone</text>").count(), 1);
     }
 
@@ -330,17 +354,17 @@ mod tests {
     fn seeds_are_faint_beside_their_mean() {
         let svg = tradeoff_svg(&sample::seeds());
         keep("seeds.svg", &svg);
-        assert_eq!(svg.matches(r#"opacity="0.35""#).count(), 3 * 12);
-        assert_eq!(svg.matches("mean of 3 seeds").count(), 3 * 4);
+        assert_eq!(svg.matches(r#"opacity="0.35""#).count(), 12);
+        assert_eq!(svg.matches("mean of 3 seeds").count(), 4);
         let bars = r#"stroke-width="1.5" opacity="0.7""#;
-        assert_eq!(svg.matches(bars).count(), 3 * 4);
+        assert_eq!(svg.matches(bars).count(), 4);
     }
 
     #[test]
     fn a_sweep_is_joined_by_a_line_a_label_and_leaves_out_what_failed() {
         let svg = tradeoff_svg(&sample::sweep());
         keep("sweep.svg", &svg);
-        assert_eq!(svg.matches(r#"stroke-width="1.5" opacity="0.6""#).count(), 3 * 2);
+        assert_eq!(svg.matches(r#"stroke-width="1.5" opacity="0.6""#).count(), 2);
         assert!(!svg.contains(">elu-lr0.008"));
     }
 

@@ -133,7 +133,7 @@ pub(crate) fn print(results: &Results, out: &Path) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     let style = if stdout.is_terminal() { Style::Ansi } else { Style::Plain };
     writeln!(stdout, "\n{}", terminal_table(results, style))?;
-    writeln!(stdout, "results.json, results.csv, report.md, tradeoff.svg: {}", out.display())?;
+    writeln!(stdout, "results.json, results.csv, report.md and its plots: {}", out.display())?;
     Ok(())
 }
 

@@ -18,8 +18,8 @@ use crate::results::{Results, TrialResult};
 use crate::run::Run;
 use crate::series::groups;
 use crate::tasks;
-use crate::tradeoff_svg;
 use crate::{equal_learning, hypervolume};
+use crate::{tradeoff_corpora_svg, tradeoff_svg};
 
 /// One page of some runs, in the order given, without anything from elsewhere: styles and figures are
 /// in it, scripts and fonts there are none.
@@ -64,7 +64,8 @@ fn push_run(out: &mut String, run: &Run) {
     push_paper(out, results);
     push_tasks(out, results);
     let _ = writeln!(out, "<h2>Learning against forgetting</h2>");
-    push_figures(out, &[tradeoff_svg(results)]);
+    let plots = [Some(tradeoff_svg(results)), tradeoff_corpora_svg(results)];
+    push_figures(out, &plots.into_iter().flatten().collect::<Vec<_>>());
     push_curves(out, results);
     let curves = figure::curves(run);
     if !curves.is_empty() {
