@@ -271,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn of_several_seeds_the_gates_of_one_are_drawn() {
+        let page = html(&[run(sample::seeds())]);
+        let figures_of = |id: &str| page.contains(&format!("<span class=\"note\">{id}</span>"));
+        assert!(figures_of("neutral-residues-s0"));
+        assert!(!figures_of("neutral-residues-s1") && !figures_of("neutral-residues-s2"));
+        assert_eq!(page.matches("are of one seed each").count(), 1);
+        assert!(!html(&[run(sample::against_base())]).contains("are of one seed each"));
+    }
+
+    #[test]
     fn text_of_the_run_cannot_become_markup() {
         let mut results = sample::against_base();
         let evil = "</title><script>alert(1)</script>\"'&";

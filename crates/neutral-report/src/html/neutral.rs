@@ -15,12 +15,16 @@ use crate::series::{groups, name};
 /// Trials whose figures are shown at once; those of more are folded.
 const UNFOLDED: usize = 3;
 
-/// Divergence of all trials, then gates, weights and texts of each trial that has gates.
+/// Divergence of all trials, then gates, weights and texts of what has gates, of one seed each.
 pub(super) fn push(out: &mut String, results: &Results) {
     let rows = rows(results);
     let groups = groups(results);
-    let trials = || groups.iter().flat_map(|group| group.trials.iter().copied());
-    let gated: Vec<_> = trials().filter(|trial| trial.gates_zero().is_some()).collect();
+    let trials = groups.iter().flat_map(|group| group.trials.iter().copied());
+    // Of several seeds the first: their figures differ little, and a page of all would be too heavy for a telephone.
+    let gated: Vec<_> = groups
+        .iter()
+        .filter_map(|group| group.trials.iter().copied().find(|trial| trial.gates_zero().is_some()))
+        .collect();
     if rows.is_empty() && gated.is_empty() {
         return;
     }
@@ -36,6 +40,9 @@ pub(super) fn push(out: &mut String, results: &Results) {
         }
         out.push_str("</ul>\n</details>\n");
     }
+    if groups.iter().any(|group| group.trials.len() > 1) && !gated.is_empty() {
+        out.push_str("<p class=\"note\">Gates, weights and texts are of one seed each; <code>results.json</code> has all.</p>\n");
+    }
     for trial in &gated {
         let open = if gated.len() <= UNFOLDED { " open" } else { "" };
         let _ = writeln!(
@@ -47,7 +54,7 @@ pub(super) fn push(out: &mut String, results: &Results) {
         push_trial(out, trial);
         out.push_str("</details>\n");
     }
-    push_ranks(out, trials());
+    push_ranks(out, trials);
 }
 
 fn push_trial(out: &mut String, trial: &TrialResult) {
