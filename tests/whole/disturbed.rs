@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use neutral_report::{Run, csv, html, markdown, tradeoff_corpora_svg, tradeoff_svg};
+use neutral_report::{Run, csv, html, markdown, tradeoff_svg};
 use serde_json::Value;
 
 use crate::command::{Sandbox, assert_code, root};
@@ -124,7 +124,6 @@ impl Disturbed {
         let drawn = [
             ("results.csv", csv(results)),
             ("tradeoff.svg", tradeoff_svg(results)),
-            ("tradeoff-corpora.svg", tradeoff_corpora_svg(results).expect("several corpora")),
             ("report.md", markdown(results)),
             ("report.html", html(std::slice::from_ref(&run))),
         ];
