@@ -6,9 +6,9 @@ use crate::columns::{Cell, Grid, grid};
 use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
 use crate::over_seeds;
 use crate::paper;
+use crate::plot::has_several_corpora;
 use crate::results::Results;
 use crate::tasks;
-use crate::tradeoff_corpora_svg;
 use crate::{equal_learning, hypervolume};
 
 /// The question, the plot, the table, what its columns mean, and how to make it all again.
@@ -43,7 +43,7 @@ pub(crate) fn markdown_with(results: &Results, plots: &str) -> String {
         out.push('\n');
     }
     let _ = writeln!(out, "![Learning against forgetting]({plots}.svg)\n");
-    if tradeoff_corpora_svg(results).is_some() {
+    if has_several_corpora(results) {
         let _ = writeln!(out, "![The same by corpus]({plots}-corpora.svg)\n");
     }
     out.push_str("## Columns\n\n");

@@ -44,10 +44,12 @@ pub fn tradeoff_svg(results: &Results) -> String {
 
 /// The same with a panel a corpus of the original domain, if there are several corpora.
 pub fn tradeoff_corpora_svg(results: &Results) -> Option<String> {
-    match &panels(results)[..] {
-        [_, each @ ..] if !each.is_empty() => Some(svg(results, each)),
-        _ => None,
-    }
+    has_several_corpora(results).then(|| svg(results, &panels(results)[1..]))
+}
+
+/// Whether means over corpora are more than one corpus, and so [`tradeoff_corpora_svg`] has something to show.
+pub(crate) fn has_several_corpora(results: &Results) -> bool {
+    panels(results).len() > 1
 }
 
 fn panels(results: &Results) -> Vec<Panel<'_>> {
