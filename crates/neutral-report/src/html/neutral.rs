@@ -20,7 +20,7 @@ pub(super) fn push(out: &mut String, results: &Results) {
     let rows = rows(results);
     let groups = groups(results);
     let trials = groups.iter().flat_map(|group| group.trials.iter().copied());
-    // Of several seeds the first: their figures differ little, and a page of all would be too heavy for a telephone.
+    // Of several seeds the first: a page of all would be too heavy for a telephone.
     let gated: Vec<_> = groups
         .iter()
         .filter_map(|group| group.trials.iter().copied().find(|trial| trial.gates_zero().is_some()))
