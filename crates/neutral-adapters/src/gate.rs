@@ -7,7 +7,7 @@
 //!
 //! Shape suffixes: b batch, t tokens, d width of the model, c number of gates (1 or d).
 
-use neutral_model::Gate;
+use neutral_model::{Before, Gate};
 use neutral_spec::{GateActivation, GatePer, GateSpec};
 use neutral_torch::fused::row_dot;
 use tch::{Kind, Tensor};
@@ -16,7 +16,8 @@ use crate::AdapterError;
 use crate::glu_adapter::linear;
 use crate::start::Weights;
 
-/// `g(x) = φ(w · x + β)`, one number a token, or `φ(W x + β)`, one a token and channel.
+/// `g(x) = φ(w · x̄ + β)`, one number a token, or `φ(W x̄ + β)`, one a token and channel, where `x̄ = x`, or with a
+/// window the mean of `x` over the last so many tokens of the document ([`Before::window_mean`]).
 ///
 /// | φ | formula | range |
 /// |---|---|---|
@@ -26,13 +27,14 @@ use crate::start::Weights;
 /// | `hard_sigmoid` | `min(1, max(0, 1.2 / (1 + e⁻ᶻ) − 0.1))` | `[0, 1]` |
 ///
 /// Deviation: the paper names neither the bias `β` nor the gate a channel nor the hard sigmoid nor a gate
-/// whose weights all blocks share; all are options, off by default. It is also silent on precision: here `w · x` is summed in fp32, and bias and φ are fp32; `W x`
-/// is rounded to `x`'s kind first.
+/// whose weights all blocks share nor the window; all are options, off by default. It is also silent on precision: here `w · x` is summed in fp32, and bias and φ are fp32; `W x`
+/// is rounded to `x`'s kind first. The mean is taken of `w · x`, in fp64.
 #[derive(Debug)]
 pub struct BlockGate {
     activation: fn(&Tensor) -> Tensor,
     weight: Tensor,
     bias_c: Option<Tensor>,
+    window: Option<usize>,
 }
 
 impl BlockGate {
@@ -48,7 +50,13 @@ impl BlockGate {
             GateActivation::HardSigmoid => hard_sigmoid,
             GateActivation::None => return None,
         };
-        Some(Self { activation, weight, bias_c })
+        Some(Self { activation, weight, bias_c, window: None })
+    }
+
+    /// The same of the mean over so many tokens.
+    #[must_use]
+    pub fn with_window(self, window: usize) -> Self {
+        Self { window: Some(window), ..self }
     }
 
     /// New weights `{prefix}.weight` from `N(0, variance)` and `{prefix}.bias` at the spec's value; of a
@@ -79,7 +87,11 @@ impl BlockGate {
             (Some(_), Some(made)) => Some(made),
             (Some(value), None) => Some(weights.constant(&bias, &[gates], value)?),
         };
-        Ok(Self::new(spec.activation, weight, bias_c))
+        let gate = Self::new(spec.activation, weight, bias_c);
+        Ok(match spec.window {
+            Some(window) => gate.map(|gate| gate.with_window(window)),
+            None => gate,
+        })
     }
 
     /// The gate's value in `x`'s kind, and its logit `z` in fp32 (fp64 if `x` is).
@@ -89,11 +101,15 @@ impl BlockGate {
     ///
     /// # Panics
     /// If `x`'s last dimension is not `d`.
-    pub fn forward(&self, x_btd: &Tensor) -> Gate {
+    pub fn forward(&self, x_btd: &Tensor, before: &mut Before) -> Gate {
         let kind = if x_btd.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         let product_btc = match self.weight.dim() {
             1 => row_dot(x_btd, &self.weight),
             _ => linear(x_btd, &self.weight).to_kind(kind),
+        };
+        let product_btc = match self.window {
+            Some(window) => before.window_mean(&product_btc, window),
+            None => product_btc,
         };
         let logit = match &self.bias_c {
             Some(bias_c) => product_btc + bias_c.to_kind(kind),
@@ -117,6 +133,7 @@ fn refuse_options(spec: GateSpec) -> Result<(), AdapterError> {
         GateSpec { per: GatePer::Channel, .. } => ignored("per", "channel".to_owned()),
         GateSpec { bias: Some(bias), .. } => ignored("bias", bias.to_string()),
         GateSpec { shared: true, .. } => ignored("shared", "true".to_owned()),
+        GateSpec { window: Some(window), .. } => ignored("window", window.to_string()),
         _ => Ok(()),
     }
 }
@@ -138,7 +155,8 @@ mod tests {
     fn relu_is_exactly_zero_where_the_logit_is_not_positive() {
         let x_btd = Tensor::from_slice(&[1.0_f32, 0.0, 0.0, 1.0, 0.0, 0.0]).view([1, 3, 2]);
         for kind in [Kind::Float, Kind::BFloat16, Kind::Double] {
-            let gate = relu_gate(&[-2.0, 0.5], None).forward(&x_btd.to_kind(kind));
+            let gate =
+                relu_gate(&[-2.0, 0.5], None).forward(&x_btd.to_kind(kind), &mut Before::nothing());
             assert_eq!(gate.value.kind(), kind);
             assert_eq!(
                 Vec::<f64>::try_from(gate.value.to_kind(Kind::Double).view(-1)).unwrap(),
@@ -155,7 +173,7 @@ mod tests {
     fn the_bias_is_added_in_fp32_even_if_x_is_bf16() {
         // 1 + 2⁻¹⁰ is no bf16 number: added in bf16, the bias would be lost.
         let x_btd = Tensor::from_slice(&[1.0_f32]).view([1, 1, 1]).to_kind(Kind::BFloat16);
-        let gate = relu_gate(&[1.0], Some(1.0 / 1024.0)).forward(&x_btd);
+        let gate = relu_gate(&[1.0], Some(1.0 / 1024.0)).forward(&x_btd, &mut Before::nothing());
         assert_eq!(gate.logit.kind(), Kind::Float);
         assert!(gate.logit.equal(&Tensor::from_slice(&[1.0_f32 + 1.0 / 1024.0]).view([1, 1, 1])));
     }
@@ -177,6 +195,9 @@ mod tests {
         none = GateSpec { per: GatePer::Token, shared: true, ..none };
         let message = BlockGate::start(&mut weights, "gate", none, 4, 1.0).unwrap_err().to_string();
         assert!(message.contains("method.gate.shared is true"), "{message}");
+        none = GateSpec { shared: false, window: Some(8), ..none };
+        let message = BlockGate::start(&mut weights, "gate", none, 4, 1.0).unwrap_err().to_string();
+        assert!(message.contains("method.gate.window is 8"), "{message}");
     }
 
     #[test]
@@ -186,7 +207,7 @@ mod tests {
         let value = |kind| {
             let weight = Tensor::ones([1], (kind, Device::Cpu));
             let gate = BlockGate::new(GateActivation::HardSigmoid, weight, None).unwrap();
-            let value = gate.forward(&x_btd.to_kind(kind)).value;
+            let value = gate.forward(&x_btd.to_kind(kind), &mut Before::nothing()).value;
             Vec::<f64>::try_from(value.to_kind(Kind::Double).view(-1)).unwrap()
         };
         let corner = 11_f64.ln();

@@ -5,7 +5,7 @@
 //!
 //! Shape suffixes: b batch, t tokens, d width of the model, h width of the adapter.
 
-use neutral_model::{Activation, Branch, BranchOutput};
+use neutral_model::{Activation, Before, Branch, BranchOutput};
 use neutral_torch::fused::{NormRule, rms_norm};
 use tch::Tensor;
 
@@ -82,7 +82,7 @@ impl GluAdapter {
 }
 
 impl Branch for GluAdapter {
-    fn forward(&self, x_btd: &Tensor) -> BranchOutput {
+    fn forward(&self, x_btd: &Tensor, _: &mut Before) -> BranchOutput {
         BranchOutput { output_btd: self.output(x_btd), gate: None }
     }
 }

@@ -3,7 +3,7 @@
 //! The local loss that makes it neutral on the original domain needs the batch's domains and is not
 //! here; this file only hands out what it is computed from, residue and gate.
 
-use neutral_model::{Branch, BranchOutput};
+use neutral_model::{Before, Branch, BranchOutput};
 use neutral_torch::fused::scale_rows;
 use tch::Tensor;
 
@@ -27,12 +27,12 @@ impl NeutralResidue {
 }
 
 impl Branch for NeutralResidue {
-    fn forward(&self, x_btd: &Tensor) -> BranchOutput {
+    fn forward(&self, x_btd: &Tensor, before: &mut Before) -> BranchOutput {
         let adapted_btd = self.adapter.output(x_btd);
         let Some(gate) = &self.gate else {
             return BranchOutput { output_btd: adapted_btd, gate: None };
         };
-        let gate = gate.forward(x_btd);
+        let gate = gate.forward(x_btd, before);
         let output_btd = match gate.value.size().last() {
             Some(1) => scale_rows(&gate.value, &adapted_btd),
             _ => &gate.value * adapted_btd,

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use indicatif::ProgressBar;
 use neutral_data::EvalDocument;
 use neutral_model::{
-    Attention, Branch, BranchOutput, Extension, Gate, Input, Transformer, TransformerConfig,
+    Attention, Before, Branch, BranchOutput, Extension, Gate, Input, Transformer, TransformerConfig,
 };
 use neutral_spec::{Placement, Precision, Shape};
 use neutral_torch::ParamStore;
@@ -176,7 +176,7 @@ struct FirstChannel {
 }
 
 impl Branch for FirstChannel {
-    fn forward(&self, x_btd: &Tensor) -> BranchOutput {
+    fn forward(&self, x_btd: &Tensor, _: &mut Before) -> BranchOutput {
         let logit = x_btd.narrow(-1, 0, 1);
         let value = logit.relu();
         let output_btd = &value * x_btd;

@@ -10,16 +10,16 @@ use neutral_spec::{LinearSite, Placement};
 use neutral_torch::{ParamStore, TorchError};
 use tch::Tensor;
 
-use crate::TransformerConfig;
 use crate::block::Block;
+use crate::{Before, TransformerConfig};
 
 /// Something parallel to a sub-layer, which reads the same normalised input.
 pub trait Branch: Send {
-    /// What is added to the sub-layer's output.
+    /// What is added to the sub-layer's output; `before` is for what reads more than the token itself.
     ///
     /// # Shapes
     /// `x_btd`: `[b, t, d]` in the compute kind; so is the output.
-    fn forward(&self, x_btd: &Tensor) -> BranchOutput;
+    fn forward(&self, x_btd: &Tensor, before: &mut Before) -> BranchOutput;
 }
 
 /// What a branch adds, and the gate that let it through.

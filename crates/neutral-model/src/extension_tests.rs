@@ -6,13 +6,14 @@ use tch::{Device, Kind, Tensor};
 
 use crate::transformer::tests::{tiny_model, tokens};
 use crate::{
-    Attention, Branch, BranchOutput, Extension, Gate, Input, LinearDelta, Output, Transformer,
+    Attention, Before, Branch, BranchOutput, Extension, Gate, Input, LinearDelta, Output,
+    Transformer,
 };
 
 /// Adds a number everywhere, and says what it read.
 struct Constant(f64);
 impl Branch for Constant {
-    fn forward(&self, x_btd: &Tensor) -> BranchOutput {
+    fn forward(&self, x_btd: &Tensor, _: &mut Before) -> BranchOutput {
         let value = x_btd.mean_dim(-1, true, Kind::Float);
         let gate = Gate { logit: value.shallow_clone(), value };
         BranchOutput { output_btd: x_btd.zeros_like() + self.0, gate: Some(gate) }

@@ -19,6 +19,7 @@
 //! `k` key-value heads, `e` head width, `f` feed-forward width, `v` vocabulary, `n` = b·t rows.
 
 mod attention;
+mod before;
 mod block;
 mod config;
 mod deeper;
@@ -38,6 +39,7 @@ mod stream;
 mod transformer;
 mod weights;
 
+pub use before::Before;
 pub use config::{Activation, Biases, BlockConfig, TransformerConfig};
 pub use deeper::deepened;
 pub use error::ModelError;

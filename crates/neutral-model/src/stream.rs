@@ -6,20 +6,22 @@ use neutral_torch::fused::{NormRule, rms_norm};
 use tch::Tensor;
 
 use crate::extension::BlockExtension;
-use crate::{BranchOutput, Residue};
+use crate::{Before, BranchOutput, Residue};
 
 /// The residual stream of one forward pass.
-pub(crate) struct Stream {
+pub(crate) struct Stream<'a> {
     x_btd: Tensor,
     added: Vec<Tensor>,
     /// What branches added so far.
     pub(crate) residues: Vec<Residue>,
+    /// What branches read of the tokens before.
+    before: Before<'a>,
     rule: NormRule,
 }
 
-impl Stream {
-    pub(crate) fn new(x_btd: Tensor, rule: NormRule) -> Self {
-        Self { x_btd, added: Vec::new(), residues: Vec::new(), rule }
+impl<'a> Stream<'a> {
+    pub(crate) fn new(x_btd: Tensor, before: Before<'a>, rule: NormRule) -> Self {
+        Self { x_btd, added: Vec::new(), residues: Vec::new(), before, rule }
     }
 
     /// Adds a sub-layer's output and its branches': normalised together, if there is a norm for it.
@@ -52,10 +54,11 @@ impl Stream {
     ) -> Vec<Tensor> {
         let Some(extension) = extension else { return Vec::new() };
         let below = extension.branches_below(placement);
+        let before = &mut self.before;
         let mut added: Vec<Tensor> =
-            below.map(|branch| branch.forward(normed_btd).output_btd).collect();
+            below.map(|branch| branch.forward(normed_btd, before).output_btd).collect();
         if let Some(branch) = extension.branch(placement) {
-            let BranchOutput { output_btd, gate } = branch.forward(normed_btd);
+            let BranchOutput { output_btd, gate } = branch.forward(normed_btd, before);
             added.push(output_btd.shallow_clone());
             self.residues.push(Residue { block, placement, output_btd, gate });
         }

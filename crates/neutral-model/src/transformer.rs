@@ -17,7 +17,7 @@ use crate::linear::{Joined, linear};
 use crate::rotary::RotaryTables;
 use crate::stream::Stream;
 use crate::weights;
-use crate::{Extension, ModelError, Residue, TransformerConfig};
+use crate::{Before, Extension, ModelError, Residue, TransformerConfig};
 
 /// Token ids and the attention that they are read with.
 #[derive(Debug)]
@@ -81,6 +81,8 @@ pub struct Cache {
     blocks: Vec<KeyValues>,
     /// Of the blocks that the extension adds, by the block that each is above of.
     added: BTreeMap<usize, KeyValues>,
+    /// Of the extension's branches that read more than a token.
+    windows: Vec<Tensor>,
 }
 
 /// A place in the model where something attends.
@@ -227,11 +229,14 @@ impl Transformer {
             let starts = || window_starts(tokens_bt, starts_bt.as_ref(), window);
             windows.entry(window).or_insert_with(starts);
         }
-        self.run(tokens_bt, [0, tokens_bt.size()[1]], extension, |place| Context::Sequence {
-            starts_bt: match self.config.blocks[place.block()].window {
-                Some(window) => windows.get(&window),
-                None => starts_bt.as_ref(),
-            },
+        let before = Before::sequence(starts_bt.as_ref().map(Tensor::shallow_clone));
+        self.run(tokens_bt, [0, tokens_bt.size()[1]], extension, before, |place| {
+            Context::Sequence {
+                starts_bt: match self.config.blocks[place.block()].window {
+                    Some(window) => windows.get(&window),
+                    None => starts_bt.as_ref(),
+                },
+            }
         })
     }
 
@@ -263,7 +268,8 @@ impl Transformer {
             let added = cache.added.iter_mut().map(|(&i, slot)| (Place::Above(i), slot));
             let mut slots: BTreeMap<Place, &mut KeyValues> = own.chain(added).collect();
             let positions = [before, tokens_bt.size()[1]];
-            self.run(tokens_bt, positions, extension, |place| match slots.remove(&place) {
+            let before = Before::cached(&mut cache.windows);
+            self.run(tokens_bt, positions, extension, before, |place| match slots.remove(&place) {
                 Some(slot) => Context::Cached(slot),
                 None => unreachable!("a block attends once"),
             })
@@ -273,7 +279,7 @@ impl Transformer {
     /// An empty cache for [`Transformer::forward_cached`].
     pub fn cache(&self) -> Cache {
         let blocks = self.blocks.iter().map(|_| KeyValues::default()).collect();
-        Cache { blocks, added: BTreeMap::new() }
+        Cache { blocks, added: BTreeMap::new(), windows: Vec::new() }
     }
 
     /// The hidden states of sequences that share beginnings, each token once. Without gradients.
@@ -290,7 +296,10 @@ impl Transformer {
         extension: &Extension,
     ) -> Output {
         let positions = [0, tree.depth() as i64];
-        tch::no_grad(|| self.run(tokens_bt, positions, extension, |_| Context::Prefixes(tree)))
+        let before = Before::prefixes(tree);
+        tch::no_grad(|| {
+            self.run(tokens_bt, positions, extension, before, |_| Context::Prefixes(tree))
+        })
     }
 
     /// All blocks over tokens, with the rotations of so many positions from one on.
@@ -299,6 +308,7 @@ impl Transformer {
         tokens_bt: &Tensor,
         positions: [i64; 2],
         extension: &Extension,
+        before: Before,
         mut context: impl FnMut(Place) -> Context<'a>,
     ) -> Output {
         let depth = extension.depth();
@@ -307,7 +317,7 @@ impl Transformer {
             "the extension has {depth} blocks, the model {}",
             self.blocks.len()
         );
-        let mut stream = Stream::new(self.embed(tokens_bt), self.config.norm_rule());
+        let mut stream = Stream::new(self.embed(tokens_bt), before, self.config.norm_rule());
         for (index, block) in self.blocks.iter().enumerate() {
             let extension = extension.block(index);
             let rotary = self.rotary.borrow_mut().get(

@@ -228,7 +228,7 @@ fn disjoint(original: &[CorpusRef], new: &[CorpusRef], path: &FieldPath, found: 
 
 fn check_gate(gate: GateSpec, local_loss: LocalLossSpec, found: &mut Vec<Problem>) {
     let path = FieldPath::dotted("method.gate");
-    let GateSpec { activation, per, bias, shared } = gate;
+    let GateSpec { activation, per, bias, shared, window } = gate;
     if activation == GateActivation::None {
         if bias.is_some() {
             let message = "a gate of activation `none` has no bias; remove it";
@@ -242,6 +242,16 @@ fn check_gate(gate: GateSpec, local_loss: LocalLossSpec, found: &mut Vec<Problem
             let message = "a gate of activation `none` has nothing to share; remove it";
             found.push(Problem::new(path.key("shared"), message));
         }
+        if window.is_some() {
+            let message = "a gate of activation `none` reads nothing; remove it";
+            found.push(Problem::new(path.key("window"), message));
+        }
+    }
+    if let Some(tokens @ ..2) = window {
+        let message = format!(
+            "{tokens} tokens; expected at least 2, or no window: a gate reads its own token"
+        );
+        found.push(Problem::new(path.key("window"), message));
     }
     let misfit = match local_loss {
         LocalLossSpec::DomainClassifier { .. }
@@ -301,7 +311,8 @@ mod tests {
 
     #[test]
     fn each_local_loss_gets_the_gate_that_it_needs_and_no_gate_has_no_options() {
-        let spec = |activation, per, bias| GateSpec { activation, per, bias, shared: false };
+        let spec =
+            |activation, per, bias| GateSpec { activation, per, bias, shared: false, window: None };
         let problems = |gate, loss| {
             let mut found = Vec::new();
             check_gate(gate, loss, &mut found);
@@ -318,6 +329,12 @@ mod tests {
             |activation| GateSpec { shared: true, ..spec(activation, GatePer::Token, None) };
         assert_eq!(problems(shared(Relu), LocalLossSpec::default()), 0);
         assert_eq!(problems(shared(Off), LocalLossSpec::default()), 1);
+        let windowed = |activation, window| {
+            let gate = spec(activation, GatePer::Token, None);
+            problems(GateSpec { window: Some(window), ..gate }, LocalLossSpec::default())
+        };
+        assert_eq!(windowed(Relu, 2), 0);
+        assert_eq!([windowed(Relu, 1), windowed(Relu, 0), windowed(Off, 2)], [1; 3]);
         let l0 = LocalLossSpec::L0 { weight: 1.0, warmup_fraction: Some(0.5) };
         assert_eq!(count(HardSigmoid, GatePer::Channel, None, l0), 0);
         assert_eq!(count(Sigmoid, GatePer::Token, None, l0), 1);

@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use indicatif::ProgressBar;
 use neutral_data::{MixConfig, MixedStream, TokenShards};
-use neutral_model::{Branch, BranchOutput, Extension, Gate, Transformer, TransformerConfig};
+use neutral_model::{
+    Before, Branch, BranchOutput, Extension, Gate, Transformer, TransformerConfig,
+};
 use neutral_spec::{
     DocumentPolicy, LocalLossSpec, Placement, Precision, Schedule, Shape, TrainingSpec,
 };
@@ -90,7 +92,7 @@ struct ToyBranch {
 }
 
 impl Branch for ToyBranch {
-    fn forward(&self, x_btd: &Tensor) -> BranchOutput {
+    fn forward(&self, x_btd: &Tensor, _: &mut Before) -> BranchOutput {
         let linear = |x: &Tensor, w: &Tensor| x.linear::<&Tensor>(&w.to_kind(x.kind()), None);
         let logit = linear(x_btd, &self.gate);
         let value = logit.relu();

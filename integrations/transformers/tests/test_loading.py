@@ -94,6 +94,7 @@ def with_base(**changes: Any) -> dict[str, Any]:
         (with_method(kind="block_expansion"), "a deeper model"),
         (with_method(input_norm=True), "does not know method.input_norm"),
         (with_method(gate={"activation": "relu", "shared": True}), "does not know method.gate.shared"),
+        (with_method(gate={"activation": "relu", "window": 64}), "does not know method.gate.window"),
         (with_method(placement="head"), "method.placement is 'head'"),
         (with_method(gate={"activation": "tanh", "per": "token"}), "method.gate.activation is 'tanh'"),
         (with_method(gate={"activation": "relu", "per": "head"}), "method.gate.per is 'head'"),

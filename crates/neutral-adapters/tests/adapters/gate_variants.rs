@@ -17,7 +17,7 @@ pub(crate) fn gates() -> Vec<(String, GateSpec)> {
         for (per, per_name) in PERS {
             for (bias, bias_name) in [(None, "plain"), (Some(1.0), "bias")] {
                 let name = format!("{activation_name}-{per_name}-{bias_name}");
-                gates.push((name, GateSpec { activation, per, bias, shared: false }));
+                gates.push((name, GateSpec { activation, per, bias, shared: false, window: None }));
             }
         }
     }

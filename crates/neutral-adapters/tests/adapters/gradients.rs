@@ -1,12 +1,12 @@
 //! Gradients of every layer against central differences, in float64.
 
 use neutral_adapters::{BlockGate, GluAdapter, LoraDelta, NeutralResidue};
-use neutral_model::{Activation, Branch, LinearDelta};
+use neutral_model::{Activation, Before, Branch, LinearDelta};
 use neutral_spec::{GatePer, GateSpec};
 use neutral_torch::RandomStream;
 use tch::{Device, Kind, Tensor};
 
-use crate::gate_variants::gates_and_none;
+use crate::gate_variants::{gates, gates_and_none};
 
 const STEP: f64 = 1e-5;
 /// Of the largest entry: the differences leave out terms of `STEP²`, and round at `1e-16 / STEP`.
@@ -62,7 +62,7 @@ fn adapter_leaves() -> Vec<Tensor> {
 #[test]
 fn of_the_vanilla_adapter() {
     check("adapter", &adapter_leaves(), |leaves| {
-        weigh(&adapter(leaves).forward(&leaves[0]).output_btd, "output")
+        weigh(&adapter(leaves).forward(&leaves[0], &mut Before::nothing()).output_btd, "output")
     });
 }
 
@@ -91,8 +91,11 @@ fn of_the_adapter_with_every_activation() {
 
 #[test]
 fn of_the_neutral_residue_with_every_gate() {
-    for (name, spec) in gates_and_none() {
-        let GateSpec { activation, per, bias, .. } = spec;
+    let windowed = gates()
+        .into_iter()
+        .map(|(name, spec)| (format!("{name}-window"), GateSpec { window: Some(2), ..spec }));
+    for (name, spec) in gates_and_none().into_iter().chain(windowed) {
+        let GateSpec { activation, per, bias, window, .. } = spec;
         let mut leaves = adapter_leaves();
         let (weight_shape, gates): (&[i64], _) =
             if per == GatePer::Token { (&[4], 1) } else { (&[4, 4], 4) };
@@ -103,9 +106,11 @@ fn of_the_neutral_residue_with_every_gate() {
         check(&name, &leaves, |leaves| {
             let gate = leaves.get(4).and_then(|weight| {
                 let bias = leaves.get(5).map(Tensor::shallow_clone);
-                BlockGate::new(activation, weight.shallow_clone(), bias)
+                let gate = BlockGate::new(activation, weight.shallow_clone(), bias);
+                gate.map(|gate| window.into_iter().fold(gate, BlockGate::with_window))
             });
-            let output = NeutralResidue::new(adapter(leaves), gate).forward(&leaves[0]);
+            let output = NeutralResidue::new(adapter(leaves), gate);
+            let output = output.forward(&leaves[0], &mut Before::nothing());
             let residue = weigh(&output.output_btd, "output");
             let Some(gate) = output.gate else { return residue };
             // Differences across a corner of ReLU, ELU or the hard sigmoid would mean nothing.

@@ -11,3 +11,4 @@ mod methods;
 mod parity;
 mod peft;
 mod saved;
+mod windowed;

@@ -92,6 +92,13 @@ pub(crate) fn extending() -> Vec<(String, Method)> {
         shared(GateSpec::default(), BranchPlacement::Ffn),
     ));
     cases.push(("neutral shared gates Both".to_owned(), shared(channels, both)));
+    let windowed = GateSpec { window: Some(3), ..biased };
+    cases.push(("neutral windowed gates Both".to_owned(), shared(windowed, both)));
+    let channels = GateSpec { window: Some(3), ..channels };
+    cases.push((
+        "neutral windowed channels".to_owned(),
+        neutral(channels, BranchPlacement::Ffn, start),
+    ));
     let normed = with_input_norm(neutral(biased, BranchPlacement::Ffn, start));
     cases.push(("neutral input norm".to_owned(), normed));
     cases.push(("neutral input norm Both".to_owned(), with_input_norm(shared(biased, both))));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use neutral_adapters::{BlockGate, DoraDelta, GluAdapter, LoraDelta, NeutralResidue};
-use neutral_model::{Activation, Branch, LinearDelta};
+use neutral_model::{Activation, Before, Branch, LinearDelta};
 use neutral_spec::GatePer;
 use neutral_torch::load_tensors;
 use tch::{Device, Kind, Tensor};
@@ -67,7 +67,7 @@ fn vanilla_adapters_agree_with_pytorch() {
             w_o.shallow_clone(),
             Activation::Silu,
         );
-        let output = layer.forward(&x);
+        let output = layer.forward(&x, &mut Before::nothing());
         assert!(output.gate.is_none());
         fixture.check("glu.output", &output.output_btd);
         let loss = (output.output_btd * fixture.get("upstream")).sum(fixture.kind);
@@ -94,7 +94,7 @@ fn neutral_residues_agree_with_pytorch_for_every_gate() {
                 ),
                 BlockGate::new(spec.activation, weight.shallow_clone(), bias_handle),
             );
-            let output = layer.forward(&x);
+            let output = layer.forward(&x, &mut Before::nothing());
             let gate = output.gate.unwrap();
             fixture.check(&format!("{variant}.output"), &output.output_btd);
             fixture.check(&format!("{variant}.value"), &gate.value);

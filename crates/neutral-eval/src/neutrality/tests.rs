@@ -2,7 +2,7 @@
 
 use indicatif::ProgressBar;
 use neutral_data::EvalDocument;
-use neutral_model::{Branch, BranchOutput, Extension, Gate, Transformer};
+use neutral_model::{Before, Branch, BranchOutput, Extension, Gate, Transformer};
 use neutral_spec::{Placement, Precision};
 use neutral_torch::ParamStore;
 use tch::{Device, Kind, Tensor};
@@ -18,7 +18,7 @@ struct Constant {
 }
 
 impl Branch for Constant {
-    fn forward(&self, x_btd: &Tensor) -> BranchOutput {
+    fn forward(&self, x_btd: &Tensor, _: &mut Before) -> BranchOutput {
         let value = x_btd.narrow(-1, 0, 1).full_like(self.gate);
         let gate = Gate { logit: value.shallow_clone(), value };
         BranchOutput { output_btd: x_btd * self.added, gate: Some(gate) }

@@ -81,6 +81,7 @@ def refuse_options(method: dict[str, Any]) -> None:
     found = {
         "method.input_norm": method.get("input_norm"),
         "method.gate.shared": method.get("gate", {}).get("shared"),
+        "method.gate.window": method.get("gate", {}).get("window"),
     }
     for entry, value in found.items():
         if value:

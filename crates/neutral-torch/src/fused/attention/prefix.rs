@@ -62,6 +62,11 @@ impl PrefixTree {
         self.nodes.len() - 1
     }
 
+    /// The nodes in order: the place of the one that each follows, and its rows.
+    pub fn nodes(&self) -> impl Iterator<Item = (Option<usize>, Range<usize>)> {
+        self.nodes.iter().map(|node| (node.parent, node.rows.clone()))
+    }
+
     /// Number of rows of all nodes.
     pub fn rows(&self) -> usize {
         self.nodes.last().map_or(0, |node| node.rows.end)
