@@ -320,7 +320,7 @@ pub(crate) struct BenchStepArgs {
     /// tiny, small, smollm2-135m, or d,L,heads,kv,ffn,vocab.
     #[arg(long, default_value = "tiny")]
     pub shape: BenchShape,
-    /// Methods to time, separated by commas; `neutral_residues` has the paper's gate and local loss.
+    /// Methods to time, separated by commas; `neutral_residues` has the paper's gate and local loss, `neutral_residues:N` a gate that reads N tokens.
     #[arg(long, value_delimiter = ',', default_value = "finetune,lora,adapter,neutral_residues")]
     pub method: Vec<String>,
     /// Extra weights, as a share of the base's.

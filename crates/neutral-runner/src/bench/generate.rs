@@ -23,7 +23,8 @@ pub(crate) struct BenchGenerateArgs {
     /// tiny, small, smollm2-135m, or d,L,heads,kv,ffn,vocab.
     #[arg(long, default_value = "tiny")]
     pub shape: BenchShape,
-    /// Methods to time beside the base, separated by commas; merged LoRA and fine-tuned models are the base.
+    /// Methods to time beside the base, separated by commas; merged LoRA and fine-tuned models are the base;
+    /// `neutral_residues:N` has a gate that reads N tokens.
     #[arg(
         long,
         value_delimiter = ',',

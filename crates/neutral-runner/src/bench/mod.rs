@@ -50,11 +50,20 @@ impl FromStr for BenchShape {
     }
 }
 
-/// A method at its default options.
-fn method_of(kind: &str, budget: Budget) -> anyhow::Result<Method> {
-    let options = match kind {
-        "finetune" => json!({ "kind": kind }),
-        _ => json!({ "kind": kind, "budget": budget }),
+/// A method at its default options; `neutral_residues:N` with a gate that reads N tokens.
+fn method_of(name: &str, budget: Budget) -> anyhow::Result<Method> {
+    let options = match name.split_once(':') {
+        _ if name == "finetune" => json!({ "kind": name }),
+        None => json!({ "kind": name, "budget": budget }),
+        Some((kind, window)) => {
+            let tokens: usize =
+                window.parse().ok().filter(|&tokens| tokens > 1).ok_or_else(|| {
+                    BadInput(format!(
+                        "--method: `{name}`: `{window}` is no window; expected tokens, at least 2"
+                    ))
+                })?;
+            json!({ "kind": kind, "budget": budget, "gate": { "window": tokens } })
+        }
     };
     named("--method", options)
 }
@@ -66,4 +75,28 @@ fn precision(name: &str) -> anyhow::Result<Precision> {
 /// A value of the experiment file's vocabulary, given on the command line.
 fn named<T: DeserializeOwned>(flag: &str, value: serde_json::Value) -> anyhow::Result<T> {
     serde_json::from_value(value).map_err(|e| BadInput(format!("{flag}: {e}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_after_the_method_is_the_window_of_its_gate() {
+        let budget = Budget::from_percent(20.0).unwrap();
+        let window = |name| match method_of(name, budget).unwrap() {
+            Method::NeutralResidues { gate, .. } => gate.window,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(window("neutral_residues"), None);
+        assert_eq!(window("neutral_residues:64"), Some(64));
+        for (name, said) in [
+            ("neutral_residues:1", "`1` is no window"),
+            ("neutral_residues:a", "`a` is no window"),
+            ("adapter:64", "gate"),
+        ] {
+            let message = method_of(name, budget).unwrap_err().to_string();
+            assert!(message.contains(said), "{message}");
+        }
+    }
 }
