@@ -88,10 +88,7 @@ impl BlockGate {
             (Some(value), None) => Some(weights.constant(&bias, &[gates], value)?),
         };
         let gate = Self::new(spec.activation, weight, bias_c);
-        Ok(match spec.window {
-            Some(window) => gate.map(|gate| gate.with_window(window)),
-            None => gate,
-        })
+        Ok(gate.map(|gate| Self { window: spec.window, ..gate }))
     }
 
     /// The gate's value in `x`'s kind, and its logit `z` in fp32 (fp64 if `x` is).
