@@ -75,8 +75,9 @@ def make_tensors(config: dict[str, Any], seed: int = 1) -> dict[str, torch.Tenso
 
     method, tensors = config["method"], {}
     gate = method.get("gate", {"activation": "none"})
+    sub_layer = "self_attn" if method["placement"] == "attention" else "mlp"
     for i in range(LAYERS):
-        prefix = f"layers.{i}.{'self_attn' if method['placement'] == 'attention' else 'mlp'}.adapter."
+        prefix = f"layers.{i}.{sub_layer}.adapter."
         tensors |= {
             prefix + "w_i": draw(UNITS, D),
             prefix + "w_g": draw(UNITS, D),
@@ -85,9 +86,10 @@ def make_tensors(config: dict[str, Any], seed: int = 1) -> dict[str, torch.Tenso
         if gate["activation"] == "none":
             continue
         channel = gate["per"] == "channel"
-        tensors[prefix + "gate.weight"] = draw(D, D) if channel else draw(D)
+        prefix = f"{sub_layer}.adapter.gate." if gate.get("shared") else f"{prefix}gate."
+        tensors[prefix + "weight"] = draw(D, D) if channel else draw(D)
         if "bias" in gate:
-            tensors[prefix + "gate.bias"] = torch.full((D if channel else 1,), gate["bias"])
+            tensors[prefix + "bias"] = torch.full((D if channel else 1,), gate["bias"])
     return tensors
 
 

@@ -19,6 +19,9 @@ GATES = [{"activation": "none", "per": "token"}] + [
     for per in ("token", "channel")
     for bias in ({}, {"bias": 0.75})
 ]
+SHARED = {"activation": "relu", "per": "token", "bias": 0.5, "shared": True}
+WINDOW = {"activation": "hard_sigmoid", "per": "token", "bias": 0.2, "shared": True, "window": 4}
+CHANNELS = {"activation": "sigmoid", "per": "channel", "window": 3}
 
 
 def config_of(gate: dict[str, Any] | None, placement: str = "ffn", family: str = "llama") -> dict[str, Any]:
@@ -34,14 +37,17 @@ def config_of(gate: dict[str, Any] | None, placement: str = "ffn", family: str =
 
 
 def residue_by_hand(
-    config: dict[str, Any], tensors: dict[str, torch.Tensor], prefix: str, x: np.ndarray
+    config: dict[str, Any], tensors: dict[str, torch.Tensor], layer: int, x: np.ndarray
 ) -> np.ndarray:
-    """The paper's formula in float64. x: [b, t, d]."""
-    weights = {
-        name.removeprefix(prefix): t.double().numpy()
-        for name, t in tensors.items()
-        if name.startswith(prefix)
-    }
+    """The paper's formula, of a gate of means if it has a window, in float64. x: [b, t, d]."""
+    sub_layer = "self_attn" if config["method"]["placement"] == "attention" else "mlp"
+    weights = {}
+    for prefix in (f"layers.{layer}.{sub_layer}.adapter.", f"{sub_layer}.adapter."):
+        weights |= {
+            name.removeprefix(prefix): t.double().numpy()
+            for name, t in tensors.items()
+            if name.startswith(prefix)
+        }
     z = x @ weights["w_g"].T
     if config["activation"] == "silu":
         act = z / (1 + np.exp(-z))
@@ -51,6 +57,8 @@ def residue_by_hand(
     activation = config["method"].get("gate", {}).get("activation", "none")
     if activation == "none":
         return adapted
+    window = config["method"]["gate"].get("window", 1)
+    x = np.stack([x[:, max(0, at + 1 - window) : at + 1].mean(1) for at in range(x.shape[1])], 1)
     weight = weights["gate.weight"]
     logit = (x @ weight)[..., None] if weight.ndim == 1 else x @ weight.T
     logit = logit + weights.get("gate.bias", 0.0)
@@ -89,14 +97,14 @@ def check_against_formula(
         with torch.no_grad():
             base = module.forward(*args, **kwargs)  # without hooks
         x = args[0] if args else kwargs["hidden_states"]
-        expected = residue_by_hand(config, tensors, f"layers.{i}.{name}.adapter.", x.numpy())
+        expected = residue_by_hand(config, tensors, i, x.numpy())
         assert np.abs(expected).max() > 0.01
         found = first(output) - first(base)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(first(output)).max())
 
 
 @pytest.mark.parametrize("placement", ["ffn", "attention"])
-@pytest.mark.parametrize("gate", [None, *GATES], ids=str)
+@pytest.mark.parametrize("gate", [None, *GATES, SHARED, WINDOW, CHANNELS], ids=str)
 def test_the_residue_is_the_formula(
     write: WriteExtension, tokens: torch.Tensor, gate: dict[str, Any] | None, placement: str
 ) -> None:
@@ -180,12 +188,11 @@ def test_bf16_is_near_fp32(write: WriteExtension, tokens: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("placement", ["ffn", "attention"])
+@pytest.mark.parametrize("gate", [{"activation": "sigmoid", "per": "token"}, WINDOW, CHANNELS], ids=str)
 def test_generation_with_a_cache_takes_the_greedy_tokens(
-    write: WriteExtension, tokens: torch.Tensor, placement: str
+    write: WriteExtension, tokens: torch.Tensor, gate: dict[str, Any], placement: str
 ) -> None:
-    model = load_extension(
-        make_base(), write(config_of({"activation": "sigmoid", "per": "token"}, placement))
-    )
+    model = load_extension(make_base(), write(config_of(gate, placement)))
     generated = model.generate(tokens, max_new_tokens=8, do_sample=False, eos_token_id=None, pad_token_id=0)
     expected = tokens
     for _ in range(8):
@@ -199,16 +206,22 @@ def test_generation_with_a_cache_takes_the_greedy_tokens(
     assert not torch.equal(generated, unextended)
 
 
-@pytest.mark.parametrize("per", ["token", "channel"])
+@pytest.mark.parametrize(
+    "gate",
+    [{"activation": "relu", "per": "token"}, {"activation": "relu", "per": "channel"}, SHARED],
+    ids=str,
+)
 def test_gates_are_those_of_the_last_forward_pass(
-    write: WriteExtension, tokens: torch.Tensor, per: str
+    write: WriteExtension, tokens: torch.Tensor, gate: dict[str, Any]
 ) -> None:
-    model = load_extension(make_base(), write(config_of({"activation": "relu", "per": per})))
+    model = load_extension(make_base(), write(config_of(gate)))
     with torch.no_grad(), gates(model) as values:
         model(tokens[:1, :3])
         model(tokens)
     assert sorted(values) == list(range(LAYERS))
-    assert all(value.shape == (*tokens.shape, 1 if per == "token" else D) for value in values.values())
+    assert all(
+        value.shape == (*tokens.shape, 1 if gate["per"] == "token" else D) for value in values.values()
+    )
     opened = torch.stack([(value > 0).float().mean() for value in values.values()])
     assert bool(((opened > 0.1) & (opened < 0.9)).all())
     kept = dict(values)
@@ -216,14 +229,24 @@ def test_gates_are_those_of_the_last_forward_pass(
     assert values == kept  # nothing listens any more
 
 
-def test_every_weight_of_an_extension_trains(write: WriteExtension, tokens: torch.Tensor) -> None:
-    model = load_extension(
-        make_base(), write(config_of({"activation": "sigmoid", "per": "token", "bias": 0.1}))
-    )
+@pytest.mark.parametrize(
+    ("gate", "of_gates"),
+    [({"activation": "sigmoid", "per": "token", "bias": 0.1}, 2 * LAYERS), (SHARED, 2), (WINDOW, 2)],
+    ids=str,
+)
+def test_every_weight_of_an_extension_trains(
+    write: WriteExtension, tokens: torch.Tensor, gate: dict[str, Any], of_gates: int
+) -> None:
+    model = load_extension(make_base(dtype=torch.float64), write(config_of(gate)))
     model.requires_grad_(False)
-    trained = {name: weight for name, weight in model.named_parameters() if ".adapter." in name}
-    for weight in trained.values():
+    trained = [w for name, w in model.named_parameters() if ".adapter." in name]
+    assert len(trained) == 3 * LAYERS + of_gates
+    for weight in trained:
         weight.requires_grad_(True)
-    model(tokens, labels=tokens).loss.backward()
-    assert len(trained) == 5 * LAYERS
-    assert all(bool(weight.grad.ne(0).any()) for weight in trained.values())
+    gradients = torch.autograd.grad(model(tokens, labels=tokens).loss, trained)
+    assert all(bool(gradient.ne(0).any()) for gradient in gradients)
+    # Blocks that are computed again in the backward pass read the same windows.
+    model.train()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    again = torch.autograd.grad(model(tokens, labels=tokens).loss, trained)
+    assert all(torch.allclose(*pair, rtol=1e-12, atol=1e-15) for pair in zip(gradients, again, strict=True))

@@ -15,32 +15,53 @@ from safetensors.torch import load_file, save_file
 from neutral_transformers import ExtensionError, load_extension, unload_extension
 
 
-def test_unloading_leaves_the_pristine_base(write: WriteExtension, tokens: torch.Tensor) -> None:
+def with_method(**changes: Any) -> dict[str, Any]:
+    config = make_config()
+    config["method"] |= changes
+    return config
+
+
+def with_base(**changes: Any) -> dict[str, Any]:
+    config = make_config()
+    config["base"] |= changes
+    return config
+
+
+SHARED = with_method(gate={"activation": "relu", "per": "token", "bias": 1.0, "shared": True, "window": 4})
+every_kind = pytest.mark.parametrize("config", [make_config(), SHARED], ids=["paper", "shared, window"])
+
+
+@every_kind
+def test_unloading_leaves_the_pristine_base(
+    write: WriteExtension, tokens: torch.Tensor, config: dict[str, Any]
+) -> None:
     base, model = make_base(), make_base()
     for _ in range(2):
-        load_extension(model, write())
+        load_extension(model, write(config))
         with torch.no_grad():
             assert not torch.equal(model(tokens).logits, base(tokens).logits)
         unload_extension(model)
         with torch.no_grad():
             assert torch.equal(model(tokens).logits, base(tokens).logits)
     assert list(model.state_dict()) == list(base.state_dict())
-    assert not any(module._forward_hooks for module in model.modules())
+    assert [vars(module).keys() for module in model.modules()] == [vars(m).keys() for m in base.modules()]
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     unload_extension(model)  # nothing to do
 
 
-def test_weights_are_named_as_in_the_file(write: WriteExtension) -> None:
+@every_kind
+def test_weights_are_named_as_in_the_file(write: WriteExtension, config: dict[str, Any]) -> None:
     base = make_base()
     names = set(base.state_dict())
-    load_extension(base, write())
+    load_extension(base, write(config))
     added = set(base.state_dict()) - names
-    assert added == {f"model.{name}" for name in make_tensors(make_config())}
+    assert added == {f"model.{name}" for name in make_tensors(config)}
 
 
+@every_kind
 def test_a_state_is_saved_and_loaded_exactly(
-    write: WriteExtension, tokens: torch.Tensor, tmp_path: Path
+    write: WriteExtension, tokens: torch.Tensor, tmp_path: Path, config: dict[str, Any]
 ) -> None:
-    config = make_config()
     model = load_extension(make_base(), write(config))
     save_file(model.state_dict(), tmp_path / "state.safetensors")
     other = load_extension(make_base(), write(config, make_tensors(config, seed=9)))
@@ -50,8 +71,11 @@ def test_a_state_is_saved_and_loaded_exactly(
         assert torch.equal(model(tokens).logits, other(tokens).logits)
 
 
-def test_a_copy_has_an_extension_of_its_own(write: WriteExtension, tokens: torch.Tensor) -> None:
-    model = load_extension(make_base(), write())
+@every_kind
+def test_a_copy_has_an_extension_of_its_own(
+    write: WriteExtension, tokens: torch.Tensor, config: dict[str, Any]
+) -> None:
+    model = load_extension(make_base(), write(config))
     twin = copy.deepcopy(model)
     with torch.no_grad():
         extended = model(tokens).logits
@@ -71,18 +95,6 @@ def test_a_second_extension_is_refused(write: WriteExtension) -> None:
         load_extension(model, write())
 
 
-def with_method(**changes: Any) -> dict[str, Any]:
-    config = make_config()
-    config["method"] |= changes
-    return config
-
-
-def with_base(**changes: Any) -> dict[str, Any]:
-    config = make_config()
-    config["base"] |= changes
-    return config
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -93,8 +105,8 @@ def with_base(**changes: Any) -> dict[str, Any]:
         (with_method(kind="prefix"), "method.kind is 'prefix', which is none of neutral_residues, adapter"),
         (with_method(kind="block_expansion"), "a deeper model"),
         (with_method(input_norm=True), "does not know method.input_norm"),
-        (with_method(gate={"activation": "relu", "shared": True}), "does not know method.gate.shared"),
-        (with_method(gate={"activation": "relu", "window": 64}), "does not know method.gate.window"),
+        (with_method(gate={"activation": "relu", "window": "all"}), "method.gate.window is 'all'"),
+        (with_method(gate={"activation": "relu", "shared": True}), "no tensor mlp.adapter.gate.weight"),
         (with_method(placement="head"), "method.placement is 'head'"),
         (with_method(gate={"activation": "tanh", "per": "token"}), "method.gate.activation is 'tanh'"),
         (with_method(gate={"activation": "relu", "per": "head"}), "method.gate.per is 'head'"),

@@ -4,6 +4,7 @@
 in fp32. With h units beside a sub-layer of width d, each layer i has, under `layers.{i}.mlp.adapter.`
 (`self_attn` if placed there): `w_i` [h, d], `w_g` [h, d], `w_o` [d, h], and if there is a gate
 `gate.weight` ([d] for one gate a token, [d, d] for one a channel) and maybe `gate.bias` ([1] or [d]).
+A gate that all layers share is there once, as `mlp.adapter.gate.weight` and `mlp.adapter.gate.bias`.
 """
 
 from __future__ import annotations
@@ -34,11 +35,16 @@ class ExtensionError(ValueError):
 
 @dataclass(frozen=True)
 class Gate:
-    """What multiplies the adapter's output: `relu`, `elu`, `sigmoid` or `hard_sigmoid` of one logit a token or channel."""
+    """What multiplies the adapter's output: `relu`, `elu`, `sigmoid` or `hard_sigmoid` of one logit a token or channel.
+
+    One for all layers if it is shared; of the mean over the last `window` tokens if there is one.
+    """
 
     activation: str
     per_channel: bool
     has_bias: bool
+    shared: bool
+    window: int | None
 
 
 @dataclass(frozen=True)
@@ -57,15 +63,22 @@ class ExtensionConfig:
     def prefix(self, layer: int) -> str:
         return f"layers.{layer}.{self.sub_layer}.adapter."
 
+    def gate_prefix(self, layer: int) -> str:
+        shared = self.gate is not None and self.gate.shared
+        return f"{self.sub_layer}.adapter.gate." if shared else f"{self.prefix(layer)}gate."
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor of the extension."""
         h, d = self.units, self.d_model
-        one: dict[str, tuple[int, ...]] = {"w_i": (h, d), "w_g": (h, d), "w_o": (d, h)}
-        if self.gate:
-            one["gate.weight"] = (d, d) if self.gate.per_channel else (d,)
-            if self.gate.has_bias:
-                one["gate.bias"] = (d,) if self.gate.per_channel else (1,)
-        return {self.prefix(i) + name: shape for i in range(self.n_layers) for name, shape in one.items()}
+        all_shapes: dict[str, tuple[int, ...]] = {}
+        for i in range(self.n_layers):
+            matrices = {"w_i": (h, d), "w_g": (h, d), "w_o": (d, h)}
+            all_shapes |= {self.prefix(i) + name: shape for name, shape in matrices.items()}
+            if self.gate:
+                all_shapes[self.gate_prefix(i) + "weight"] = (d, d) if self.gate.per_channel else (d,)
+                if self.gate.has_bias:
+                    all_shapes[self.gate_prefix(i) + "bias"] = (d,) if self.gate.per_channel else (1,)
+        return all_shapes
 
 
 def one_of(entry: str, found: Any, known: tuple[str, ...]) -> Any:
@@ -76,18 +89,6 @@ def one_of(entry: str, found: Any, known: tuple[str, ...]) -> Any:
     return found
 
 
-def refuse_options(method: dict[str, Any]) -> None:
-    """Options of neutral residues that this package does not compute."""
-    found = {
-        "method.input_norm": method.get("input_norm"),
-        "method.gate.shared": method.get("gate", {}).get("shared"),
-        "method.gate.window": method.get("gate", {}).get("window"),
-    }
-    for entry, value in found.items():
-        if value:
-            raise ExtensionError(f"extension_config.json: this package does not know {entry}")
-
-
 def parse_gate(method: dict[str, Any]) -> Gate | None:
     if method["kind"] == "adapter":
         return None
@@ -96,7 +97,12 @@ def parse_gate(method: dict[str, Any]) -> Gate | None:
     per = one_of("method.gate.per", gate.get("per", "token"), ("token", "channel"))
     if activation == "none":
         return None
-    return Gate(activation, per == "channel", gate.get("bias") is not None)
+    window = gate.get("window")
+    if window is not None and (type(window) is not int or window < 1):
+        raise ExtensionError(
+            f"extension_config.json: method.gate.window is {window!r}, which is no number of tokens"
+        )
+    return Gate(activation, per == "channel", gate.get("bias") is not None, gate.get("shared", False), window)
 
 
 def parse_config(entries: dict[str, Any]) -> ExtensionConfig:
@@ -111,7 +117,8 @@ def parse_config(entries: dict[str, Any]) -> ExtensionConfig:
         if method["kind"] in ELSEWHERE:
             raise ExtensionError(ELSEWHERE[method["kind"]])
         one_of("method.kind", method["kind"], ("neutral_residues", "adapter"))
-        refuse_options(method)
+        if method.get("input_norm"):
+            raise ExtensionError("extension_config.json: this package does not know method.input_norm")
         placement = one_of("method.placement", method.get("placement", "ffn"), tuple(SUB_LAYERS))
         return ExtensionConfig(
             sub_layer=SUB_LAYERS[placement],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from .format import ExtensionConfig, ExtensionError, read_config, read_tensors
+from .window import Window
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
@@ -42,7 +44,8 @@ ACTIVATIONS = {"silu": F.silu, "gelu_tanh": gelu_tanh, "relu": F.relu}
 class BlockGate(nn.Module):
     """`g(x) = φ(w · x + β)`, one number a token, or `φ(W x + β)`, one a token and channel.
 
-    `w · x` is summed in fp32, and β and φ are fp32; `W x` is rounded to x's dtype first.
+    `w · x` is summed in fp32, and β and φ are fp32; `W x` is rounded to x's dtype first. With a window the
+    products are means over the last tokens.
     """
 
     def __init__(self, activation: str, weight: Tensor, bias: Tensor | None) -> None:
@@ -52,16 +55,19 @@ class BlockGate(nn.Module):
         self.weight = nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """[b, t, d] -> [b, t, 1] or [b, t, d], in x's dtype."""
         wide = torch.promote_types(x.dtype, torch.float32)
-        if self.weight.dim() == 1:
+        weight = self.weight.to(x.device)  # shared by layers, of which some may be elsewhere
+        if weight.dim() == 1:
             # No F.linear, which autocast would round.
-            logit = (x.to(wide) * self.weight).sum(-1, keepdim=True)
+            logit = (x.to(wide) * weight).sum(-1, keepdim=True)
         else:
-            logit = F.linear(x, self.weight.to(x.dtype)).to(wide)
+            logit = F.linear(x, weight.to(x.dtype)).to(wide)
+        if mean is not None:
+            logit = mean(logit)
         if self.bias is not None:
-            logit = logit + self.bias
+            logit = logit + self.bias.to(x.device)
         return GATE_ACTIVATIONS[self.activation](logit).to(x.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BlockGate:
@@ -74,17 +80,27 @@ class BlockGate(nn.Module):
         return super()._apply(keep, recurse)
 
 
+class SharedGate(nn.Module):
+    """The place of a gate that all layers share, in the decoder: `mlp.adapter.gate.weight` there, as in the file."""
+
+    def __init__(self, gate: BlockGate) -> None:
+        super().__init__()
+        self.adapter = nn.ModuleDict({"gate": gate})
+
+
 class Residue(nn.Module):
     """`g(x) · W_o(σ(W_g x) ⊙ W_i x)`, in x's dtype; without a gate, g = 1."""
 
-    def __init__(
-        self, activation: str, w_i: Tensor, w_g: Tensor, w_o: Tensor, gate: BlockGate | None
-    ) -> None:
+    def __init__(self, activation: str, w_i: Tensor, w_g: Tensor, w_o: Tensor) -> None:
         """w_i, w_g: [h, d]; w_o: [d, h]."""
         super().__init__()
         self.activation = activation
         self.w_i, self.w_g, self.w_o = nn.Parameter(w_i), nn.Parameter(w_g), nn.Parameter(w_o)
-        self.gate = gate
+        self.gate: BlockGate | None = None
+        # In a tuple, where torch does not see it: its parameters are the decoder's, once.
+        self.shared_gate: tuple[BlockGate, ...] = ()
+        self.mean: Callable[[Tensor], Tensor] | None = None
+        self.on_gate: Callable[[Tensor], None] | None = None
         self.hook: RemovableHandle | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +108,13 @@ class Residue(nn.Module):
         act = ACTIVATIONS[self.activation]
         w_i, w_g, w_o = (weight.to(x.dtype) for weight in (self.w_i, self.w_g, self.w_o))
         adapted = F.linear(act(F.linear(x, w_g)) * F.linear(x, w_i), w_o)
-        return adapted if self.gate is None else self.gate(x) * adapted
+        gate = self.shared_gate[0] if self.shared_gate else self.gate
+        if gate is None:
+            return adapted
+        value = gate(x, self.mean)
+        if self.on_gate is not None:
+            self.on_gate(value)
+        return value * adapted
 
 
 def add_residue(sub_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -133,20 +155,6 @@ def check_base(model: PreTrainedModel, config: ExtensionConfig) -> None:
             )
 
 
-def build(config: ExtensionConfig, tensors: dict[str, Tensor], layer: int, dtype: torch.dtype) -> Residue:
-    """The residue of one layer: matrices in `dtype`, the vectors of the gate in fp32."""
-    prefix = config.prefix(layer)
-    weights = {
-        name.removeprefix(prefix): tensor.to(dtype) if tensor.dim() == 2 else tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-    gate = None
-    if config.gate:
-        gate = BlockGate(config.gate.activation, weights["gate.weight"], weights.get("gate.bias"))
-    return Residue(config.activation, weights["w_i"], weights["w_g"], weights["w_o"], gate)
-
-
 def load_extension(
     model: PreTrainedModel, folder: str | Path, *, dtype: torch.dtype | None = None
 ) -> PreTrainedModel:
@@ -161,12 +169,35 @@ def load_extension(
     check_base(model, config)
     if residues(model):
         raise ExtensionError("the model has an extension already: unload_extension(model) first")
-    tensors = read_tensors(folder, config)
+    dtype = dtype or model.dtype
+    # Matrices in `dtype`, the vectors of gates in fp32.
+    tensors = {
+        name: tensor.to(dtype) if tensor.dim() == 2 else tensor
+        for name, tensor in read_tensors(folder, config).items()
+    }
+    decoder, window = model.get_decoder(), None
+    if config.gate and config.gate.window:
+        window = Window(config.gate.window)
+        window.attach(decoder)
+    shared_gate = SharedGate(build_gate(config, tensors, 0)) if config.gate and config.gate.shared else None
+    if shared_gate is not None:
+        decoder.add_module(config.sub_layer, shared_gate.to(model.device))
     for i, sub_layer in sub_layers(model, (config.sub_layer,)):
-        residue = build(config, tensors, i, dtype or model.dtype).train(model.training)
+        weights = (tensors[config.prefix(i) + name] for name in ("w_i", "w_g", "w_o"))
+        residue = Residue(config.activation, *weights).train(model.training)
+        if shared_gate is not None:
+            residue.shared_gate = (shared_gate.adapter["gate"],)
+        elif config.gate:
+            residue.gate = build_gate(config, tensors, i)
+        residue.mean = None if window is None else partial(window.mean, i)
         sub_layer.adapter = residue.to(next(sub_layer.parameters()).device)
         residue.hook = sub_layer.register_forward_hook(add_residue, with_kwargs=True)
     return model
+
+
+def build_gate(config: ExtensionConfig, tensors: dict[str, Tensor], layer: int) -> BlockGate:
+    prefix = config.gate_prefix(layer)
+    return BlockGate(config.gate.activation, tensors[prefix + "weight"], tensors.get(prefix + "bias"))
 
 
 def unload_extension(model: PreTrainedModel) -> PreTrainedModel:
@@ -174,6 +205,11 @@ def unload_extension(model: PreTrainedModel) -> PreTrainedModel:
     for sub_layer, residue in residues(model).values():
         residue.hook.remove()
         del sub_layer.adapter
+    decoder = model.get_decoder()
+    for name, child in list(decoder.named_children()):
+        if isinstance(child, SharedGate):
+            delattr(decoder, name)
+    Window.detach(decoder)
     return model
 
 
@@ -189,16 +225,14 @@ def gates(model: PreTrainedModel) -> Iterator[dict[int, Tensor]]:
     """
     values: dict[int, Tensor] = {}
 
-    def remember(layer: int) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: tuple[Any, ...], value: Tensor) -> None:
-            values[layer] = value.detach()
+    def remember(layer: int, value: Tensor) -> None:
+        values[layer] = value.detach()
 
-        return hook
-
-    found = {i: residue.gate for i, (_, residue) in residues(model).items() if residue.gate is not None}
-    hooks = [gate.register_forward_hook(remember(i)) for i, gate in found.items()]
+    found = {i: residue for i, (_, residue) in residues(model).items()}
+    for i, residue in found.items():
+        residue.on_gate = partial(remember, i)
     try:
         yield values
     finally:
-        for hook in hooks:
-            hook.remove()
+        for residue in found.values():
+            residue.on_gate = None
