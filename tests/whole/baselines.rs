@@ -58,6 +58,26 @@ fn each_stays_nearer_the_base_than_fine_tuning_and_wise_ft_is_the_mean_of_both_m
 }
 
 #[test]
+fn wise_ft_beside_its_fine_tuning_does_not_train_and_is_the_same_as_alone() {
+    let sandbox = Sandbox::new();
+    let run = |name: &str, methods: &str| {
+        let text = experiment(&format!("methods:\n{methods}"));
+        let output = sandbox.run(&sandbox.write("disturbed.yaml", &text), name);
+        assert_code(&output, 0);
+        words(&output).contains("trained as finetune-s0")
+    };
+    let wise = "  - method: { kind: wise_ft, share: 0.25 }\n";
+    assert!(!run("alone", wise));
+    assert!(run("beside", &format!("  - method: {{ kind: finetune }}\n{wise}")));
+    let of =
+        |run: &str, name: &str| std::fs::read(sandbox.path(run).join("trials").join(name)).unwrap();
+    let mean = "wise-ft-s0/model.safetensors";
+    assert_eq!(of("alone", mean), of("beside", mean));
+    let [own, taken] = ["finetune-s0/metrics.jsonl", "wise-ft-s0/metrics.jsonl"];
+    assert_eq!(of("beside", own), of("beside", taken));
+}
+
+#[test]
 fn an_anchor_on_the_original_domain_needs_some_of_it() {
     let sandbox = Sandbox::new();
     for (method, line) in

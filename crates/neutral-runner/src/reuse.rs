@@ -1,15 +1,19 @@
-//! Trials that other runs have finished: what was made from the same is the same, and is taken from there.
+//! What was made from the same is the same, and is taken from where it has been made: whole trials from other
+//! runs, and the training of WiSE-FT from the fine-tuning beside it.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use neutral_spec::Trial;
+use neutral_model::Transformer;
+use neutral_spec::{Method, Trial};
 use neutral_store::{Fingerprint, StoreError, read_json};
+use neutral_train::TrainSummary;
 use serde::Deserialize;
 
 use crate::run_file::RunFile;
 use crate::trial::Shared;
+use crate::trial_file::weights_name;
 
 const RECORD: &str = "record.json";
 
@@ -52,6 +56,33 @@ impl Shared<'_> {
         copy(from, &to, &|name| name == RECORD)?;
         tracing::info!("{}: taken from {}", trial.id, from.display());
         Ok(())
+    }
+
+    /// Gives a trial of WiSE-FT the fine-tuned weights that it averages with its base's, and their curves, if
+    /// this run has a finished trial that made them: however many shares are asked for, one training does.
+    pub(crate) fn take_fine_tuning(
+        &self,
+        trial: &Trial,
+        model: &mut Transformer,
+    ) -> anyhow::Result<Option<TrainSummary>> {
+        if !matches!(trial.method, Method::WiseFt { .. }) {
+            return Ok(None);
+        }
+        let wanted = self.fingerprint(&Trial { method: Method::Finetune {}, ..trial.clone() });
+        let Some(tuned) = self.plan.trials.iter().find(|t| self.fingerprint(t) == wanted) else {
+            return Ok(None);
+        };
+        let from = self.folder(tuned);
+        let weights = from.join(weights_name(&tuned.method));
+        let Some(record) = self.finished(tuned)?.filter(|_| weights.is_file()) else {
+            return Ok(None);
+        };
+        model.make_trainable();
+        model.params_mut().load(&weights)?;
+        let of_training = |name: &str| name == "metrics.jsonl" || name.starts_with("events.");
+        copy(&from, &self.folder(trial), &of_training)?;
+        tracing::info!("{}: trained as {}, whose weights it takes", trial.id, tuned.id);
+        Ok(Some(record.training))
     }
 }
 

@@ -178,7 +178,10 @@ impl Shared<'_> {
         self.clear_if_stale(trial, &fingerprint)?;
         let file = self.describe(trial)?;
         let (mut model, mut extension) = self.build(trial, &file)?;
-        let training = self.train(trial, &mut model, &mut extension)?;
+        let training = match self.take_fine_tuning(trial, &mut model)? {
+            Some(training) => training,
+            None => self.train(trial, &mut model, &mut extension)?,
+        };
         if let Method::WiseFt { share } = trial.method {
             let (before, _) = file.before(&folder, self.loading())?;
             average_weights(model.params(), before.params(), share)?;
