@@ -33,6 +33,11 @@ fn mistakes_in_an_experiment_are_named_with_file_line_and_field() {
         ),
         ("n_heads: 2", "n_heads: 3", vec!["bad.yaml:", "n_heads", "3"]),
         (
+            "  original: [synthetic/a]\n  new: [synthetic/b]\n  original_fraction",
+            "  original: [synthetic/b]\n  new: [synthetic/a]\n  original_fraction",
+            vec!["bad.yaml:", "data.original[0]", "evaluation.new"],
+        ),
+        (
             "gate: { activation: sigmoid }",
             "gate: { activation: relu }",
             vec!["bad.yaml", "domain_classifier", "sigmoid"],
@@ -62,6 +67,18 @@ fn a_missing_experiment_and_a_missing_device_are_named() {
     let output = output.unwrap();
     assert_code(&output, 2);
     assert!(words(&output).contains("cuda:99"), "{}", words(&output));
+
+    let smoke = ["run", smoke.to_str().unwrap(), "--dry-run"];
+    let output = sandbox.neutral(&smoke).args(["--threads", "0"]).output().unwrap();
+    assert_code(&output, 2);
+    assert!(words(&output).contains("--threads"), "{}", words(&output));
+    let mut nowhere = sandbox.neutral(&smoke);
+    for variable in ["NEUTRAL_CACHE", "XDG_CACHE_HOME", "HOME"] {
+        nowhere.env_remove(variable);
+    }
+    let output = nowhere.output().unwrap();
+    assert_code(&output, 2);
+    assert!(words(&output).contains("set NEUTRAL_CACHE"), "{}", words(&output));
 }
 
 #[test]

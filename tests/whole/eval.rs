@@ -258,6 +258,14 @@ fn an_experiment_scores_tasks_of_each_domain_before_and_after() {
     assert_code(&refused, 2);
     assert!(words(&refused).contains("questions of minimal_pairs"), "{}", words(&refused));
 
+    // A trial that cannot be scored on them any more is kept, and said to lack them.
+    std::fs::remove_file(sandbox.path("out/trials/lora-s0/extension.safetensors")).unwrap();
+    let output = sandbox.run(&file, "out");
+    assert_code(&output, 0);
+    assert!(words(&output).contains("lora-s0: no scores on tasks"), "{}", words(&output));
+    let kept = &sandbox.results("out")["trials"][0];
+    assert_eq!((&kept["status"], kept["tasks"].is_null()), (&"finished".into(), true));
+
     // A task that cannot be read ends the run before it trains anything.
     let file = sandbox.write("none.yaml", &text.replace("own_split_first", "own_split_frist"));
     let output = sandbox.run(&file, "other");

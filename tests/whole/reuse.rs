@@ -64,4 +64,23 @@ fn a_trial_made_from_the_same_is_taken_from_another_run() {
     let output = run("here", &["first"]);
     assert_code(&output, 2);
     assert!(words(&output).contains("first has no run.json"), "{}", words(&output));
+    assert_code(&run("here", &["first", "--dry-run"]), 2);
+}
+
+#[test]
+fn a_run_does_not_take_over_the_folder_of_another_experiment() {
+    let sandbox = Sandbox::new();
+    let of = |name: &str| {
+        let text = experiment("methods:\n  - method: { kind: lora, budget: 20% }\n");
+        text.replace("experiment: disturbed", &format!("experiment: {name}"))
+    };
+    assert_code(&sandbox.run(&sandbox.write("one.yaml", &of("one")), "out"), 0);
+    let record = || std::fs::read(sandbox.path("out/trials/lora-s0/record.json")).unwrap();
+    let before = record();
+    let output = sandbox.run(&sandbox.write("two.yaml", &of("two")), "out");
+    assert_code(&output, 2);
+    let message = words(&output);
+    assert!(message.contains("the experiment `one`, not of `two`"), "{message}");
+    assert!(message.contains("--out"), "{message}");
+    assert_eq!(record(), before);
 }

@@ -122,8 +122,16 @@ fn a_second_extension_is_made_anew_with_its_first_and_read_with_it() {
     assert_ne!(bits(trial(&sandbox.results("out"), "second-s0")), bits(second));
 
     // What it stands on is needed to read it.
-    std::fs::remove_file(sandbox.path("out/trials/first-s0/extension.safetensors")).unwrap();
+    let weights = sandbox.path("out/trials/first-s0/extension.safetensors");
+    std::fs::remove_file(&weights).unwrap();
     let shown = sandbox.neutral(&inspect).output().unwrap();
     assert!(!shown.status.success());
     assert!(words(&shown).contains("first-s0/extension.safetensors"), "{}", words(&shown));
+    // Nobody misses it as long as all that stands on it has finished; then it is made again.
+    let faster = MOVING.replace("5.0e-3", "8.0e-3");
+    assert_eq!(run(&faster).matches("finished earlier, kept").count(), 2);
+    assert!(!weights.exists());
+    let heavier = run(&faster.replace("weight: 10", "weight: 20"));
+    assert!(heavier.contains("first-s0: its weights are gone and needed"), "{heavier}");
+    assert!(weights.exists());
 }

@@ -14,7 +14,7 @@ fn every_shipped_corpus_can_be_had_and_has_its_checksum() {
     let manifests = Manifests::read(&folder).unwrap();
     let some = std::env::var("NEUTRAL_CORPORA").ok();
     let wanted = |name: &String| some.as_ref().is_none_or(|s| s.split(',').any(|n| n == name));
-    let cache = Cache::from_env();
+    let cache = Cache::from_env().unwrap();
     let mut failed = Vec::new();
     for name in manifests.names().into_iter().filter(wanted) {
         match prepare(&name.clone().try_into().unwrap(), &manifests, &cache, &Control::default()) {

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use neutral_data::EvalDocument;
 use neutral_model::{Attention, Extension, Input, Transformer};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::batches::{Batch, Row, group};
 use crate::neutrality::{NeutralitySums, at};
@@ -97,7 +97,7 @@ pub fn score(
         for Row { document, window } in rows {
             let (own, rest) = losses.split_at(window.targets.len());
             let DocumentScore { id, nats, .. } = &mut per_document[*document];
-            *nats += own.iter().copied().map(f64::from).sum::<f64>();
+            *nats += own.iter().copied().sum::<f64>();
             if !nats.is_finite() {
                 return Err(EvalError::NonFinite { id: id.clone(), nats: *nats });
             }
@@ -116,7 +116,7 @@ fn token_losses(
     extension: &Extension,
     batch: Batch,
     neutrality: &mut NeutralitySums,
-) -> Vec<f32> {
+) -> Vec<f64> {
     let Batch { tokens_bt, scored_n, targets_n } = batch;
     let input = Input { tokens_bt, attention: Attention::Causal };
     let output = model.forward(&input, extension);
@@ -124,8 +124,8 @@ fn token_losses(
     // Only scored positions reach the head, the most expensive layer of a small model.
     let hidden_1nd = at(&output.hidden_btd, &scored_n).unsqueeze(0);
     let losses_1n = model.token_losses(&hidden_1nd, &targets_n.unsqueeze(0));
-    let losses_n: Tensor = losses_1n.view(-1).to_device(Device::Cpu);
-    let mut losses = vec![0_f32; losses_n.numel()];
+    let losses_n: Tensor = losses_1n.view(-1).to_device(Device::Cpu).to_kind(Kind::Double);
+    let mut losses = vec![0_f64; losses_n.numel()];
     losses_n.copy_data(&mut losses, losses_n.numel());
     losses
 }

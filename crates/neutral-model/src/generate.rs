@@ -105,11 +105,13 @@ fn choose(logits_v: &Tensor, sampling: Sampling, chance: &mut RandomStream) -> i
     let sums = p.cumsum(-1, Kind::Double);
     // A token is kept if those before it fall short of the share: the first one always is.
     let kept = (&sums - &p).lt(sampling.top_p).to_kind(Kind::Double);
-    let sums = (p * kept).cumsum(-1, Kind::Double);
+    let sums = (p * &kept).cumsum(-1, Kind::Double);
     let total = sums.double_value(&[-1]);
     let drawn = chance.uniform(&[1], 0.0, 1.0, tch::Device::Cpu).double_value(&[0]) * total;
     let at = sums.le(drawn).sum(Kind::Int64).int64_value(&[]);
-    ids.int64_value(&[at.min(ids.size()[0] - 1)])
+    // A number as near to 1 as fp32 has leads past the last that is kept.
+    let last = kept.sum(Kind::Int64).int64_value(&[]) - 1;
+    ids.int64_value(&[at.min(last)])
 }
 
 #[cfg(test)]

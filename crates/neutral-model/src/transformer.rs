@@ -357,7 +357,7 @@ impl Transformer {
     /// Cross-entropy of every position in nats, without gradients; a target of −100 counts as 0.
     ///
     /// # Shapes
-    /// `hidden_btd`: `[b, t, d]`, `targets_bt`: `[b, t]`, `Int64`; result: `[b, t]`, fp32.
+    /// `hidden_btd`: `[b, t, d]`, `targets_bt`: `[b, t]`, `Int64`; result: `[b, t]`, fp32, or fp64 of an fp64 model.
     ///
     /// # Panics
     /// If a target is neither −100 nor below the vocabulary's size.

@@ -39,10 +39,12 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
             curve.by_seed.values().map(|points| hypervolume(points.clone(), worst)).collect();
         let ratios = reference.filter(|_| !plain(&curve)).map(|reference| {
             let seeds = curve.by_seed.keys().zip(&areas);
-            let ratio = |(seed, area): (&u64, &f64)| {
-                Some(area / hypervolume(reference.by_seed.get(seed)?.clone(), worst))
+            let pair = |(seed, area): (&u64, &f64)| {
+                Some((*area, hypervolume(reference.by_seed.get(seed)?.clone(), worst)))
             };
-            seeds.filter_map(ratio).collect::<Vec<f64>>()
+            let ratio = |(own, other): (f64, f64)| (other > 0.0).then(|| own / other);
+            let ratios: Option<Vec<f64>> = seeds.filter_map(pair).map(ratio).collect();
+            ratios.unwrap_or_default()
         });
         vec![
             curve.name.clone(),

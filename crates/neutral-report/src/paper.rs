@@ -65,12 +65,14 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
             continue;
         };
         let here = |measure: Measure| {
-            let ratio = |trial: &TrialResult| {
+            let pair = |trial: &TrialResult| {
                 let other = reference.finished().find(|other| other.seed == trial.seed)?;
-                Some(over_corpora(measure(trial)?)? / over_corpora(measure(other)?)?)
+                Some((over_corpora(measure(trial)?)?, over_corpora(measure(other)?)?))
             };
-            let ratios: Vec<f64> = group.finished().filter_map(ratio).collect();
-            Interval::text(&ratios, 2)
+            // A share of nothing, or of less, says nothing.
+            let ratio = |(own, other): (f64, f64)| (other > 0.0).then(|| own / other);
+            let ratios: Option<Vec<f64>> = group.finished().filter_map(pair).map(ratio).collect();
+            Interval::text(&ratios.unwrap_or_default(), 2)
         };
         rows.push(vec![
             name(group.first()),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use neutral_spec::{Budget, Precision};
 use neutral_torch::DeviceChoice;
@@ -190,7 +191,7 @@ pub(crate) struct MachineArgs {
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     /// Threads of the tensor library [default: all cores].
-    #[arg(long)]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub threads: Option<usize>,
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &DataArgs, bars: &MultiProgress) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let cache = Cache::from_env();
+    let cache = Cache::from_env()?;
     let control = Control::new(bars.clone(), signals::stop_flag()?);
     writeln!(out, "{:28} {:>11} {:>11} {:>11}  sha256", "corpus", "train bytes", "valid", "test")?;
     for name in &args.corpora {

@@ -35,7 +35,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
         fact(client, version(client, &["--version"]))?;
     }
     fact("pip", version("python3", &["-m", "pip", "--version"]))?;
-    fact("cache", Cache::from_env().root().display().to_string())?;
+    let cache = Cache::from_env();
+    fact("cache", cache.map_or_else(|e| e.to_string(), |c| c.root().display().to_string()))?;
     Ok(())
 }
 

@@ -92,5 +92,6 @@ fn line(
 }
 
 fn duration(seconds: f64) -> String {
-    indicatif::HumanDuration(Duration::from_secs_f64(seconds)).to_string()
+    let duration = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    indicatif::HumanDuration(duration).to_string()
 }

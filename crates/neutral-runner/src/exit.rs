@@ -101,6 +101,7 @@ fn code(error: &anyhow::Error) -> u8 {
     let input = error.downcast_ref::<BadInput>().is_some()
         || error.downcast_ref::<UnitEnded>().is_some_and(|ended| ended.code == EXIT_BAD_INPUT)
         || error.downcast_ref::<SpecError>().is_some()
+        || matches!(error.downcast_ref(), Some(StoreError::NoCache))
         || error.downcast_ref::<DataError>().is_some_and(DataError::is_input)
         || error.downcast_ref::<ModelError>().is_some_and(ModelError::is_input)
         || matches!(

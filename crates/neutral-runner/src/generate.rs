@@ -18,7 +18,7 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let device = args.machine.open()?;
     let source = ModelSource::Path { path: args.model.display().to_string() };
     let here = std::path::Path::new("");
-    let folder = model_source::open(&source, here, &Cache::from_env(), &Control::default())?;
+    let folder = model_source::open(&source, here, &Cache::from_env()?, &Control::default())?;
     let tokenizer = model_source::tokenizer(&folder)?;
     let mut model = folder.load(device, args.precision.into())?;
     model.freeze();

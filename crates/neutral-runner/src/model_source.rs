@@ -52,10 +52,16 @@ pub(crate) fn tokenizer(folder: &ModelFolder) -> anyhow::Result<Tokenizer> {
         return Err(BadInput(message).into());
     };
     let tokenizer = Tokenizer::load(&path)?;
-    let (tokens, rows) = (tokenizer.vocab_size(), folder.config().vocab_size);
-    if tokens > rows {
-        let message = format!("{} has {tokens} tokens, but the model knows {rows}", path.display());
-        return Err(BadInput(message).into());
-    }
+    knows(folder, &path, tokenizer.vocab_size())?;
     Ok(tokenizer)
+}
+
+/// Refuses a tokenizer with more tokens than the model has embeddings.
+pub(crate) fn knows(folder: &ModelFolder, tokenizer: &Path, tokens: usize) -> Result<(), BadInput> {
+    let rows = folder.config().vocab_size;
+    if tokens > rows {
+        let shown = tokenizer.display();
+        return Err(BadInput(format!("{shown} has {tokens} tokens, but the model knows {rows}")));
+    }
+    Ok(())
 }

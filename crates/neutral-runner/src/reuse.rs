@@ -2,20 +2,18 @@
 //! runs, and the training of WiSE-FT from the fine-tuning beside it.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use neutral_model::Transformer;
 use neutral_spec::{Method, Trial};
-use neutral_store::{Fingerprint, StoreError, read_json};
+use neutral_store::{Fingerprint, StoreError, read_json, write_json};
 use neutral_train::TrainSummary;
 use serde::Deserialize;
 
 use crate::run_file::RunFile;
-use crate::trial::Shared;
+use crate::trial::{RECORD, Shared, TrialRecord};
 use crate::trial_file::weights_name;
-
-const RECORD: &str = "record.json";
 
 /// The folders of finished trials, by the fingerprint of everything that determines their results.
 pub(crate) struct FinishedElsewhere(HashMap<Fingerprint, PathBuf>);
@@ -53,7 +51,7 @@ impl Shared<'_> {
         self.empty(trial)?;
         // The record comes last: without it a copy that was interrupted is a trial that has not finished.
         copy(from, &to, &|name| name != RECORD)?;
-        copy(from, &to, &|name| name == RECORD)?;
+        write_json(&to.join(RECORD), &read_json::<TrialRecord>(&from.join(RECORD))?)?;
         tracing::info!("{}: taken from {}", trial.id, from.display());
         Ok(())
     }
@@ -101,7 +99,8 @@ fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), Sto
             copy(&source, &target, wanted)?;
         } else if wanted(&name) {
             // Not linked: a trial whose weights turn out damaged is trained again over these files.
-            fs::copy(&source, &target).map_err(|e| StoreError::io("copy", &source, e))?;
+            let copied = fs::copy(&source, &target).and_then(|_| File::open(&target)?.sync_all());
+            copied.map_err(|e| StoreError::io("copy", &source, e))?;
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ use crate::cli::RunArgs;
 use crate::exit::BadInput;
 use crate::group::rendezvous::Place;
 use crate::group::{self, follow};
+use crate::run_file::RunFile;
 use crate::session::Setting;
 use crate::{dry_run, executor, inputs, model_source, signals};
 
@@ -24,6 +25,10 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&args.experiment)
         .map_err(|e| SpecError::from(StoreError::io("read", &args.experiment, e)))?;
     let experiment = Experiment::from_yaml(&text, &args.experiment)?;
+    // Used when the base is there, which may take hours.
+    for other in &args.reuse {
+        RunFile::read(other)?;
+    }
     let executor = match args.only {
         Some(_) => None,
         None => executor::choose(&args.executor, experiment.executor.as_ref(), args.machine)?,
@@ -50,7 +55,7 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     };
     executor::end_with_parent()?;
     let control = Control::new(bars.clone(), Arc::clone(&stop));
-    let cache = Cache::from_env();
+    let cache = Cache::from_env()?;
     let Resolved { plan, model, folder } = resolved(&experiment, &text, args, &cache, &control)?;
     let manifests = inputs::manifests(args.manifests.as_deref(), here)?;
     for corpus in plan.corpora() {
@@ -121,7 +126,14 @@ fn resolved(
     };
     let vocab_size = match &experiment.tokenizer {
         TokenizerSpec::Train { vocab_size, .. } => Some(*vocab_size),
-        TokenizerSpec::Load { path } => Some(Tokenizer::load(&here.join(path))?.vocab_size()),
+        TokenizerSpec::Load { path } => {
+            let path = here.join(path);
+            let tokens = Tokenizer::load(&path)?.vocab_size();
+            if let Some(folder) = &folder {
+                model_source::knows(folder, &path, tokens)?;
+            }
+            Some(tokens)
+        }
         TokenizerSpec::Base {} => None,
     };
     let base = folder.as_ref().map(|folder| folder.config().size());

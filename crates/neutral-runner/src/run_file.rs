@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use neutral_spec::{Plan, Trial};
-use neutral_store::{Fingerprint, StoreError, read_json, write_json};
+use neutral_store::{Fingerprint, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::BadInput;
@@ -44,9 +44,25 @@ impl RunFile {
         }
     }
 
-    /// Writes it into the run's folder.
-    pub(crate) fn write(&self, out: &Path) -> Result<(), StoreError> {
-        write_json(&out.join("run.json"), self)
+    /// Writes it into the run's folder, unless that is another experiment's: its finished trials would be lost.
+    pub(crate) fn write(&self, out: &Path) -> anyhow::Result<()> {
+        let path = out.join("run.json");
+        #[derive(Deserialize)]
+        struct Named {
+            experiment: String,
+        }
+        if path.is_file()
+            && let Named { experiment } = read_json(&path)?
+            && experiment != self.experiment
+        {
+            let message = format!(
+                "{} holds a run of the experiment `{experiment}`, not of `{}`; choose another folder with --out, or remove it",
+                out.display(),
+                self.experiment
+            );
+            return Err(BadInput(message).into());
+        }
+        Ok(write_json(&path, self)?)
     }
 
     /// Reads that of a run's folder.

@@ -27,7 +27,7 @@ use crate::reuse::FinishedElsewhere;
 use crate::run_file::RunFile;
 use crate::scores::Scorer;
 use crate::tasks::{TaskScores, Tasks};
-use crate::trial::{Shared, TrialRecord};
+use crate::trial::{RECORD, Shared, TrialRecord};
 use crate::unit::Unit;
 use crate::{base_file, environment, results};
 
@@ -282,7 +282,7 @@ impl Shared<'_> {
     /// Removes a record that does not hold, so that whoever looks at files alone sees that the trial is to
     /// be run.
     fn forget_record(&self, trial: &Trial) {
-        let _ = std::fs::remove_file(self.folder(trial).join("record.json"));
+        let _ = std::fs::remove_file(self.folder(trial).join(RECORD));
     }
 
     /// Adds a finished trial, with what is measured of its weights.

@@ -195,15 +195,22 @@ impl Shared<'_> {
         interrupted: &mut bool,
     ) -> anyhow::Result<Option<ByDomain<ByTask>>> {
         let Some(tasks) = self.tasks.filter(|_| !*interrupted) else { return Ok(None) };
-        let (model, extension) = self.file(trial)?.after(&self.folder(trial), self.loading())?;
-        let made_from = vec![self.fingerprint(trial).to_string()];
-        let parts = Parts { model, extension, digest: self.base.digest.clone(), made_from };
-        match self.score_tasks(tasks, parts) {
+        let scored = || {
+            let (model, extension) =
+                self.file(trial)?.after(&self.folder(trial), self.loading())?;
+            let made_from = vec![self.fingerprint(trial).to_string()];
+            let parts = Parts { model, extension, digest: self.base.digest.clone(), made_from };
+            self.score_tasks(tasks, parts)
+        };
+        match scored() {
             Err(error) if is_interrupted(&error) => {
                 *interrupted = true;
                 Ok(None)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                tracing::error!("{}: no scores on tasks: {error:#}", trial.id);
+                Ok(None)
+            }
             Ok(TaskScores { scores, answers }) => {
                 write_json(&self.folder(trial).join("answers.json"), &answers)?;
                 Ok(Some(scores))

@@ -31,6 +31,12 @@ use crate::trial_file::{Extended, Loading, TRIAL_FILE, TrialBase, TrialFile, wei
 /// How often a process that waits for another's trial looks for it.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// The record of a finished trial in its folder.
+pub(crate) const RECORD: &str = "record.json";
+
+/// The fingerprint of what all in a trial's folder was made from.
+const MARK: &str = "fingerprint.json";
+
 /// What is kept of a finished trial, in its folder's `record.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TrialRecord {
@@ -85,7 +91,7 @@ impl Shared<'_> {
 
     /// The record of a trial that finished earlier, if there is one and it still holds.
     pub(crate) fn finished(&self, trial: &Trial) -> anyhow::Result<Option<TrialRecord>> {
-        let path = self.folder(trial).join("record.json");
+        let path = self.folder(trial).join(RECORD);
         if !path.exists() {
             return Ok(None);
         }
@@ -93,8 +99,13 @@ impl Shared<'_> {
         if record.fingerprint != self.fingerprint(trial) {
             return Ok(None);
         }
-        // Those that the user has removed are not missed, half of them would be.
+        // Those that the user has removed are not missed unless a trial that is still to run goes on from
+        // them; half of them would be.
         let weights = self.folder(trial).join(weights_name(&trial.method));
+        if !weights.exists() && self.is_needed(trial)? {
+            tracing::warn!("{}: its weights are gone and needed, trained again", trial.id);
+            return Ok(None);
+        }
         if let (true, Err(TorchError::CorruptFile { reason, .. })) =
             (weights.exists(), TensorFile::open(&weights))
         {
@@ -105,6 +116,17 @@ impl Shared<'_> {
         // Where the base lies may have changed, and earlier versions did not write the file.
         self.describe(trial)?;
         Ok(Some(record))
+    }
+
+    /// Whether a trial that has not finished goes on from this one.
+    fn is_needed(&self, trial: &Trial) -> anyhow::Result<bool> {
+        let on_it = |t: &&Trial| t.after.as_ref().is_some_and(|after| after.trial == trial.id);
+        for after in self.plan.trials.iter().filter(on_it) {
+            if self.finished(after)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes down what a trial is and stands on.
@@ -191,7 +213,7 @@ impl Shared<'_> {
         let metadata = BTreeMap::from([("fingerprint".to_owned(), fingerprint.to_string())]);
         params.save(&folder.join(weights_name(&trial.method)), &metadata)?;
         let record = TrialRecord { fingerprint, training, scores };
-        write_json(&folder.join("record.json"), &record)?;
+        write_json(&folder.join(RECORD), &record)?;
         self.remove_checkpoint(trial);
         Ok(record)
     }
@@ -214,7 +236,7 @@ impl Shared<'_> {
     /// checkpoint, metrics and weights mean nothing.
     fn clear_if_stale(&self, trial: &Trial, fingerprint: &Fingerprint) -> anyhow::Result<()> {
         let folder = self.folder(trial);
-        let mark = folder.join("fingerprint.json");
+        let mark = folder.join(MARK);
         if mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint {
             tracing::info!("{}: made from another spec or other data, run anew", folder.display());
             self.empty(trial)?;
@@ -286,13 +308,16 @@ impl Shared<'_> {
     }
 }
 
-/// Removes all that is in a folder but its lock, which this process holds.
+/// Removes all that is in a folder but its lock, which this process holds. The record goes first and the mark of
+/// what all was made from last: what a kill leaves is no finished trial, and is known to be stale.
 fn empty(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name() == ".lock" {
-            continue;
-        }
+    let mut entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    entries.retain(|entry| entry.file_name() != ".lock");
+    entries.sort_by_key(|entry| {
+        let name = entry.file_name();
+        (name == MARK, name != RECORD)
+    });
+    for entry in entries {
         if entry.file_type()?.is_dir() {
             std::fs::remove_dir_all(entry.path())?;
         } else {

@@ -26,7 +26,7 @@ pub struct GateSpec {
     /// The gate reads the mean of `x` over the last so many tokens, as far as attention goes back, the token's own included, in place
     /// of `x`: a domain is a matter of passages, not of tokens. Ours, not the paper's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 2))]
+    #[schemars(range(min = 2, max = 1_048_576))]
     pub window: Option<usize>,
 }
 

@@ -17,6 +17,7 @@ mod base;
 mod budget;
 mod corpus_ref;
 mod cost;
+mod domains;
 mod draft;
 mod error;
 mod evaluation;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use neutral_store::Fingerprint;
 
 use crate::base::BaseSpec;
+use crate::domains;
 use crate::draft::{Draft, origin, to_value};
 use crate::error::{Problem, SpecError};
 use crate::experiment::{Experiment, TokenizerSpec};
@@ -143,6 +144,16 @@ fn drafts_of(
             };
             problems.into_iter().map(place).collect::<Vec<_>>()
         })?;
+        if experiment.methods[entry].after.is_none() {
+            let crossed = domains::crossed(&draft.data, &experiment.evaluation);
+            if !crossed.is_empty() {
+                let place = |p: Problem| Problem {
+                    path: origin(&p.path, &settings, experiment, entry),
+                    ..p
+                };
+                return Err(crossed.into_iter().map(place).collect());
+            }
+        }
         if !seen.insert(to_value(&draft).to_string()) {
             let path = settings.last().map_or_else(FieldPath::default, |s| s.path.clone());
             let message = format!("the same trial twice{}", with_settings(&settings));
@@ -237,7 +248,7 @@ fn tell_apart(trials: &mut [Trial]) {
     for trial in trials {
         if count[&trial.id] > 1 || trial.id.len() > LONGEST {
             let name = trial.id.rsplit_once("-s").map_or("", |(name, _)| name);
-            let short: String = name.chars().take(LONGEST / 4 * 3).collect();
+            let short = &name[..name.floor_char_boundary(LONGEST / 4 * 3)];
             let digits = Fingerprint::of(&(&trial.label, trial.fingerprint())).to_string();
             trial.id = format!("{short}-{digits}-s{}", trial.seed);
         }

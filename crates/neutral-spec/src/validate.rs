@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use crate::base::{BaseSpec, Shape};
-use crate::corpus_ref::CorpusRef;
+use crate::domains;
 use crate::draft::Draft;
 use crate::error::Problem;
-use crate::experiment::{DataSpec, Experiment, Schedule, TokenizerSpec, TrainingSpec};
+use crate::experiment::{Experiment, Schedule, TokenizerSpec, TrainingSpec};
 use crate::field_path::FieldPath;
 use crate::gate::{GateActivation, GatePer, GateSpec};
 use crate::local_loss::LocalLossSpec;
@@ -46,7 +46,10 @@ pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
     let methods = FieldPath::dotted("methods");
     for i in 0..experiment.methods.len() {
         let (label, slug) = label(experiment, i);
-        if slug.is_empty() {
+        if label.chars().any(char::is_control) {
+            let message = format!("found {label:?}, expected one line of text");
+            found.push(Problem::new(methods.index(i).key("label"), message));
+        } else if slug.is_empty() {
             let message = format!("found {label:?}, expected a label with a letter or a digit");
             found.push(Problem::new(methods.index(i).key("label"), message));
         } else if let Some(first) = labels.insert(slug, i) {
@@ -80,8 +83,12 @@ pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
         (BaseSpec::Load { .. }, _) => {}
     }
     let evaluation = &experiment.evaluation;
+    if evaluation.tasks.as_ref().is_some_and(|t| t.original.is_empty() && t.new.is_empty()) {
+        let message = "names no task; fill `original` or `new`, or remove it";
+        found.push(Problem::new(FieldPath::dotted("evaluation.tasks"), message));
+    }
     let path = FieldPath::dotted("evaluation.new");
-    disjoint(&evaluation.original, &evaluation.new, &path, &mut found);
+    domains::disjoint(&evaluation.original, &evaluation.new, &path, &mut found);
     found
 }
 
@@ -89,9 +96,11 @@ pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
 pub(crate) fn trial(draft: &Draft) -> Vec<Problem> {
     let mut found = Vec::new();
     check_training(&draft.training, &FieldPath::dotted("training"), &mut found);
-    check_data(&draft.data, &mut found);
+    domains::check(&draft.data, &draft.training, &mut found);
     if let Method::NeutralResidues { gate, local_loss, .. } = &draft.method {
         check_gate(*gate, *local_loss, &mut found);
+        check_window(*gate, &draft.training, &mut found);
+        check_classes(*local_loss, draft.data.original_fraction, &mut found);
     }
     if draft.data.original_fraction == 0.0 {
         let unfed = match &draft.method {
@@ -195,37 +204,6 @@ fn check_training(training: &TrainingSpec, path: &FieldPath, found: &mut Vec<Pro
     }
 }
 
-fn check_data(data: &DataSpec, found: &mut Vec<Problem>) {
-    let p = data.original_fraction;
-    let mut problem = |key, message: String| {
-        found.push(Problem::new(FieldPath::dotted("data").key(key), message));
-    };
-    if p > 0.0 && data.original.is_empty() {
-        problem(
-            "original",
-            format!(
-                "found an empty list with original_fraction: {p}; name a corpus, or set the fraction to 0"
-            ),
-        );
-    }
-    if p < 1.0 && data.new.is_empty() {
-        problem(
-            "new",
-            format!(
-                "found an empty list with original_fraction: {p}; name a corpus, or set the fraction to 1"
-            ),
-        );
-    }
-    disjoint(&data.original, &data.new, &FieldPath::dotted("data.new"), found);
-}
-
-fn disjoint(original: &[CorpusRef], new: &[CorpusRef], path: &FieldPath, found: &mut Vec<Problem>) {
-    for (i, corpus) in new.iter().enumerate().filter(|(_, c)| original.contains(c)) {
-        let message = format!("`{corpus}` is in `original` as well; a corpus is of one domain");
-        found.push(Problem::new(path.index(i), message));
-    }
-}
-
 fn check_gate(gate: GateSpec, local_loss: LocalLossSpec, found: &mut Vec<Problem>) {
     let path = FieldPath::dotted("method.gate");
     let GateSpec { activation, per, bias, shared, window } = gate;
@@ -270,6 +248,28 @@ fn check_gate(gate: GateSpec, local_loss: LocalLossSpec, found: &mut Vec<Problem
     found.push(Problem::new(path, misfit));
 }
 
+/// In training no passage is longer than a sequence.
+fn check_window(gate: GateSpec, training: &TrainingSpec, found: &mut Vec<Problem>) {
+    let longest = training.sequence_length;
+    if let Some(window) = gate.window
+        && window > longest
+    {
+        let message =
+            format!("{window} tokens, but training sequences have {longest}; expected no more");
+        found.push(Problem::new(FieldPath::dotted("method.gate.window"), message));
+    }
+}
+
+/// A classifier needs both domains.
+fn check_classes(local_loss: LocalLossSpec, p: f64, found: &mut Vec<Problem>) {
+    if matches!(local_loss, LocalLossSpec::DomainClassifier { .. }) && (p == 0.0 || p == 1.0) {
+        let message = format!(
+            "the local loss `domain_classifier` tells two domains apart, and `data.original_fraction: {p}` leaves one"
+        );
+        found.push(Problem::new(FieldPath::dotted("method.local_loss"), message));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,33 +280,6 @@ mod tests {
         assert_eq!(slug("neutral_residues"), "neutral-residues");
         assert_eq!(slug(" LoRA, r=8 (α 0.5) "), "lora-r-8-α-0.5");
         assert_eq!(slug("../..//"), "");
-    }
-
-    fn data(p: f64, original: &[&str], new: &[&str]) -> Vec<String> {
-        let corpora =
-            |names: &[&str]| names.iter().map(|n| (*n).to_owned().try_into().unwrap()).collect();
-        let spec = DataSpec {
-            original: corpora(original),
-            new: corpora(new),
-            original_fraction: p,
-            documents: crate::DocumentPolicy::default(),
-        };
-        let mut found = Vec::new();
-        check_data(&spec, &mut found);
-        found.iter().map(|p| p.path.to_string()).collect()
-    }
-
-    #[test]
-    fn each_domain_that_is_read_has_text() {
-        let none: [&str; 0] = [];
-        assert_eq!(data(0.0, &[], &["a/fr"]), none);
-        assert_eq!(data(0.0, &["a/en"], &["a/fr"]), none);
-        assert_eq!(data(1.0, &["a/en"], &[]), none);
-        assert_eq!(data(1.0, &["a/en"], &["a/fr"]), none);
-        assert_eq!(data(1.0, &[], &["a/fr"]), ["data.original"]);
-        assert_eq!(data(0.1, &[], &["a/fr"]), ["data.original"]);
-        assert_eq!(data(0.1, &["a/en"], &[]), ["data.new"]);
-        assert_eq!(data(0.1, &["a/en"], &["a/fr", "a/en"]), ["data.new[1]"]);
     }
 
     #[test]

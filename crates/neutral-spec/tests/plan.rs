@@ -87,22 +87,22 @@ fn a_common_grid_is_outermost_and_a_zip_goes_in_step() {
     let plan = with_methods(
         "  - label: A b
     method: { kind: adapter, budget: 20% }
-    sweep: { zip: { training.tokens: [10, 20], training.batch_size: [1, 2] } }
+    sweep: { zip: { training.tokens: [10_000, 20_000], training.batch_size: [1, 2] } }
 sweep: { grid: { data.original_fraction: [0.1, 0.5] } }
 ",
     );
     let expected: Vec<_> = [
-        "a-b-original-fraction-0.1-batch-size-1-tokens-10",
-        "a-b-original-fraction-0.1-batch-size-2-tokens-20",
-        "a-b-original-fraction-0.5-batch-size-1-tokens-10",
-        "a-b-original-fraction-0.5-batch-size-2-tokens-20",
+        "a-b-original-fraction-0.1-batch-size-1-tokens-10000",
+        "a-b-original-fraction-0.1-batch-size-2-tokens-20000",
+        "a-b-original-fraction-0.5-batch-size-1-tokens-10000",
+        "a-b-original-fraction-0.5-batch-size-2-tokens-20000",
     ]
     .iter()
     .flat_map(|id| [format!("{id}-s0"), format!("{id}-s1")])
     .collect();
     assert_eq!(ids(&plan), expected);
     let last = plan.trials.last().unwrap();
-    assert_eq!((last.training.tokens, last.training.batch_size), (20, 2));
+    assert_eq!((last.training.tokens, last.training.batch_size), (20_000, 2));
     assert!((last.data.original_fraction - 0.5).abs() < 1e-12);
     let keys: Vec<_> = last.varied.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(keys, ["data.original_fraction", "training.batch_size", "training.tokens"]);

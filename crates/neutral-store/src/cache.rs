@@ -24,15 +24,15 @@ impl Cache {
 
     /// `$NEUTRAL_CACHE`, else `$XDG_CACHE_HOME/neutral`, else `~/.cache/neutral`.
     ///
-    /// # Panics
-    /// If none of the three variables is set, which no login shell leaves so.
-    pub fn from_env() -> Self {
+    /// # Errors
+    /// [`StoreError::NoCache`] if none of the three variables is set, as in some containers and services.
+    pub fn from_env() -> Result<Self, StoreError> {
         let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let root = var("NEUTRAL_CACHE")
             .or_else(|| var("XDG_CACHE_HOME").map(|d| d.join("neutral")))
             .or_else(|| var("HOME").map(|d| d.join(".cache/neutral")))
-            .expect("one of NEUTRAL_CACHE, XDG_CACHE_HOME and HOME is set");
-        Self { root }
+            .ok_or(StoreError::NoCache)?;
+        Ok(Self { root })
     }
 
     /// The folder that holds everything.

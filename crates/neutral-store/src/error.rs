@@ -38,6 +38,11 @@ pub enum StoreError {
         /// The folder or file.
         path: PathBuf,
     },
+    /// Nothing says where the cache is to be.
+    #[error(
+        "none of NEUTRAL_CACHE, XDG_CACHE_HOME and HOME is set; set NEUTRAL_CACHE to a folder for what is fetched and kept"
+    )]
+    NoCache,
     /// Another process works in the folder.
     #[error("{} is in use by another process (pid {owner}); wait for it, or choose another folder with --out", path.display())]
     Locked {

@@ -40,7 +40,7 @@ impl RandomStream {
         })
     }
 
-    /// The next numbers of `U[low, high)`, as fp32, row by row.
+    /// The next numbers of `U[low, high)`, rounded to fp32, which may give `high`, row by row.
     ///
     /// # Panics
     /// As [`RandomStream::normal`].

@@ -81,7 +81,7 @@ struct EvalTiming {
 pub(crate) fn run(args: &BenchEvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let stop = signals::stop_flag()?;
     let control = Control::new(bars.clone(), Arc::clone(&stop));
-    let cache = Cache::from_env();
+    let cache = Cache::from_env()?;
     let rules = RuleOptions::default();
     let language_model = LanguageModel::open(&args.model, &rules, &cache, &control)?;
     let names: Vec<&str> = args.tasks.iter().map(String::as_str).collect();

@@ -112,7 +112,7 @@ pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let selection = Library::open(&folders)?.select(&names)?;
     let stop = signals::stop_flag()?;
     let control = Control::new(bars.clone(), std::sync::Arc::clone(&stop));
-    let cache = Cache::from_env();
+    let cache = Cache::from_env()?;
     let rules = RuleOptions {
         add_bos_token: args.add_bos_token,
         rolling_prefix: args.rolling_prefix,

@@ -56,7 +56,7 @@ struct Subject {
 /// Compares what `args` names with its base, and prints how far it is from it.
 pub(super) fn run(args: &InspectArgs, on: &str, bars: &MultiProgress) -> anyhow::Result<()> {
     let control = Control::new(bars.clone(), signals::stop_flag()?);
-    let cache = Cache::from_env();
+    let cache = Cache::from_env()?;
     let subject = subject(args, &cache, &control)?;
     let tokenizer = model_source::tokenizer(&subject.folder)?;
     let documents = documents(on, args.text.tokens, &tokenizer, &cache, &control)?;

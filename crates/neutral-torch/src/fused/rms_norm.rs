@@ -68,12 +68,13 @@ fn kernel<T: Element>(
     let (s, y, inverse_n) = no_grad(|| {
         let x = x.contiguous();
         let added: Vec<Tensor> = added.iter().map(|t| t.contiguous()).collect();
-        let mut s = if added.is_empty() { x.detach() } else { x.empty_like() };
+        // Of one term the sum is that term, in the same memory.
+        let mut sum = (!added.is_empty()).then(|| x.empty_like());
         let mut y = x.empty_like();
         let (rows, _) = rows_and_width(&x);
         let mut inverse_n = Tensor::empty([rows as i64], (Kind::Float, x.device()));
-        forward::<T>(&x, &added, weight, rule, [&mut s, &mut y], &mut inverse_n);
-        (s, y, inverse_n)
+        forward::<T>(&x, &added, weight, rule, sum.as_mut(), &mut y, &mut inverse_n);
+        (sum.unwrap_or_else(|| x.detach()), y, inverse_n)
     });
     let saved = (s.detach(), weight.shallow_clone(), inverse_n);
     let sources: Vec<&Tensor> =
@@ -112,13 +113,15 @@ fn forward<T: Element>(
     added: &[Tensor],
     weight: &Tensor,
     rule: NormRule,
-    [s, y]: [&mut Tensor; 2],
+    sum: Option<&mut Tensor>,
+    y: &mut Tensor,
     inverse_n: &mut Tensor,
 ) {
     let (rows, d) = rows_and_width(x);
     let (x, weight) = (numbers::<T>(x), factors::<T>(weight, rule));
     let added: Vec<&[T]> = added.iter().map(numbers::<T>).collect();
-    let (s, y) = (Parts::new(numbers_mut::<T>(s)), Parts::new(numbers_mut::<T>(y)));
+    let sum = sum.map(|sum| Parts::new(numbers_mut::<T>(sum)));
+    let y = Parts::new(numbers_mut::<T>(y));
     let inverse_n = Parts::new(numbers_mut::<f32>(inverse_n));
     parallel_for(rows, ROWS_AT_ONCE, |begin, end| {
         let mut row = vec![0.0_f32; d];
@@ -126,14 +129,16 @@ fn forward<T: Element>(
             let here = n * d..(n + 1) * d;
             #[expect(unsafe_code, reason = "threads write their own rows")]
             // SAFETY: every row belongs to one range.
-            let (s, y, inverse) =
-                unsafe { (s.get(n * d, d), y.get(n * d, d), inverse_n.get(n, 1)) };
+            let (sum, y, inverse) = unsafe {
+                let sum = sum.as_ref().map(|sum| sum.get(n * d, d));
+                (sum, y.get(n * d, d), inverse_n.get(n, 1))
+            };
             widen(&x[here.clone()], &mut row);
             for added in &added {
                 add_rounded(&added[here.clone()], &mut row);
             }
-            if !added.is_empty() {
-                narrow(&row, s);
+            if let Some(sum) = sum {
+                narrow(&row, sum);
             }
             inverse[0] = 1.0 / (dot(&row, &row) / d as f32 + rule.epsilon as f32).sqrt();
             if rule.unit_offset {

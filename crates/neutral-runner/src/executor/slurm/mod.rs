@@ -184,7 +184,7 @@ impl Slurm {
     fn write_script(&self, work: &Work<'_>, run: &RunFile, out: &Path) -> anyhow::Result<()> {
         let mut command = command::common(work)?;
         command.extend(["--device".into(), work.args.machine.device.to_string().into()]);
-        let cache = absolute(Cache::from_env().root())?;
+        let cache = absolute(Cache::from_env()?.root())?;
         let cache = script::word_of(&cache.into())?;
         let place = script::word_of(&out.into())?;
         let retries = self.options.retries;

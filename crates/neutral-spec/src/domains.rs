@@ -1,0 +1,146 @@
+//! The rules of the two domains: which text a trial reads and is scored on, and how much of each.
+
+use crate::corpus_ref::CorpusRef;
+use crate::error::Problem;
+use crate::evaluation::EvaluationSpec;
+use crate::experiment::{DataSpec, TrainingSpec};
+use crate::field_path::FieldPath;
+
+/// What is wrong with a trial's text; paths are the trial's.
+pub(crate) fn check(data: &DataSpec, training: &TrainingSpec, found: &mut Vec<Problem>) {
+    let p = data.original_fraction;
+    let mut problem = |key, message: String| {
+        found.push(Problem::new(FieldPath::dotted("data").key(key), message));
+    };
+    if p > 0.0 && data.original.is_empty() {
+        problem(
+            "original",
+            format!(
+                "found an empty list with original_fraction: {p}; name a corpus, or set the fraction to 0"
+            ),
+        );
+    }
+    if p < 1.0 && data.new.is_empty() {
+        problem(
+            "new",
+            format!(
+                "found an empty list with original_fraction: {p}; name a corpus, or set the fraction to 1"
+            ),
+        );
+    }
+    // Of the first N sequences ⌊N p⌋ are of the original domain, so that of the new one there is always one.
+    let sequences = training.steps() * training.batch_size as u64;
+    if p > 0.0 && sequences as f64 * p < 1.0 {
+        problem(
+            "original_fraction",
+            format!(
+                "{p} of {sequences} sequences is less than one; expected 0, or at least {}",
+                1.0 / sequences as f64
+            ),
+        );
+    }
+    disjoint(&data.original, &data.new, &FieldPath::dotted("data.new"), found);
+}
+
+/// No corpus is of both domains.
+pub(crate) fn disjoint(
+    original: &[CorpusRef],
+    new: &[CorpusRef],
+    path: &FieldPath,
+    found: &mut Vec<Problem>,
+) {
+    for (i, corpus) in new.iter().enumerate().filter(|(_, c)| original.contains(c)) {
+        let message = format!("`{corpus}` is in `original` as well; a corpus is of one domain");
+        found.push(Problem::new(path.index(i), message));
+    }
+}
+
+/// What a trial learns from as one domain and is scored on as the other, so that learning would be called
+/// forgetting. Not for one that goes on from another, which may well hold on to what that has learnt.
+pub(crate) fn crossed(data: &DataSpec, evaluation: &EvaluationSpec) -> Vec<Problem> {
+    let p = data.original_fraction;
+    let mut found = Vec::new();
+    for (name, read, scored_as, scored) in [
+        ("original", p > 0.0, "new", &evaluation.new),
+        ("new", p < 1.0, "original", &evaluation.original),
+    ] {
+        let corpora = if name == "new" { &data.new } else { &data.original };
+        let both = corpora.iter().enumerate().filter(|(_, c)| read && scored.contains(c));
+        for (i, corpus) in both {
+            let message =
+                format!("`{corpus}` is in `evaluation.{scored_as}`; a corpus is of one domain");
+            found.push(Problem::new(FieldPath::dotted("data").key(name).index(i), message));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(p: f64, original: &[&str], new: &[&str]) -> DataSpec {
+        let corpora =
+            |names: &[&str]| names.iter().map(|n| (*n).to_owned().try_into().unwrap()).collect();
+        DataSpec {
+            original: corpora(original),
+            new: corpora(new),
+            original_fraction: p,
+            documents: crate::DocumentPolicy::default(),
+        }
+    }
+
+    fn paths(found: &[Problem]) -> Vec<String> {
+        found.iter().map(|p| p.path.to_string()).collect()
+    }
+
+    fn training() -> TrainingSpec {
+        // 100 sequences.
+        let text = r#"{"tokens": 6400, "sequence_length": 64, "batch_size": 4, "learning_rate": 0.001,
+            "schedule": {"kind": "cosine", "warmup_fraction": 0, "final_fraction": 0}}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn data(p: f64, original: &[&str], new: &[&str]) -> Vec<String> {
+        let mut found = Vec::new();
+        check(&spec(p, original, new), &training(), &mut found);
+        paths(&found)
+    }
+
+    #[test]
+    fn each_domain_that_is_read_has_text() {
+        let none: [&str; 0] = [];
+        assert_eq!(data(0.0, &[], &["a/fr"]), none);
+        assert_eq!(data(0.0, &["a/en"], &["a/fr"]), none);
+        assert_eq!(data(1.0, &["a/en"], &[]), none);
+        assert_eq!(data(1.0, &["a/en"], &["a/fr"]), none);
+        assert_eq!(data(1.0, &[], &["a/fr"]), ["data.original"]);
+        assert_eq!(data(0.1, &[], &["a/fr"]), ["data.original"]);
+        assert_eq!(data(0.1, &["a/en"], &[]), ["data.new"]);
+        assert_eq!(data(0.1, &["a/en"], &["a/fr", "a/en"]), ["data.new[1]"]);
+    }
+
+    #[test]
+    fn a_domain_of_less_than_a_sequence_is_none() {
+        assert_eq!(data(0.01, &["a/en"], &["a/fr"]), [""; 0]);
+        assert_eq!(data(0.999, &["a/en"], &["a/fr"]), [""; 0]);
+        for p in [0.009, 1e-10] {
+            assert_eq!(data(p, &["a/en"], &["a/fr"]), ["data.original_fraction"], "{p}");
+        }
+    }
+
+    #[test]
+    fn a_corpus_is_scored_as_the_domain_that_it_is_read_as() {
+        let evaluation: EvaluationSpec =
+            serde_json::from_str(r#"{"original": ["a/en", "b/en"], "new": ["a/fr"]}"#).unwrap();
+        let crossed = |p, original: &[&str], new: &[&str]| {
+            paths(&crossed(&spec(p, original, new), &evaluation))
+        };
+        assert_eq!(crossed(0.1, &["a/en"], &["a/fr"]), [""; 0]);
+        assert_eq!(crossed(0.1, &["c/en"], &["a/fr", "b/en"]), ["data.new[1]"]);
+        assert_eq!(crossed(0.1, &["a/fr"], &["c/fr"]), ["data.original[0]"]);
+        // What is not read does not matter.
+        assert_eq!(crossed(0.0, &["a/fr"], &["c/fr"]), [""; 0]);
+        assert_eq!(crossed(1.0, &["a/en"], &["b/en"]), [""; 0]);
+    }
+}
