@@ -43,3 +43,48 @@ impl PromptTokenizer {
         self.0.id_to_token(id)
     }
 }
+
+/// The first token that a tokenizer's template puts before a text, if it puts one.
+pub(crate) fn begins_with(tokenizer: &HuggingFace) -> Option<u32> {
+    let [plain, whole] = [false, true].map(|template| tokenizer.encode_fast("a", template).ok());
+    let (plain, whole) = (plain?, whole?);
+    let (plain, whole) = (plain.get_ids(), whole.get_ids());
+    let before = (0..whole.len()).find(|&at| whole[at..].starts_with(plain))?;
+    whole[..before].first().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::tests::tokenizer;
+
+    #[test]
+    fn a_template_that_begins_a_text_gives_the_separator_and_one_that_ends_it_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let plain = tokenizer(300);
+        plain.save(&path).unwrap();
+        let mut json: serde_json::Value = neutral_store::read_json(&path).unwrap();
+        json["added_tokens"].as_array_mut().unwrap().push(serde_json::json!({
+            "id": 300, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true
+        }));
+        let [begin, text] = [
+            serde_json::json!({"SpecialToken": {"id": "<s>", "type_id": 0}}),
+            serde_json::json!({"Sequence": {"id": "A", "type_id": 0}}),
+        ];
+        let mut load = |single: [&serde_json::Value; 2]| {
+            json["post_processor"] = serde_json::json!({
+                "type": "TemplateProcessing", "single": single, "pair": single,
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [300], "tokens": ["<s>"]}}
+            });
+            std::fs::write(&path, json.to_string()).unwrap();
+            Tokenizer::load(&path).unwrap()
+        };
+        let begun = load([&begin, &text]);
+        assert_eq!(begun.separator_id(), 300);
+        // The text itself has none: whoever joins documents puts it.
+        assert_eq!(begun.encode("a b").unwrap(), plain.encode("a b").unwrap());
+        assert_eq!(load([&text, &begin]).separator_id(), plain.separator_id());
+    }
+}

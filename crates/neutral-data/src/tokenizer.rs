@@ -17,6 +17,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as HuggingFace};
 
 use crate::progress::bytes_bar;
+use crate::prompts::begins_with;
 use crate::text_stream::TextStream;
 use crate::{CleanCorpus, Control, DataError, Document, Split};
 
@@ -92,8 +93,10 @@ impl Tokenizer {
         })
     }
 
-    /// Reads a Hugging Face `tokenizer.json`. Its truncation and padding are ignored, and so is its
-    /// template of special tokens: documents are whole, and separators are put by [`crate::TokenShards`].
+    /// Reads a Hugging Face `tokenizer.json`. Its truncation and padding are ignored: documents are whole. Of
+    /// its template of special tokens only the first that it puts before a text counts: that is what the
+    /// model knows a document's start by (BOS), so it is the separator, which [`crate::TokenShards`] puts.
+    /// Without one the separator is the token that ends a text.
     ///
     /// # Errors
     /// If the file is no tokenizer, or has no token that could separate documents.
@@ -106,13 +109,18 @@ impl Tokenizer {
         inner.with_truncation(None).map_err(|e| fail(e.to_string()))?;
         inner.with_padding(None);
         inner.set_encode_special_tokens(true);
-        let separator = SEPARATORS.iter().find_map(|name| inner.token_to_id(name));
-        let separator_id = separator.ok_or_else(|| {
+        let named = SEPARATORS.iter().find_map(|name| inner.token_to_id(name));
+        let begins = begins_with(&inner);
+        let separator_id = begins.or(named).ok_or_else(|| {
             fail(format!("has no token to separate documents; one of {SEPARATORS:?} is needed"))
         })?;
         // Ids may have holes, and embeddings must cover the largest.
         let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
-        let fingerprint = Fingerprint::of(&(sha256_bytes(&bytes), TOKENIZER_VERSION));
+        let digest = sha256_bytes(&bytes);
+        let fingerprint = match begins.filter(|begins| Some(*begins) != named) {
+            None => Fingerprint::of(&(digest, TOKENIZER_VERSION)),
+            Some(begins) => Fingerprint::of(&(digest, TOKENIZER_VERSION, begins)),
+        };
         Ok(Self { inner, fingerprint, separator_id, vocab_size: largest as usize + 1 })
     }
 
@@ -138,7 +146,7 @@ impl Tokenizer {
         &self.fingerprint
     }
 
-    /// The token between documents, before the first and after the last: BOS and EOS in one.
+    /// The token between documents, before the first and after the last.
     pub fn separator_id(&self) -> u32 {
         self.separator_id
     }
@@ -349,7 +357,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn truncation_padding_and_templates_of_a_loaded_file_are_ignored() {
+    fn truncation_and_padding_of_a_loaded_file_are_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");
         let plain = tokenizer(300);
