@@ -83,7 +83,7 @@ impl GluAdapter {
 
 impl Branch for GluAdapter {
     fn forward(&self, x_btd: &Tensor, _: &mut Before) -> BranchOutput {
-        BranchOutput { output_btd: self.output(x_btd), gate: None }
+        BranchOutput { output_btd: self.output(x_btd), watched_btd: None, gate: None }
     }
 }
 

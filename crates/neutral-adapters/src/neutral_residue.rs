@@ -30,13 +30,16 @@ impl Branch for NeutralResidue {
     fn forward(&self, x_btd: &Tensor, before: &mut Before) -> BranchOutput {
         let adapted_btd = self.adapter.output(x_btd);
         let Some(gate) = &self.gate else {
-            return BranchOutput { output_btd: adapted_btd, gate: None };
+            return BranchOutput { output_btd: adapted_btd, watched_btd: None, gate: None };
         };
         let gate = gate.forward(x_btd, before);
-        let output_btd = match gate.value.size().last() {
-            Some(1) => scale_rows(&gate.value, &adapted_btd),
-            _ => &gate.value * adapted_btd,
+        let (output_btd, watched_btd) = match gate.value.size().last() {
+            Some(1) => {
+                let [output_btd, watched_btd] = scale_rows(&gate.value, &adapted_btd);
+                (output_btd, Some(watched_btd))
+            }
+            _ => (&gate.value * adapted_btd, None),
         };
-        BranchOutput { output_btd, gate: Some(gate) }
+        BranchOutput { output_btd, watched_btd, gate: Some(gate) }
     }
 }

@@ -180,7 +180,11 @@ impl Branch for FirstChannel {
         let logit = x_btd.narrow(-1, 0, 1);
         let value = logit.relu();
         let output_btd = &value * x_btd;
-        BranchOutput { output_btd, gate: self.gated.then_some(Gate { value, logit }) }
+        BranchOutput {
+            output_btd,
+            watched_btd: None,
+            gate: self.gated.then_some(Gate { value, logit }),
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub trait Branch: Send {
 pub struct BranchOutput {
     /// `g(x) · A(x)`.
     pub output_btd: Tensor,
+    /// The same for what losses are of, where its gradient goes apart from the residual stream's.
+    pub watched_btd: Option<Tensor>,
     /// The gate, if the branch has one.
     pub gate: Option<Gate>,
 }

@@ -16,7 +16,11 @@ impl Branch for Constant {
     fn forward(&self, x_btd: &Tensor, _: &mut Before) -> BranchOutput {
         let value = x_btd.mean_dim(-1, true, Kind::Float);
         let gate = Gate { logit: value.shallow_clone(), value };
-        BranchOutput { output_btd: x_btd.zeros_like() + self.0, gate: Some(gate) }
+        BranchOutput {
+            output_btd: x_btd.zeros_like() + self.0,
+            watched_btd: None,
+            gate: Some(gate),
+        }
     }
 }
 

@@ -58,8 +58,9 @@ impl<'a> Stream<'a> {
         let mut added: Vec<Tensor> =
             below.map(|branch| branch.forward(normed_btd, before).output_btd).collect();
         if let Some(branch) = extension.branch(placement) {
-            let BranchOutput { output_btd, gate } = branch.forward(normed_btd, before);
+            let BranchOutput { output_btd, watched_btd, gate } = branch.forward(normed_btd, before);
             added.push(output_btd.shallow_clone());
+            let output_btd = watched_btd.unwrap_or(output_btd);
             self.residues.push(Residue { block, placement, output_btd, gate });
         }
         added

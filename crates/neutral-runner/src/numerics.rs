@@ -1,6 +1,21 @@
 //! The version of everything that computes a number.
 
+use neutral_spec::{GateActivation, GatePer, LocalLossSpec, Method, Precision};
+
 /// Part of every fingerprint: results of two versions are never mixed or reused.
 ///
 /// Raise it whenever the goldens of the smoke run change, in the same commit.
 pub(crate) const NUMERICS_VERSION: u32 = 2;
+
+/// What else has changed, of some methods alone; nothing of the others, whose results are kept.
+///
+/// 1: an l1 loss's gradient and the residual stream's are summed in fp32 before they are rounded to bf16.
+pub(crate) fn version_of(method: &Method, precision: Precision) -> Option<u32> {
+    match (method, precision) {
+        (
+            Method::NeutralResidues { gate, local_loss: LocalLossSpec::L1 { .. }, .. },
+            Precision::Bf16,
+        ) if gate.activation != GateActivation::None && gate.per == GatePer::Token => Some(1),
+        _ => None,
+    }
+}

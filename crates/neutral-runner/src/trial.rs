@@ -22,7 +22,7 @@ use crate::exit::{Interrupted, is_interrupted};
 use crate::failure::Failure;
 use crate::group::{self, Next};
 use crate::inputs::Inputs;
-use crate::numerics::NUMERICS_VERSION;
+use crate::numerics::{NUMERICS_VERSION, version_of};
 use crate::progress;
 use crate::scores::{Scorer, Scores};
 use crate::tasks::Tasks;
@@ -78,9 +78,12 @@ impl Shared<'_> {
             self.inputs.fingerprint(scored),
             evaluation,
         );
-        match self.before(trial) {
-            None => Fingerprint::of(&own),
-            Some(before) => Fingerprint::of(&(own, self.fingerprint(before))),
+        let before = self.before(trial).map(|before| self.fingerprint(before));
+        match (before, version_of(&trial.method, self.plan.precision)) {
+            (None, None) => Fingerprint::of(&own),
+            (Some(before), None) => Fingerprint::of(&(own, before)),
+            (None, Some(version)) => Fingerprint::of(&(own, version)),
+            (Some(before), Some(version)) => Fingerprint::of(&(own, before, version)),
         }
     }
 

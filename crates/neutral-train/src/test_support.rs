@@ -97,7 +97,11 @@ impl Branch for ToyBranch {
         let logit = linear(x_btd, &self.gate);
         let value = logit.relu();
         let adapted = linear(&linear(x_btd, &self.w_i).silu(), &self.w_o);
-        BranchOutput { output_btd: &value * adapted, gate: Some(Gate { value, logit }) }
+        BranchOutput {
+            output_btd: &value * adapted,
+            watched_btd: None,
+            gate: Some(Gate { value, logit }),
+        }
     }
 }
 
