@@ -119,7 +119,7 @@ base:
   shape: { d_model: 32, n_layers: 2, n_heads: 2, n_kv_heads: 1, d_ff: 64 }
   corpora: [much/a]
   training: { TRAINING }
-data: { original: [much/a], new: [much/b], original_fraction: 0.1 }
+data: { original: [much/a], new: [much/b], original_fraction: 0.5 }
 training: { TRAINING }
 methods: [{ method: { kind: finetune } }]
 evaluation: { original: [much/a], new: [much/b], max_bytes: 1000 }

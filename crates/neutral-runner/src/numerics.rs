@@ -9,13 +9,15 @@ pub(crate) const NUMERICS_VERSION: u32 = 2;
 
 /// What else has changed, of some methods alone; nothing of the others, whose results are kept.
 ///
-/// 1: an l1 loss's gradient and the residual stream's are summed in fp32 before they are rounded to bf16.
+/// 1: an l1 loss's gradient and the residual stream's are summed in fp32 before they are rounded to bf16;
+/// DoRA's factors are not rounded to bf16.
 pub(crate) fn version_of(method: &Method, precision: Precision) -> Option<u32> {
     match (method, precision) {
         (
             Method::NeutralResidues { gate, local_loss: LocalLossSpec::L1 { .. }, .. },
             Precision::Bf16,
         ) if gate.activation != GateActivation::None && gate.per == GatePer::Token => Some(1),
+        (Method::Dora { .. }, Precision::Bf16) => Some(1),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use neutral_eval::BatchSize;
 use neutral_model::Extension;
 use neutral_report::{ByDomain, ByTask, TaskScore};
 use neutral_spec::{TasksSpec, Trial};
-use neutral_store::{Cache, Fingerprint, write_json};
+use neutral_store::{Cache, Fingerprint, StoreError, write_json};
 use neutral_tasks::{FEWSHOT_SEED, Library, RequestOptions, Score, Selection, Splits};
 
 use crate::eval::{Evaluated, Evaluation, LanguageModel, Parts, RuleOptions, Sources};
@@ -202,11 +202,14 @@ impl Shared<'_> {
             let parts = Parts { model, extension, digest: self.base.digest.clone(), made_from };
             self.score_tasks(tasks, parts)
         };
+        let of_the_store = |error: &anyhow::Error| error.downcast_ref::<StoreError>().is_some();
         match scored() {
             Err(error) if is_interrupted(&error) => {
                 *interrupted = true;
                 Ok(None)
             }
+            // A full disk or a damaged cache is no matter of this trial.
+            Err(error) if of_the_store(&error) => Err(error),
             Err(error) => {
                 tracing::error!("{}: no scores on tasks: {error:#}", trial.id);
                 Ok(None)
