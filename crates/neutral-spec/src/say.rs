@@ -27,8 +27,8 @@ pub(crate) fn describe(value: &Value) -> String {
 
 /// `a number from 0 to 1`: what a schema asks for, with a hint that suits what was found.
 pub(crate) fn expected(schema: &Value, found: &Value) -> String {
-    if schema.get("oneOf").is_some() {
-        return "one of its kinds".to_owned();
+    if let Some(kinds) = schema.get("oneOf").and_then(Value::as_array) {
+        return one_of(kinds);
     }
     match (type_of(schema), schema.get("format").and_then(Value::as_str)) {
         ("number", _) => format!("a number{}", range(schema)),
@@ -46,6 +46,20 @@ pub(crate) fn expected(schema: &Value, found: &Value) -> String {
         },
         _ => "a mapping of keys to values".to_owned(),
     }
+}
+
+/// `` `bf16` or `fp32` ``; of mappings, their kinds.
+fn one_of(kinds: &[Value]) -> String {
+    let named = |key: &str| {
+        kinds
+            .iter()
+            .map(|kind| kind.pointer(key).and_then(Value::as_str).map(|name| format!("`{name}`")))
+            .collect::<Option<Vec<_>>>()
+            .map(|names| names.join(" or "))
+    };
+    let of_mappings =
+        || Some(format!("a mapping with the kind {}", named("/properties/kind/const")?));
+    named("/const").or_else(of_mappings).unwrap_or_else(|| "one of its kinds".to_owned())
 }
 
 fn range(schema: &Value) -> String {
@@ -117,5 +131,17 @@ mod tests {
             text(json!({"type": ["integer", "null"], "minimum": 1})),
             "a whole number of 1 or more"
         );
+    }
+
+    #[test]
+    fn kinds_are_named() {
+        let text = |kinds| expected(&json!({ "oneOf": kinds }), &Value::Null);
+        assert_eq!(text(json!([{"const": "bf16"}, {"const": "fp32"}])), "`bf16` or `fp32`");
+        let kind = |name| json!({"type": "object", "properties": {"kind": {"const": name}}});
+        assert_eq!(
+            text(json!([kind("train"), kind("load")])),
+            "a mapping with the kind `train` or `load`"
+        );
+        assert_eq!(text(json!([kind("train"), {"type": "null"}])), "one of its kinds");
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
         check_control(control, experiment, &mut found);
     }
     if let Some(paper) = &experiment.paper {
-        check_paper(paper, &mut found);
+        check_paper(paper, experiment, &mut found);
     }
     match (&experiment.base, &experiment.tokenizer) {
         (BaseSpec::Pretrain { shape, training, .. }, tokenizer) => {
@@ -124,17 +124,23 @@ pub(crate) fn trial(draft: &Draft) -> Vec<Problem> {
 
 /// The control is one of the methods, and each of its seeds is one trial.
 fn check_control(control: &str, experiment: &Experiment, found: &mut Vec<Problem>) {
-    let labels: Vec<_> = (0..experiment.methods.len()).map(|i| label(experiment, i).0).collect();
-    let labels: Vec<_> = labels.iter().map(String::as_str).collect();
-    let Some(entry) = labels.iter().position(|label| *label == control) else {
-        let hint = nearest(control, labels.iter().copied());
-        let hint = hint.map_or(String::new(), |label| format!("; did you mean `{label}`?"));
-        let message =
-            format!("no method has the label `{control}`{hint} (the labels: {})", quoted(&labels));
-        return found.push(Problem::new(FieldPath::dotted("control"), message));
+    let entry = match labelled(control, experiment) {
+        Ok(entry) => entry,
+        Err(message) => return found.push(Problem::new(FieldPath::dotted("control"), message)),
     };
     let problems = once_a_seed(experiment, entry).into_iter();
     found.extend(problems.map(|message| Problem::new(FieldPath::dotted("control"), message)));
+}
+
+/// The entry of a label, or why there is none.
+fn labelled(wanted: &str, experiment: &Experiment) -> Result<usize, String> {
+    let labels: Vec<_> = (0..experiment.methods.len()).map(|i| label(experiment, i).0).collect();
+    let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+    labels.iter().position(|label| *label == wanted).ok_or_else(|| {
+        let hint = nearest(wanted, labels.iter().copied());
+        let hint = hint.map_or(String::new(), |label| format!("; did you mean `{label}`?"));
+        format!("no method has the label `{wanted}`{hint} (the labels: {})", quoted(&labels))
+    })
 }
 
 /// What makes more than one trial a seed of an entry that another part of the file points at.
@@ -152,9 +158,12 @@ pub(crate) fn once_a_seed(experiment: &Experiment, entry: usize) -> Vec<String> 
     swept.map(|(_, remedy)| message(remedy)).collect()
 }
 
-/// Ratios need something to divide by.
-fn check_paper(paper: &PaperSpec, found: &mut Vec<Problem>) {
+/// Figures are of methods, and ratios need something to divide by.
+fn check_paper(paper: &PaperSpec, experiment: &Experiment, found: &mut Vec<Problem>) {
     let path = FieldPath::dotted("paper.figures");
+    let unknown =
+        paper.figures.keys().filter_map(|label| Some((label, labelled(label, experiment).err()?)));
+    found.extend(unknown.map(|(label, message)| Problem::new(path.key(label), message)));
     match paper.figures.get("adapter") {
         None => {
             found.push(Problem::new(path, "`adapter` is missing, which the others are divided by"));
