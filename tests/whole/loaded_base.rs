@@ -42,6 +42,12 @@ fn a_gguf_file_is_extended_with_its_own_tokenizer() {
         assert_eq!(trial["status"], "finished", "{trial}");
         assert!(trial["learning"]["synthetic/b"].as_f64().unwrap() > 0.0, "{trial}");
     }
+    let long = "positions (`max_position_embeddings`)";
+    assert!(!words(&output).contains(long), "{}", words(&output));
+    let longer = experiment(&gguf("byte_level_smollm.gguf"))
+        .replace("sequence_length: 32", "sequence_length: 128");
+    let longer = sandbox.run(&sandbox.write("longer.yaml", &longer), "longer");
+    assert!(words(&longer).contains(&format!("knows 64 {long}")), "{}", words(&longer));
     // Turned into a model folder once.
     let again = sandbox.run(&file, "again");
     assert_code(&again, 0);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use neutral_data::{Control, Tokenizer, fetch_model};
 use neutral_model::ModelFolder;
-use neutral_spec::ModelSource;
+use neutral_spec::{ModelSource, Plan};
 use neutral_store::{Cache, Fingerprint, sha256_file};
 
 use crate::exit::BadInput;
@@ -54,6 +54,22 @@ pub(crate) fn tokenizer(folder: &ModelFolder) -> anyhow::Result<Tokenizer> {
     let tokenizer = Tokenizer::load(&path)?;
     knows(folder, &path, tokenizer.vocab_size())?;
     Ok(tokenizer)
+}
+
+/// Says if sequences are longer than any that the model was trained on, which rotary positions allow.
+pub(crate) fn warn_of_context(folder: &ModelFolder, plan: &Plan) {
+    let of_trials = plan.trials.iter().map(|trial| trial.training.sequence_length);
+    let longest = of_trials.chain([plan.evaluation.window]).max().unwrap_or(0);
+    let json = folder.config_json();
+    let known = ["/max_position_embeddings", "/text_config/max_position_embeddings"]
+        .iter()
+        .find_map(|at| json.pointer(at)?.as_u64());
+    if let Some(known) = known.filter(|known| longest as u64 > *known) {
+        tracing::warn!(
+            "sequences of {longest} tokens, but {} knows {known} positions (`max_position_embeddings`): its scores beyond say little",
+            folder.path().display()
+        );
+    }
 }
 
 /// Refuses a tokenizer with more tokens than the model has embeddings.

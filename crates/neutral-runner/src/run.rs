@@ -139,6 +139,9 @@ fn resolved(
     let base = folder.as_ref().map(|folder| folder.config().size());
     let loaded = Loaded { vocab_size, base };
     let plan = resolve(experiment, loaded).map_err(|e| e.located(file, text))?;
+    if let Some(folder) = &folder {
+        model_source::warn_of_context(folder, &plan);
+    }
     let model =
         model_size(experiment, loaded).ok_or_else(|| anyhow::anyhow!("a plan without a model"))?;
     Ok(Resolved { plan, model, folder })
