@@ -60,11 +60,10 @@ pub(crate) fn disjoint(
 pub(crate) fn crossed(data: &DataSpec, evaluation: &EvaluationSpec) -> Vec<Problem> {
     let p = data.original_fraction;
     let mut found = Vec::new();
-    for (name, read, scored_as, scored) in [
-        ("original", p > 0.0, "new", &evaluation.new),
-        ("new", p < 1.0, "original", &evaluation.original),
+    for (name, corpora, read, scored_as, scored) in [
+        ("original", &data.original, p > 0.0, "new", &evaluation.new),
+        ("new", &data.new, p < 1.0, "original", &evaluation.original),
     ] {
-        let corpora = if name == "new" { &data.new } else { &data.original };
         let both = corpora.iter().enumerate().filter(|(_, c)| read && scored.contains(c));
         for (i, corpus) in both {
             let message =
