@@ -14,8 +14,26 @@ fn mistakes_in_an_experiment_are_named_with_file_line_and_field() {
     let cases = [
         ("seeds: [0]", "seds: [0]", vec!["bad.yaml:", "seds", "seeds"]),
         ("precision: fp32", "precision: fp16", vec!["bad.yaml:", "precision", "fp16", "bf16"]),
-        ("original: [synthetic/a]", "original: [synthetic/z]", vec!["synthetic/z"]),
-        ("original: [synthetic/a]", "original: [nowhere/a]", vec!["nowhere"]),
+        (
+            "original: [synthetic/a]",
+            "original: [synthetic/aa]",
+            vec!["bad.yaml:25: data.original[0]: unknown corpus", "mean `synthetic/a`?"],
+        ),
+        (
+            "original: [synthetic/a]",
+            "original: [nowhere/a]",
+            vec!["bad.yaml:25: data.original[0]", "nowhere/a", "there are: apache2-doc/en"],
+        ),
+        (
+            "evaluation:",
+            "evaluation:\n  tasks: { include_path: [], new: [arc] }",
+            vec!["bad.yaml:", "evaluation.tasks.new[0]", "`arc` is no task"],
+        ),
+        (
+            "evaluation:",
+            "evaluation:\n  tasks: { include_path: [nowhere], new: [arc] }",
+            vec!["bad.yaml:", "evaluation.tasks.include_path[0]", "there is no folder"],
+        ),
         (
             "{ kind: lora, budget: 20% }",
             "{ kind: lora, budget: 0.001% }",

@@ -261,8 +261,9 @@ fn an_experiment_scores_tasks_of_each_domain_before_and_after() {
     // A trial that cannot be scored on them any more is kept, and said to lack them.
     std::fs::remove_file(sandbox.path("out/trials/lora-s0/extension.safetensors")).unwrap();
     let output = sandbox.run(&file, "out");
-    assert_code(&output, 0);
+    assert_code(&output, 1);
     assert!(words(&output).contains("lora-s0: no scores on tasks"), "{}", words(&output));
+    assert!(words(&output).contains("1 of 1 trials have no answers"), "{}", words(&output));
     let kept = &sandbox.results("out")["trials"][0];
     assert_eq!((&kept["status"], kept["tasks"].is_null()), (&"finished".into(), true));
 

@@ -126,6 +126,40 @@ fn units_done_one_by_one_give_the_results_of_a_whole_run() {
 }
 
 #[test]
+fn nothing_that_has_finished_is_lost_to_another_run_in_its_folder() {
+    let sandbox = Sandbox::new();
+    sandbox.write("e.yaml", EXPERIMENT);
+    assert_code(&ended(run(&sandbox, "e.yaml", "out", &TWO_JOBS)), 0);
+    let files = || {
+        ["results.json", "trials/finetune-s0/record.json", "trials/finetune-s0/model.safetensors"]
+            .map(|file| std::fs::read(sandbox.path("out").join(file)).unwrap())
+    };
+    let before = files();
+
+    sandbox.write("other.yaml", &EXPERIMENT.replace("disturbed", "other"));
+    let ways: [&[&str]; 4] =
+        [&[], &TWO_JOBS, &["--only", "trial:finetune-s0"], &["--only", "collect"]];
+    for more in ways {
+        let output = ended(run(&sandbox, "other.yaml", "out", more));
+        assert_code(&output, 2);
+        let said = words(&output);
+        assert!(said.contains("holds a run of the experiment `disturbed`"), "{more:?}: {said}");
+    }
+    // Results are collected of what there is; to train anew is not their business.
+    sandbox.write("pages.yaml", &EXPERIMENT.replace("max_bytes: 5000", "max_bytes: 4000"));
+    assert_code(&ended(run(&sandbox, "pages.yaml", "out", &["--only", "collect"])), 1);
+    assert_eq!(files()[1..], before[1..]);
+    // An executor that works there has the trials.
+    let executor = neutral_store::Lock::acquire(&sandbox.path("out/executor")).unwrap();
+    let output = ended(run(&sandbox, "e.yaml", "out", &[]));
+    assert_code(&output, 2);
+    assert!(words(&output).contains("in use by another process"), "{}", words(&output));
+    drop(executor);
+    assert_code(&ended(run(&sandbox, "e.yaml", "out", &[])), 0);
+    assert_eq!(files()[1..], before[1..]);
+}
+
+#[test]
 fn a_trial_that_fails_leaves_the_others_alone_and_its_error_is_stated() {
     let sandbox = Sandbox::new();
     let text = EXPERIMENT.replace("\nevaluation:", THREE);
@@ -235,7 +269,8 @@ fn trials_end_with_the_process_that_started_them_however_it_ends() {
 fn options_that_would_be_ignored_and_folders_that_are_no_runs_are_errors() {
     let sandbox = Sandbox::new();
     sandbox.write("e.yaml", EXPERIMENT);
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["--only", "collect", "--jobs", "2"], "cannot be used with"),
         (&["--jobs", "2"], "--jobs is an option of --executor local"),
         (&["--executor", "local"], "needs --jobs"),
         (

@@ -120,6 +120,17 @@ fn every_method_is_exported_in_every_form_that_it_can_have() {
         {
             assert!(card.contains(part), "{out}: {part} is not in {card}");
         }
+        if format == "hf" {
+            // Else transformers takes the tokenizer for Llama's, and tokens of ours for its special ones.
+            let json = |name: &str| -> Value {
+                let bytes = std::fs::read(sandbox.path(&out).join(name)).unwrap();
+                serde_json::from_slice(&bytes).unwrap()
+            };
+            let tokenizer = json("tokenizer_config.json");
+            assert_eq!(tokenizer["tokenizer_class"], "PreTrainedTokenizerFast");
+            assert_eq!(tokenizer["eos_token"], "<|endoftext|>");
+            assert_eq!(json("generation_config.json")["eos_token_id"], 0);
+        }
         let (error, moved) = distances(&sandbox.path(&cases).join(name));
         println!("{out}: {error:.1e}, the base {moved:.1e}");
         assert!(error <= 1e-6 && moved > 1e-3, "{out}: {error:.1e}, the base {moved:.1e}");

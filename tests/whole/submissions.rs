@@ -183,4 +183,12 @@ fn the_jobs_one_by_one_give_the_results_of_a_whole_run() {
     let whole = ["run", "e.yaml", "--out", "whole", "--device", "cpu", "--threads", "1"];
     assert_code(&cluster.call(&[&whole, ["--manifests", manifests].as_slice()].concat()), 0);
     assert_eq!(lasting(cluster.sandbox.results("out")), lasting(cluster.sandbox.results("whole")));
+
+    // What has finished needs no job, unless other pages are to be scored.
+    let jobs = || cluster.log("sbatch.log").into_iter().skip(3).collect::<Vec<_>>();
+    assert_code(&cluster.run(&["--threads", "1"]), 0);
+    assert!(jobs().len() == 2 && !jobs().iter().any(|job| job.contains("--array")), "{:?}", jobs());
+    cluster.sandbox.write("e.yaml", &EXPERIMENT.replace("max_bytes: 5000", "max_bytes: 4000"));
+    assert_code(&cluster.run(&["--threads", "1"]), 0);
+    assert!(jobs()[3].contains("--array=0-1"), "{:?}", jobs());
 }

@@ -11,7 +11,7 @@ use crate::{CheckError, Metric, Policy};
 /// What a model answered to the questions of a task, or of a group of tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
-    /// Of the questions, with their examples and choices.
+    /// Of the questions: documents, targets, and all that was asked about them, examples and choices included.
     pub questions: Fingerprint,
     /// What makes an answer right, as lm-evaluation-harness calls it: `acc_norm`, `acc`.
     pub metric: String,
@@ -135,30 +135,8 @@ fn worse_by(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{self, policy};
+    use crate::sample::{answered as scored, policy};
     use crate::{Scored, Verdict, check};
-
-    /// A run of one seed or several, whose trial answers a task of the original domain.
-    fn scored(right: &[&dyn Fn(usize) -> bool]) -> Scored {
-        let answers = |right: &dyn Fn(usize) -> bool| ByDomain {
-            original: ByTask::from([(
-                "quiz".to_owned(),
-                Answers {
-                    questions: Fingerprint::of(&"quiz"),
-                    metric: "acc".to_owned(),
-                    right: (0..200).map(right).collect(),
-                },
-            )]),
-            new: ByTask::new(),
-        };
-        let trials: Vec<_> = (0..right.len() as u64).map(|seed| ("lora", seed, 0.1, 2.0)).collect();
-        let mut scored = sample::scored(&trials, 0.0, 3);
-        scored.base.tasks = answers(&|i| i % 2 == 0);
-        for (trial, right) in scored.trials.iter_mut().zip(right) {
-            trial.tasks = answers(right);
-        }
-        scored
-    }
 
     fn rows(run: &Scored, baseline: &Scored) -> Vec<Row> {
         let policy = policy("margins: { forgetting.accuracy: 0.05, base.accuracy: 0.05 }");

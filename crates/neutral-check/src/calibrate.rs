@@ -40,7 +40,8 @@ pub fn calibrate(runs: &[Scored]) -> Result<Noise, CheckError> {
             let message = format!("trial {} {}", failure.trial, failure.error);
             return Err(CheckError::Calibration(message));
         }
-        for (key, value) in metrics(run) {
+        // A corpus or task of both domains is one of the base.
+        for (key, value) in BTreeMap::from_iter(metrics(run)) {
             values.entry(key).or_default().push(value);
         }
     }
@@ -80,6 +81,9 @@ fn metrics(run: &Scored) -> Vec<(String, f64)> {
             for name in run.names() {
                 let nats: Vec<_> =
                     run.named(name).filter_map(|trial| domain(&trial.nats).get(corpus)).collect();
+                if nats.is_empty() {
+                    continue;
+                }
                 let above = bits(&nats, documents) - bits(&[base_nats], documents);
                 add(name, metric, sign * above);
             }
@@ -104,6 +108,9 @@ fn accuracies(run: &Scored) -> Vec<(String, f64)> {
                     .named(name)
                     .filter_map(|trial| Some(domain(&trial.tasks).get(task)?.accuracy()))
                     .collect();
+                if of_seeds.is_empty() {
+                    continue;
+                }
                 let mean = of_seeds.iter().sum::<f64>() / of_seeds.len() as f64;
                 found.push((noise_key(name, metric, task), mean));
             }

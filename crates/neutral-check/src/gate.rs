@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::budget::{self, BudgetResult};
 use crate::row::{Measured, Row};
 use crate::scored::{Documents, Failure, Nats, Scored, TrialScores};
-use crate::{CheckError, Metric, Policy, Verdict, answers};
+use crate::{CheckError, Metric, Policy, Verdict, answers, matched};
 
 /// The name of the rows of the base.
 const BASE: &str = "base";
@@ -41,8 +41,8 @@ pub struct Check {
 /// Holds a run against a baseline, and its trials against the budgets.
 ///
 /// # Errors
-/// If the two are not comparable, the run lacks a trial of the baseline, a margin is below what runs of this
-/// setting differ by anyway, or there is nothing to check.
+/// If the two are not comparable, the run lacks a trial of the baseline, a margin is of what the baseline does not
+/// have, or below what runs of this setting differ by anyway, or there is nothing to check.
 pub fn check(
     run: &Scored,
     baseline: Option<&Scored>,
@@ -76,6 +76,7 @@ pub(crate) fn policy_error(field: &str, message: String) -> CheckError {
 
 fn rows(run: &Scored, baseline: &Scored, policy: &Policy) -> Result<Vec<Row>, CheckError> {
     baseline.base.fingerprints.check(&run.base.fingerprints)?;
+    matched::check(policy, baseline)?;
     let mut found = Vec::new();
     let base = |scored: &Scored| TrialScores {
         name: BASE.to_owned(),

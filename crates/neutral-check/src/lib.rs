@@ -22,6 +22,7 @@ mod calibrate;
 mod comparable;
 mod error;
 mod gate;
+mod matched;
 mod policy;
 mod report;
 mod row;

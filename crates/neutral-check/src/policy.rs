@@ -23,7 +23,8 @@ pub struct Policy {
     pub resamples: usize,
     /// Of the bootstrap's random numbers.
     pub seed: u64,
-    /// How much worse a run may be, by metric. What has no margin is not checked.
+    /// How much worse a run may be, by metric. What has no margin is not checked; a margin, here or below, of what
+    /// the baseline does not have is an error.
     pub margins: BTreeMap<Metric, Margin>,
     /// Margins that hold for one corpus instead.
     pub corpora: BTreeMap<String, BTreeMap<Metric, Margin>>,
@@ -82,7 +83,24 @@ pub enum Metric {
     BaseAccuracy,
 }
 
+/// As in a policy's file.
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl Metric {
+    /// Every metric.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Forgetting,
+        Self::Learning,
+        Self::Base,
+        Self::ForgettingAccuracy,
+        Self::LearningAccuracy,
+        Self::BaseAccuracy,
+    ];
+
     /// The word in tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -171,9 +189,14 @@ pub struct Noise {
     pub deviations: BTreeMap<String, f64>,
 }
 
-/// `trial / metric / corpus`, as rows are called.
+/// `trial / metric / corpus`, as rows are called; accuracies with their domain, for both may have the task.
 pub(crate) fn noise_key(trial: &str, metric: Metric, corpus: &str) -> String {
-    format!("{trial} / {} / {corpus}", metric.name())
+    let domain = match metric {
+        Metric::ForgettingAccuracy => "forgetting ",
+        Metric::LearningAccuracy => "learning ",
+        _ => "",
+    };
+    format!("{trial} / {domain}{} / {corpus}", metric.name())
 }
 
 impl Noise {

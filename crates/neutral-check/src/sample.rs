@@ -4,7 +4,7 @@ use neutral_report::{ByCorpus, ByDomain, Environment};
 use neutral_store::Fingerprint;
 
 use crate::scored::{BaseFile, Documents, Nats, Scored, TrialScores};
-use crate::{AllAnswers, Check, Fingerprints, Policy, check};
+use crate::{AllAnswers, Answers, Check, Fingerprints, Policy, check};
 
 pub(crate) const DOCUMENTS: usize = 40;
 
@@ -80,6 +80,29 @@ pub(crate) fn scored(trials: &[(&str, u64, f64, f64)], jitter: f64, which: usize
             .collect(),
         failures: Vec::new(),
     }
+}
+
+/// A run of one seed or several, whose trial answers a task of the original domain.
+pub(crate) fn answered(right: &[&dyn Fn(usize) -> bool]) -> Scored {
+    let answers = |right: &dyn Fn(usize) -> bool| AllAnswers {
+        original: [(
+            "quiz".to_owned(),
+            Answers {
+                questions: Fingerprint::of(&"quiz"),
+                metric: "acc".to_owned(),
+                right: (0..200).map(right).collect(),
+            },
+        )]
+        .into(),
+        ..AllAnswers::default()
+    };
+    let trials: Vec<_> = (0..right.len() as u64).map(|seed| ("lora", seed, 0.1, 2.0)).collect();
+    let mut scored = scored(&trials, 0.0, 3);
+    scored.base.tasks = answers(&|i| i % 2 == 0);
+    for (trial, right) in scored.trials.iter_mut().zip(right) {
+        trial.tasks = answers(right);
+    }
+    scored
 }
 
 pub(crate) fn policy(text: &str) -> Policy {

@@ -2,7 +2,7 @@
 
 use neutral_store::{read_json, write_json};
 
-use crate::sample::{DOCUMENTS, policy, scored};
+use crate::sample::{DOCUMENTS, answered, policy, scored};
 use crate::{
     CheckError, Failure, Noise, Policy, Row, Scored, Verdict, calibrate, check, read_baseline,
     store_noise, write_baseline,
@@ -209,6 +209,26 @@ fn noise_is_the_deviation_between_runs_and_is_kept_beside_what_people_wrote() {
         text.starts_with("# A word on why.\n") && text.matches("noise:").count() == 1,
         "{text}"
     );
+}
+
+#[test]
+fn noise_is_of_what_every_run_has_and_of_each_domain_by_itself() {
+    let mut runs = [2, 3, 4].map(|n| answered(&[&|i| i % n != 0]));
+    for run in &mut runs {
+        run.base.tasks.new = run.base.tasks.original.clone();
+        run.trials[0].tasks.new = run.base.tasks.original.clone();
+    }
+    let noise = calibrate(&runs).unwrap().deviations;
+    assert!(noise["lora / forgetting accuracy / quiz"] > 0.1, "{noise:?}");
+    let same = ["lora / learning accuracy / quiz", "base / accuracy / quiz"];
+    assert_eq!(same.map(|key| noise[key]), [0.0, 0.0]);
+
+    runs[1].trials[0].tasks.original.clear();
+    runs[1].trials[0].nats.original.clear();
+    let noise = calibrate(&runs).unwrap().deviations;
+    let gone = ["lora / forgetting accuracy / quiz", "lora / forgetting / text/a"];
+    assert!(gone.iter().all(|key| !noise.contains_key(*key)), "{noise:?}");
+    assert_eq!(same.map(|key| noise[key]), [0.0, 0.0]);
 }
 
 #[test]

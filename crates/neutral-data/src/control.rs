@@ -33,8 +33,11 @@ impl Control {
         &self.bars
     }
 
+    /// Ends what asks this now and then.
+    ///
+    /// # Errors
     /// [`DataError::Stopped`] once it was asked to stop.
-    pub(crate) fn check(&self) -> Result<(), DataError> {
+    pub fn check(&self) -> Result<(), DataError> {
         if self.stop.load(Ordering::SeqCst) { Err(DataError::Stopped) } else { Ok(()) }
     }
 

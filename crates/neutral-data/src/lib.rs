@@ -24,6 +24,7 @@ mod prepare;
 mod progress;
 mod prompts;
 mod scramble;
+mod shard_writer;
 mod shards;
 mod split;
 mod synthetic;

@@ -68,7 +68,7 @@ pub(crate) enum Source {
         /// Their names; all are unpacked into one tree.
         packages: Vec<String>,
     },
-    /// A wheel or source distribution, fetched with pip.
+    /// A wheel, fetched with pip.
     Pip {
         package: String,
         version: String,
@@ -124,6 +124,9 @@ impl Variant {
 impl Manifest {
     /// Parses a manifest; the path is for messages, and gives the name that it must have.
     pub(crate) fn from_yaml(text: &str, path: &Path) -> Result<Self, DataError> {
+        // Of a key that is given twice a map would keep the last.
+        serde_yaml::from_str::<serde_yaml::Value>(text)
+            .map_err(|e| DataError::manifest(path, e.to_string()))?;
         let deserializer = serde_yaml::Deserializer::from_str(text);
         let manifest: Self = serde_path_to_error::deserialize(deserializer)
             .map_err(|e| DataError::manifest(path, format!("{}: {}", e.path(), e.inner())))?;
@@ -177,16 +180,27 @@ impl Variant {
                     "extract: would be ignored, synthetic text has no files; leave it out".into()
                 );
             }
-            (Source::Synthetic(_), None) | (_, Some(_)) => {}
+            (Source::Synthetic(_), None) if self.files != every_file() || !self.skip.is_empty() => {
+                return Err(
+                    "files, skip: would be ignored, synthetic text has no files; leave them out"
+                        .into(),
+                );
+            }
+            (Source::Synthetic(_), None) => {}
+            (_, Some(extract)) => {
+                extract.check().map_err(|message| format!("extract.{message}"))?;
+            }
             (_, None) => {
                 return Err("extract: is missing; say how text is taken out of the files".into());
             }
         }
         for checksum in &self.sha256 {
-            if checksum.sha256.len() != 64
-                || !checksum.sha256.bytes().all(|b| b.is_ascii_hexdigit())
-            {
-                return Err(format!("sha256: `{}` is not 64 hexadecimal digits", checksum.sha256));
+            let sha256 = &checksum.sha256;
+            let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            if sha256.len() != 64 || !sha256.bytes().all(digit) {
+                return Err(format!(
+                    "sha256: `{sha256}` is not 64 hexadecimal digits in lowercase"
+                ));
             }
         }
         let listed = match &self.source {
@@ -255,14 +269,6 @@ impl Manifests {
         Ok((&manifest.licence, &manifest.description))
     }
 
-    /// Fails if there is no such corpus, before anything is fetched.
-    ///
-    /// # Errors
-    /// [`DataError::UnknownCorpus`] with the names that there are.
-    pub fn check(&self, corpus: &CorpusRef) -> Result<(), DataError> {
-        self.entry(corpus).map(|_| ())
-    }
-
     pub(crate) fn entry(&self, corpus: &CorpusRef) -> Result<Entry<'_>, DataError> {
         self.manifests
             .get(corpus.manifest())
@@ -324,6 +330,13 @@ clean: {detect_language: false}
             ("language: en", "language: xx", "language"),
             ("{detect_language: false}", "{min_letter_share: 2}", "clean.min_letter_share"),
             ("{kind: text}", "{kind: text}, sha256: [{sha256: 12, version: v}]", "variants"),
+            ("{kind: text}", "{kind: html, select: 'div['}", "variants.en.extract.select: `div[`"),
+            ("clean:", "  en: {}\nclean:", "duplicate"),
+            (
+                "{kind: local, path: x}, extract: {kind: text}",
+                "{kind: synthetic, language: a, seed: 1, documents: 9}, files: 'x/*'",
+                "variants.en.files, skip: would be ignored",
+            ),
         ] {
             let text =
                 GOOD.replace(from, to).replace("detect_language: false", "detect_language: true");
@@ -350,7 +363,7 @@ clean: {detect_language: false}
         fs::write(folder.path().join("m.yaml"), GOOD).unwrap();
         let manifests = Manifests::read(folder.path()).unwrap();
         let wrong = CorpusRef::try_from("m/fr".to_owned()).unwrap();
-        let message = manifests.check(&wrong).unwrap_err().to_string();
+        let message = manifests.about(&wrong).unwrap_err().to_string();
         assert_eq!(message, "unknown corpus `m/fr`; there are: m/en");
     }
 }

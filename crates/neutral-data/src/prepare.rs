@@ -227,3 +227,93 @@ impl Job<'_> {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Write;
+
+    use super::*;
+    use crate::Manifests;
+
+    const MANIFEST: &str = "
+name: m
+licence: none
+description: files of this machine
+variants:
+  en: {language: none, source: {kind: local, path: text}, files: 'en/**/*', skip: ['en/not/*'], extract: {kind: text}}
+  fr: {language: none, source: {kind: local, path: text}, files: 'fr/*', extract: {kind: text}}
+  rows: {language: none, source: {kind: local, path: text/rows.jsonl}, extract: {kind: jsonl, field: words}}
+clean: {min_words: 2, drop_lines_of: [en]}
+split: {valid: 0, test: 0}
+";
+
+    struct Texts(tempfile::TempDir);
+
+    impl Texts {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("m.yaml"), MANIFEST).unwrap();
+            for sub in ["text/en/not", "text/fr"] {
+                fs::create_dir_all(folder.path().join(sub)).unwrap();
+            }
+            Self(folder)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.0.path().join("text").join(name), text).unwrap();
+        }
+
+        fn prepare(&self, name: &str) -> Result<Vec<(String, String)>, DataError> {
+            let manifests = Manifests::read(self.0.path()).unwrap();
+            let cache = Cache::at(self.0.path().join("cache"));
+            let name = name.to_owned().try_into().unwrap();
+            let corpus = prepare(&name, &manifests, &cache, &Control::default())?;
+            let documents = corpus.documents(Split::Train).unwrap().map(Result::unwrap);
+            Ok(documents.map(|d| (d.id, d.text)).collect())
+        }
+    }
+
+    fn documents(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(id, text)| ((*id).to_owned(), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn local_files_are_read_once_each_and_anew_when_they_change() {
+        let texts = Texts::new();
+        texts.write("en/b.txt", "said in both\none line\none line");
+        texts.write("en/not/c.txt", "left out");
+        let packed = File::create(texts.0.path().join("text/en/a.txt.gz")).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::default());
+        packed.write_all(b"out of gzip").unwrap();
+        packed.finish().unwrap();
+        std::os::unix::fs::symlink("b.txt", texts.0.path().join("text/en/link.txt")).unwrap();
+        texts.write("fr/a.txt", "said in both\nune ligne");
+        texts.write("fr/b.txt", "une ligne\nune autre");
+        texts.write("rows.jsonl", "{\"words\": \"first row\"}\n{\"words\": \"second row\"}\n");
+
+        let english = documents(&[("a.txt", "out of gzip"), ("b.txt", "said in both\none line")]);
+        assert_eq!(texts.prepare("m/en").unwrap(), english);
+        let french = documents(&[("a.txt", "une ligne"), ("b.txt", "une autre")]);
+        assert_eq!(texts.prepare("m/fr").unwrap(), french);
+        let rows: Vec<_> = texts.prepare("m/rows").unwrap().into_iter().map(|(_, t)| t).collect();
+        assert_eq!(rows, ["first row", "second row"]);
+
+        // What is dropped from a variant is part of what it was made from.
+        texts.write("en/b.txt", "one line");
+        let english = documents(&[("a.txt", "out of gzip"), ("b.txt", "one line")]);
+        assert_eq!(texts.prepare("m/en").unwrap(), english);
+        let french = documents(&[("a.txt", "said in both\nune ligne"), ("b.txt", "une autre")]);
+        assert_eq!(texts.prepare("m/fr").unwrap(), french);
+    }
+
+    #[test]
+    fn two_files_of_one_name_are_refused() {
+        let texts = Texts::new();
+        texts.write("fr/a.txt", "une ligne");
+        texts.write("fr/a.txt.gz", "une ligne");
+        texts.write("en/a.txt", "a line");
+        let message = texts.prepare("m/fr").unwrap_err().to_string();
+        assert!(message.contains("fr/a.txt.gz would be one document"), "{message}");
+    }
+}

@@ -12,33 +12,32 @@
 //! | 24..32 | number of tokens |
 //! | 32..64 | SHA-256 of the tokens |
 //!
-//! All little-endian. Documents are tokenised in parallel and written in order, a few megabytes at
-//! a time, so memory stays flat as the corpus grows; reading maps the file, so several processes
-//! share one copy. Files live in the cache under a name made from the text's checksum, the split and
-//! the tokenizer's fingerprint: a change of any makes another file.
+//! All little-endian. Documents are tokenised in parallel and written in order, a few megabytes at a time, so memory
+//! stays flat as the corpus grows; reading maps the file, so several processes share one copy. Files live in the
+//! cache under a name made from the text's checksum, the split and the tokenizer's fingerprint: a change of any makes
+//! another file.
 
 use std::fs::File;
-use std::io::{BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
 use neutral_store::{Cache, Fingerprint};
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::progress::bytes_bar;
-use crate::{CleanCorpus, Control, DataError, Document, Split, Tokenizer};
+use crate::shard_writer::{ShardWriter, write_file};
+use crate::{CleanCorpus, Control, DataError, Split, Tokenizer};
 
 #[cfg(target_endian = "big")]
 compile_error!("token files are little-endian and mapped as they are");
 
-const MAGIC: &[u8; 8] = b"NEUTRTOK";
+pub(crate) const MAGIC: &[u8; 8] = b"NEUTRTOK";
 /// Raised when the file's layout or the stream's would change.
-const SHARD_VERSION: u32 = 1;
-const HEADER_BYTES: usize = 64;
+pub(crate) const SHARD_VERSION: u32 = 1;
+pub(crate) const HEADER_BYTES: usize = 64;
 const TOKEN_BYTES: usize = size_of::<u32>();
-/// Text that is tokenised at once: enough to keep all cores busy, little enough to forget about.
+/// Text that is tokenised at once: enough for all cores, little enough to forget about.
 const BATCH_BYTES: usize = 4 << 20;
 const FILE_NAME: &str = "tokens.bin";
 
@@ -81,7 +80,13 @@ impl TokenShards {
             let path = folder.join(FILE_NAME);
             write_file(&path, documents, tokenizer, BATCH_BYTES, |n| bar.inc(n))
         })?;
-        Self::open(&folder.join(FILE_NAME))
+        let path = folder.join(FILE_NAME);
+        let shards = Self::open(&path)?;
+        let wanted = (tokenizer.separator_id(), tokenizer.vocab_size() as u64);
+        if (shards.separator_id, shards.vocab_size) != wanted {
+            return Err(DataError::damaged(&path, "its header is not this tokenizer's".to_owned()));
+        }
+        Ok(shards)
     }
 
     /// Writes tokens that come from no text to a file and opens it, for benchmarks and tests.
@@ -186,89 +191,12 @@ fn map_file(path: &Path) -> Result<Mmap, DataError> {
     unsafe { Mmap::map(&file) }.map_err(|e| DataError::io("map", path, e))
 }
 
-/// Writes a token file, `batch_bytes` of text at a time; `done` hears of those that are through.
-fn write_file(
-    path: &Path,
-    mut documents: impl Iterator<Item = Result<Document, DataError>>,
-    tokenizer: &Tokenizer,
-    batch_bytes: usize,
-    done: impl Fn(u64),
-) -> Result<(), DataError> {
-    let mut file = ShardWriter::create(path)?;
-    file.append(&[tokenizer.separator_id()])?;
-    loop {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while bytes < batch_bytes {
-            let Some(document) = documents.next().transpose()? else { break };
-            bytes += document.text.len();
-            batch.push(document.text);
-        }
-        if batch.is_empty() {
-            break;
-        }
-        let encoded: Vec<_> =
-            batch.par_iter().map(|text| tokenizer.encode(text)).collect::<Result<_, _>>()?;
-        for tokens in encoded {
-            file.append(&tokens)?;
-            file.append(&[tokenizer.separator_id()])?;
-        }
-        done(bytes as u64);
-    }
-    file.finish(tokenizer.separator_id(), tokenizer.vocab_size() as u64)
-}
-
-/// A token file that is being written; it is one after [`ShardWriter::finish`].
-struct ShardWriter<'a> {
-    path: &'a Path,
-    file: BufWriter<File>,
-    hasher: Sha256,
-    written: u64,
-}
-
-impl<'a> ShardWriter<'a> {
-    fn create(path: &'a Path) -> Result<Self, DataError> {
-        let file = File::create(path).map_err(|e| DataError::io("write", path, e))?;
-        let mut new = Self { path, file: BufWriter::new(file), hasher: Sha256::new(), written: 0 };
-        new.write(&[0; HEADER_BYTES])?;
-        Ok(new)
-    }
-
-    fn append(&mut self, tokens: &[u32]) -> Result<(), DataError> {
-        let bytes = bytemuck::cast_slice(tokens);
-        self.written += tokens.len() as u64;
-        self.hasher.update(bytes);
-        self.write(bytes)
-    }
-
-    /// The header last: count and checksum are known only now.
-    fn finish(mut self, separator_id: u32, vocab_size: u64) -> Result<(), DataError> {
-        let mut header = Vec::with_capacity(HEADER_BYTES);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&SHARD_VERSION.to_le_bytes());
-        header.extend_from_slice(&separator_id.to_le_bytes());
-        header.extend_from_slice(&vocab_size.to_le_bytes());
-        header.extend_from_slice(&self.written.to_le_bytes());
-        header.extend_from_slice(&std::mem::take(&mut self.hasher).finalize());
-        self.file.rewind().map_err(|e| DataError::io("write", self.path, e))?;
-        self.write(&header)?;
-        self.file
-            .flush()
-            .and_then(|()| self.file.get_ref().sync_all())
-            .map_err(|e| DataError::io("write", self.path, e))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {
-        self.file.write_all(bytes).map_err(|e| DataError::io("write", self.path, e))
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::CleanCorpusWriter;
     use crate::synthetic::{SyntheticLanguage, generate};
     use crate::tokenizer::tests::tokenizer;
+    use crate::{CleanCorpusWriter, Document};
 
     /// A shard that holds the given ids and nothing else, for the tests of the mix.
     pub(crate) fn shard_of(tokens: std::ops::Range<u32>) -> TokenShards {
@@ -303,15 +231,24 @@ pub(crate) mod tests {
         let (tokenizer, documents) = (tokenizer(300), generate(SyntheticLanguage::A, 40, 3));
         let corpus = corpus(folder.path(), Split::Train, &documents);
         let cache = Cache::at(folder.path().join("cache"));
-        let build = |split| {
-            TokenShards::build(&corpus, split, &tokenizer, &cache, &Control::default()).unwrap()
-        };
+        let control = Control::default();
+        let try_build = |split| TokenShards::build(&corpus, split, &tokenizer, &cache, &control);
+        let build = |split| try_build(split).unwrap();
         let shards = build(Split::Train);
         let expected = expected(&documents, &tokenizer);
         assert_eq!(shards.len(), expected.len());
         assert_eq!(shards.slice(0, shards.len()), expected);
         assert_eq!(shards.slice(5, 7), &expected[5..12]);
         assert_eq!(build(Split::Train).path(), shards.path());
+        let good = std::fs::read(shards.path()).unwrap();
+        for field in [12, 16] {
+            let mut bad = good.clone();
+            bad[field] ^= 1;
+            std::fs::write(shards.path(), bad).unwrap();
+            let message = try_build(Split::Train).unwrap_err().to_string();
+            assert!(message.contains("tokens.bin") && message.contains("tokenizer"), "{message}");
+        }
+        std::fs::write(shards.path(), good).unwrap();
         let empty = build(Split::Test);
         assert_eq!(empty.slice(0, empty.len()), [tokenizer.separator_id()]);
         assert_ne!(empty.path(), shards.path());

@@ -1,10 +1,13 @@
 //! A method that was swept, as what it forgets and learns at each point of its sweep, seed by seed.
+//!
+//! A seed whose trial was interrupted or failed lacks a point by accident, and its fewer points would enter means as if
+//! the method had no more: it is left out. One that diverged has shown what the method does there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::over_corpora;
 use crate::plot::{Series, series};
-use crate::results::{Results, TrialResult};
+use crate::results::{Results, Status, TrialResult};
 
 /// Forgetting and learning of one trial, means over corpora.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +34,10 @@ pub(crate) struct Curve {
     pub plain: Option<String>,
     /// Points of the sweep of which a seed is in.
     pub points: usize,
+    /// Of the seeds that are not left out.
     pub by_seed: BTreeMap<u64, Vec<Point>>,
+    /// How many seeds are.
+    pub left_out: usize,
 }
 
 /// All labels of which two points or more are in, in the order of the tables.
@@ -40,11 +46,12 @@ pub(crate) fn curves(results: &Results) -> Vec<Curve> {
 }
 
 fn curve(series: &Series<'_>) -> Curve {
+    let trials = || series.groups.iter().flat_map(|group| &group.trials);
+    let lacks = |t: &&&TrialResult| matches!(t.status, Status::Interrupted | Status::Failed);
+    let left_out: BTreeSet<u64> = trials().filter(lacks).map(|trial| trial.seed).collect();
     let mut by_seed: BTreeMap<u64, Vec<Point>> = BTreeMap::new();
-    for trial in series.groups.iter().flat_map(|group| &group.trials) {
-        if let Some(point) = Point::of(trial) {
-            by_seed.entry(trial.seed).or_default().push(point);
-        }
+    for trial in trials().filter(|trial| !left_out.contains(&trial.seed)) {
+        by_seed.entry(trial.seed).or_default().extend(Point::of(trial));
     }
     let first = series.groups[0].first();
     Curve {
@@ -52,6 +59,7 @@ fn curve(series: &Series<'_>) -> Curve {
         plain: (first.label == first.method).then(|| first.method.clone()),
         points: series.groups.iter().filter(|g| g.finished().next().is_some()).count(),
         by_seed,
+        left_out: left_out.len(),
     }
 }
 

@@ -25,7 +25,8 @@ pub(crate) const TEXTS: usize = 1;
 pub(crate) const MEANING: &str = "Hypervolume: the area, in (bits/byte)², between a method's points, no learning, \
     and the largest forgetting at which any method learns most; forgetting and learning are means over corpora. More is \
     better: it grows with what is learnt at equal forgetting. Intervals are Student's over seeds; the last column is the ratio to \
-    neutral residues of the same seed, with its interval.";
+    neutral residues of the same seed, with its interval. A seed of which a trial was interrupted or failed is left out, \
+    here and below: it has fewer points.";
 
 /// A row a method that was swept; none where no method was.
 pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
@@ -49,13 +50,18 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
         vec![
             curve.name.clone(),
             curve.points.to_string(),
-            areas.len().to_string(),
-            decimals(mean_and_deviation(&areas).0, 4),
+            seeds(areas.len(), curve.left_out),
+            if areas.is_empty() { dash() } else { decimals(mean_and_deviation(&areas).0, 4) },
             Interval::of(&areas).map_or_else(dash, |found| found.ends(4)),
             ratios.map_or_else(dash, |ratios| Interval::text(&ratios, 3)),
         ]
     };
     curves.iter().map(row).collect()
+}
+
+/// How many seeds a number is of, and of how many.
+fn seeds(of: usize, left_out: usize) -> String {
+    if left_out == 0 { of.to_string() } else { format!("{of} of {}", of + left_out) }
 }
 
 /// The largest forgetting of a point that none of the same method and seed beats.
@@ -82,6 +88,7 @@ fn hypervolume(mut points: Vec<Point>, worst: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::curve::points;
+    use crate::results::{Status, TrialResult};
     use crate::sample;
 
     #[test]
@@ -124,6 +131,28 @@ mod tests {
         assert!(rows(&sample::quick()).is_empty());
         let rows = rows(&sample::sweep());
         assert!(!rows.is_empty());
-        assert!(rows.iter().all(|row| row.len() == HEADS.len() && row[2] == "1" && row[4] == "–"));
+        assert!(rows.iter().all(|row| row.len() == HEADS.len() && row[4] == "–"));
+        // The variant's only seed lacks a point.
+        assert_eq!([&rows[0][2], &rows[1][2], &rows[1][3]], ["1", "0 of 1", "–"]);
+    }
+
+    #[test]
+    fn a_seed_that_lacks_a_point_is_left_out_unless_it_diverged() {
+        let mut results = sample::sweep();
+        results.trials.truncate(6);
+        let variant = |results: &Results| rows(results).remove(1);
+        let one = variant(&results);
+        let of_another_seed = |trial: &TrialResult| TrialResult { seed: 1, ..trial.clone() };
+        results.trials.extend(results.trials.iter().map(of_another_seed).collect::<Vec<_>>());
+        // Of the variant, which has two points.
+        let first = results.trials.len() - 2;
+        for status in [Status::Interrupted, Status::Failed] {
+            results.trials[first].status = status;
+            let row = variant(&results);
+            assert_eq!((row[2].as_str(), &row[3]), ("1 of 2", &one[3]), "{status:?}");
+        }
+        results.trials[first].status = Status::Diverged;
+        let row = variant(&results);
+        assert!(row[2] == "2" && row[3] < one[3], "{row:?} {one:?}");
     }
 }

@@ -102,10 +102,10 @@ fn push_divergence(out: &mut String, results: &Results) {
 /// Rows of so many texts, then numbers.
 fn push_rows(out: &mut String, heads: &[&str], texts: usize, rows: &[Vec<String>]) {
     let rule = "---|".repeat(texts) + &"---:|".repeat(heads.len() - texts);
-    let _ = writeln!(out, "| {} |\n|{rule}", heads.join(" | "));
+    let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+    let _ = writeln!(out, "{}\n|{rule}", line(heads.iter().map(|head| escaped(head)).collect()));
     for row in rows {
-        let row: Vec<_> = row.iter().map(|cell| escaped(cell)).collect();
-        let _ = writeln!(out, "| {} |", row.join(" | "));
+        let _ = writeln!(out, "{}", line(row.iter().map(|cell| escaped(cell)).collect()));
     }
 }
 
@@ -205,7 +205,9 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::ByDomain;
     use crate::sample;
+    use crate::tasks::ByTask;
 
     #[test]
     fn quick_looks_like_this() {
@@ -222,8 +224,13 @@ mod tests {
     fn a_label_cannot_break_the_table() {
         let mut results = sample::quick();
         results.trials[0].label = "a|b\n<i>".to_owned();
+        let none = ByDomain { original: ByTask::new(), new: ByTask::new() };
+        results.base.tasks = Some(none);
         let text = markdown(&results);
-        assert!(text.contains(r"a\|b \<i>"), "{text}");
+        let (before, tasks) = text.split_once("## Tasks").unwrap();
+        for part in [before, tasks] {
+            assert!(part.contains(r"a\|b \<i>") && !part.contains("a|b"), "{text}");
+        }
     }
 
     #[test]

@@ -30,6 +30,11 @@ const SHAPES: [&[(f64, f64)]; 7] = [
     &[(-1.1, -0.55), (1.1, -0.55), (1.1, 0.55), (-1.1, 0.55)],
 ];
 
+const DASHES: [&str; 5] = ["", "7 3", "2 3", "9 3 2 3", "12 4"];
+
+/// How much of a line's colour gives way, to black below 0 and to white above: those first that differ most.
+const SHADES: [f64; 7] = [0.0, -0.5, 0.45, -0.75, 0.22, -0.25, -0.62];
+
 /// Nothing (the shape is filled), nothing (it is hollow), a dot, a plus, a cross; after them letters.
 const INNERS: usize = 5;
 
@@ -44,9 +49,11 @@ impl Marker {
         Self { colour: COLOURS[place], shape: place, inner: variant + again * (INNERS + 8) }
     }
 
-    /// How lines of this label are dashed, as in SVG: as many ways as there are inner marks.
-    pub(crate) fn dash(self) -> &'static str {
-        ["", "7 3", "2 3", "9 3 2 3", "12 4"][self.inner % INNERS]
+    /// The colour and dashes of this label's lines, as in SVG. Where dashes begin again the colour is darker or lighter,
+    /// which colour-blind readers see too.
+    pub(crate) fn line(self) -> (String, &'static str) {
+        let shade = SHADES[self.inner / DASHES.len() % SHADES.len()];
+        (shaded(self.colour, shade), DASHES[self.inner % DASHES.len()])
     }
 
     /// Draws it at a place.
@@ -104,6 +111,16 @@ impl Marker {
     }
 }
 
+/// A colour, `#RRGGBB`, with a share of it given to white, or below 0 to black.
+fn shaded(colour: &str, shade: f64) -> String {
+    let other = if shade > 0.0 { 255.0 } else { 0.0 };
+    let channel = |at: usize| {
+        let own = u8::from_str_radix(&colour[at..at + 2], 16).map_or(0.0, f64::from);
+        (own + (other - own) * shade.abs()).round() as u8
+    };
+    format!("#{:02X}{:02X}{:02X}", channel(1), channel(3), channel(5))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +152,21 @@ mod tests {
             })
             .collect();
         assert_eq!(drawn.len(), INNERS + 26);
+    }
+
+    #[test]
+    fn lines_of_labels_differ_in_dashes_and_then_in_lightness() {
+        let line = |variant| Marker::of("lora", &[], variant).line();
+        assert_eq!(line(0), (Marker::of("lora", &[], 0).colour.to_owned(), ""));
+        assert_eq!((0..INNERS + 26).map(line).collect::<BTreeSet<_>>().len(), INNERS + 26);
+        // As bright as they are to all eyes, in parts of white.
+        let light = |variant| {
+            let (colour, _) = line(variant);
+            let channel = |at| f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap());
+            (0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)) / 255.0
+        };
+        let mut shades = [0, 5, 10, 15].map(light);
+        shades.sort_by(f64::total_cmp);
+        assert!(shades.windows(2).all(|pair| pair[1] - pair[0] > 0.08), "{shades:?}");
     }
 }

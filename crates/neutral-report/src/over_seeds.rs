@@ -116,7 +116,7 @@ fn ratio(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<String>
 }
 
 /// The method, with what the sweep set.
-fn group_name(group: &Group<'_>) -> String {
+pub(crate) fn group_name(group: &Group<'_>) -> String {
     let trial = group.first();
     let varied = trial
         .varied()

@@ -1,8 +1,9 @@
-//! What stands on the axes of a panel: a corpus, or the mean of all; and which trials are so far from the others
-//! that the panel would show nothing else.
+//! What stands on the axes of a panel: a corpus, or the mean of all; and which points, means over seeds, are so far
+//! from the others that the panel would show nothing else.
 
-use crate::format::{over_corpora, shorten};
+use crate::format::{mean_and_deviation, over_corpora, shorten};
 use crate::results::{ByCorpus, TrialResult};
+use crate::series::Group;
 
 /// What an axis or a row is about.
 #[derive(Clone, Copy)]
@@ -58,6 +59,27 @@ impl<'a> Panel<'a> {
         let forgetting = self.forgetting.value(trial.forgetting.as_ref()?)?;
         Some((forgetting, self.learning.value(trial.learning.as_ref()?)?))
     }
+
+    /// Where the trials of a group stand, if their mean is such; else none of them. One by one the seeds that went well
+    /// would stay, and their mean would favour what is unstable.
+    pub(crate) fn points<'t>(
+        self,
+        group: &Group<'t>,
+        mean_is_such: impl Fn((f64, f64)) -> bool,
+    ) -> Vec<Placed<'t>> {
+        let placed = |trial: &&'t TrialResult| Some((*trial, self.point(trial)?));
+        let points: Vec<_> = group.trials.iter().filter_map(placed).collect();
+        if mean(&points).is_some_and(mean_is_such) { points } else { Vec::new() }
+    }
+}
+
+/// A trial, and where it stands.
+pub(crate) type Placed<'a> = (&'a TrialResult, (f64, f64));
+
+/// Where the mean of trials stands; none of none.
+pub(crate) fn mean(points: &[Placed<'_>]) -> Option<(f64, f64)> {
+    let (x, y): (Vec<f64>, Vec<f64>) = points.iter().map(|(_, point)| *point).unzip();
+    (!points.is_empty()).then(|| (mean_and_deviation(&x).0, mean_and_deviation(&y).0))
 }
 
 /// A training that went wrong: it learnt less than half of what the best did, and forgot a fourth more than any trial that

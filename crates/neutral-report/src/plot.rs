@@ -11,11 +11,10 @@ use std::fmt::Write;
 
 use crate::curve::{Point, front};
 use crate::escape::escaped;
-use crate::format::mean_and_deviation;
 use crate::interval::Interval;
 use crate::legend::{cross, legend};
 use crate::marker::Marker;
-use crate::panel::{Panel, far_outside, floor};
+use crate::panel::{Panel, Placed, far_outside, floor, mean};
 use crate::results::{Results, TrialResult};
 use crate::scale::Scale;
 use crate::series::{Group, groups, method_rank, name};
@@ -108,16 +107,16 @@ pub(crate) fn series(results: &Results) -> Vec<Series<'_>> {
     all
 }
 
-fn panel(out: &mut String, series: &[Series<'_>], of: Panel, top: f64) {
+fn panel<'a>(out: &mut String, series: &[Series<'a>], of: Panel, top: f64) {
     let (frame_top, bottom) = (top + 28.0, top + 28.0 + FRAME);
-    let trials = || series.iter().flat_map(|s| &s.groups).flat_map(|g| &g.trials);
-    let all: Vec<_> = trials().filter_map(|t| of.point(t)).collect();
+    let groups = || series.iter().flat_map(|s| &s.groups);
+    let all: Vec<_> = groups().filter_map(|g| mean(&of.points(g, |_| true))).collect();
     let outside = |point| far_outside(point, &all);
     let near: Vec<_> = all.iter().copied().filter(|point| !outside(*point)).collect();
     let floor = floor(&near);
     let below = |point: (f64, f64)| !outside(point) && floor.is_some_and(|floor| point.1 < floor);
-    let shown = |t: &TrialResult| of.point(t).filter(|p| !below(*p) && !outside(*p));
-    let points = || trials().filter_map(|t| shown(t));
+    let shown = |point| !below(point) && !outside(point);
+    let points = || groups().flat_map(|g| of.points(g, shown)).map(|(_, point)| point);
     let x = Scale::around(points().map(|p| p.0), 6, LEFT, RIGHT);
     let learning = points().map(|p| p.1);
     let y = match floor {
@@ -136,8 +135,8 @@ fn panel(out: &mut String, series: &[Series<'_>], of: Panel, top: f64) {
         escaped(&of.forgetting.name()),
     );
     let ids = |which: &dyn Fn((f64, f64)) -> bool| {
-        let those = trials().filter(|t| of.point(t).is_some_and(which));
-        those.map(|t| t.id.as_str()).collect::<Vec<_>>()
+        let those = groups().flat_map(|g| of.points(g, which));
+        those.map(|(t, _)| t.id.as_str()).collect::<Vec<_>>()
     };
     let (below, outside) = (ids(&below), ids(&outside));
     let mut feet = Vec::new();
@@ -157,17 +156,16 @@ fn panel(out: &mut String, series: &[Series<'_>], of: Panel, top: f64) {
     for (i, (text, ids)) in feet.into_iter().enumerate() {
         note(out, &text, &ids, bottom - 8.0 - 18.0 * i as f64);
     }
-    let place = |t: &TrialResult| shown(t).map(|(a, b)| (x.place(a), y.place(b)));
-    let means = series.iter().flat_map(|s| &s.groups).filter_map(|group| {
-        let points: Vec<_> = group.trials.iter().filter_map(|t| place(t)).collect();
-        Some((mean(&points, |p| p.0)?, mean(&points, |p| p.1)?))
-    });
-    draw_front(out, means.collect());
+    let placed = |g: &Group<'a>| -> Vec<Placed<'a>> {
+        let place = |(t, (a, b)): Placed<'a>| (t, (x.place(a), y.place(b)));
+        of.points(g, shown).into_iter().map(place).collect()
+    };
+    draw_front(out, groups().filter_map(|g| mean(&placed(g))).collect());
     for s in series {
-        draw_seeds(out, s, &place);
+        draw_seeds(out, s, &placed);
     }
     for s in series {
-        draw_means(out, s, &place, [frame_top, bottom]);
+        draw_means(out, s, &placed, [frame_top, bottom]);
     }
 }
 
@@ -203,17 +201,8 @@ fn frame(out: &mut String, x: &Scale, y: &Scale, top: f64, bottom: f64) {
     }
 }
 
-/// Where a trial stands on the picture, if it was scored.
-type Place<'a> = &'a dyn Fn(&TrialResult) -> Option<(f64, f64)>;
-
-fn placed<'a>(group: &Group<'a>, place: Place<'_>) -> Vec<(&'a TrialResult, (f64, f64))> {
-    group.trials.iter().filter_map(|t| Some((*t, place(t)?))).collect()
-}
-
-fn mean(points: &[(f64, f64)], coordinate: fn(&(f64, f64)) -> f64) -> Option<f64> {
-    let values: Vec<f64> = points.iter().map(coordinate).collect();
-    (!values.is_empty()).then(|| mean_and_deviation(&values).0)
-}
+/// Where the trials of a group stand on the picture.
+type Place<'p, 'a> = &'p dyn Fn(&Group<'a>) -> Vec<Placed<'a>>;
 
 /// A staircase: between two points of the front nothing is better than the left one's learning.
 fn draw_front(out: &mut String, means: Vec<(f64, f64)>) {
@@ -236,25 +225,23 @@ fn draw_front(out: &mut String, means: Vec<(f64, f64)>) {
 }
 
 /// Single seeds, faint, where there are several.
-fn draw_seeds(out: &mut String, series: &Series<'_>, place: Place<'_>) {
-    let several = series.groups.iter().map(|g| placed(g, place)).filter(|points| points.len() > 1);
+fn draw_seeds<'a>(out: &mut String, series: &Series<'a>, placed: Place<'_, 'a>) {
+    let several = series.groups.iter().map(placed).filter(|points| points.len() > 1);
     for (trial, (x, y)) in several.flatten() {
         titled(out, &trial.id, 0.35, |out| series.marker.draw(out, x, y, 0.75 * RADIUS));
     }
 }
 
 /// Trials, or the means of their seeds, and the line that joins a sweep.
-fn draw_means(out: &mut String, series: &Series<'_>, place: Place<'_>, frame: [f64; 2]) {
+fn draw_means<'a>(out: &mut String, series: &Series<'a>, placed: Place<'_, 'a>, frame: [f64; 2]) {
     let mut means = Vec::new();
     for group in &series.groups {
-        let points = placed(group, place);
-        let (Some((first, _)), seeds) = (points.first(), points.len()) else { continue };
-        let points: Vec<(f64, f64)> = points.iter().map(|(_, point)| *point).collect();
-        let (Some(x), Some(y)) = (mean(&points, |p| p.0), mean(&points, |p| p.1)) else { continue };
+        let points = placed(group);
+        let (Some((first, _)), Some((x, y))) = (points.first(), mean(&points)) else { continue };
         draw_intervals(out, &points, series.marker.colour, frame);
-        let title = match seeds {
+        let title = match points.len() {
             1 => first.id.clone(),
-            _ => format!("{}: mean of {seeds} seeds", series.name),
+            seeds => format!("{}: mean of {seeds} seeds", series.name),
         };
         means.push((swept_value(first), title, x, y));
     }
@@ -273,11 +260,9 @@ fn draw_means(out: &mut String, series: &Series<'_>, place: Place<'_>, frame: [f
 }
 
 /// Bars of the 95 % intervals of both means, where there are several seeds; they end at the frame.
-fn draw_intervals(out: &mut String, points: &[(f64, f64)], colour: &str, frame: [f64; 2]) {
-    let of = |coordinate: fn(&(f64, f64)) -> f64| {
-        Interval::of(&points.iter().map(coordinate).collect::<Vec<_>>())
-    };
-    let (Some(x), Some(y)) = (of(|p| p.0), of(|p| p.1)) else { return };
+fn draw_intervals(out: &mut String, points: &[Placed<'_>], colour: &str, frame: [f64; 2]) {
+    let (x, y): (Vec<f64>, Vec<f64>) = points.iter().map(|(_, point)| *point).unzip();
+    let (Some(x), Some(y)) = (Interval::of(&x), Interval::of(&y)) else { return };
     let _ = writeln!(
         out,
         r#"<path d="M{:.1} {:.1}H{:.1}M{:.1} {:.1}V{:.1}" stroke="{colour}" stroke-width="1.5" opacity="0.7"/>"#,
@@ -342,6 +327,21 @@ mod tests {
         let svg = corpora(&results);
         assert_eq!(svg.matches("far outside: 1<title>lora-s0</title>").count(), 2);
         assert!(!svg.contains(">40") && !svg.contains(">30"), "{svg}");
+    }
+
+    #[test]
+    fn of_a_group_all_seeds_are_shown_or_none_is_and_all_are_named() {
+        let mut results = sample::seeds();
+        for (seeds_that_went_wrong, shown) in [("lora-s1", 4), ("lora-s2", 3)] {
+            let wrong = results.trials.iter_mut().find(|t| t.id == seeds_that_went_wrong).unwrap();
+            wrong.forgetting.as_mut().unwrap().values_mut().for_each(|f| *f = 40.0);
+            wrong.learning.as_mut().unwrap().values_mut().for_each(|l| *l = 0.01);
+            let svg = tradeoff_svg(&results);
+            assert_eq!(svg.matches("mean of 3 seeds").count(), shown, "{svg}");
+            assert!(!svg.contains("mean of 2 seeds"), "{svg}");
+            let named = "far outside: 3<title>lora-s0, lora-s1, lora-s2</title>";
+            assert_eq!(svg.contains(named), shown == 3, "{svg}");
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ReportError;
 use crate::format::{decimals, mean_and_deviation};
+use crate::over_seeds::group_name;
 use crate::results::{ByDomain, Results, TrialResult, finite};
-use crate::series::{Group, groups, name};
+use crate::series::{Group, groups};
 
 /// Scores, or another value, by task, in the order of the experiment file.
 pub type ByTask<T = TaskScore> = IndexMap<String, T>;
@@ -16,7 +17,7 @@ pub type ByTask<T = TaskScore> = IndexMap<String, T>;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskScore {
     /// What was measured, as lm-evaluation-harness calls it: `acc_norm` where the task has it, else
-    /// `acc`, else the task's first metric.
+    /// `acc`, else `bits_per_byte`, else the task's first metric.
     pub metric: String,
     /// A share for accuracies.
     pub value: f64,
@@ -55,7 +56,7 @@ pub(crate) fn rows(results: &Results) -> Option<(Vec<String>, Vec<Vec<String>>)>
     let base = results.base.tasks.as_ref()?;
     let groups = groups(results);
     let mut heads = vec!["task".to_owned(), "metric".to_owned(), "base".to_owned()];
-    heads.extend(groups.iter().map(|group| name(group.first())));
+    heads.extend(groups.iter().map(group_name));
     let mut rows = Vec::new();
     let domains: [(&str, fn(&ByDomain<ByTask>) -> &ByTask); 2] =
         [("original", |tasks| &tasks.original), ("new", |tasks| &tasks.new)];
@@ -114,6 +115,8 @@ pub(crate) fn check(owner: &str, tasks: &ByDomain<ByTask>) -> Result<(), ReportE
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::sample;
 
@@ -153,5 +156,14 @@ mod tests {
         // The first method's seeds are the trials 0, 1, 2: 30, 29 and 28 per cent.
         assert_eq!(rows[0][3], "29.0 ±1.0");
         assert_eq!(rows[5][3], "26.0 ±1.0");
+    }
+
+    #[test]
+    fn swept_values_tell_columns_apart() {
+        let mut results = sample::sweep();
+        results.base.tasks = Some(tasks(0.0));
+        let (heads, _) = rows(&results).unwrap();
+        assert_eq!(heads[3], "neutral residues, learning_rate 0.001");
+        assert_eq!(heads.iter().collect::<BTreeSet<_>>().len(), heads.len(), "{heads:?}");
     }
 }

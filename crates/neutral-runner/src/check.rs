@@ -30,7 +30,11 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Make the run the baseline instead of checking it; it must come from a clean tree.
-    #[arg(long, requires = "baseline")]
+    #[arg(
+        long,
+        requires = "baseline",
+        conflicts_with_all = ["policy", "json", "junit", "summary", "badge", "annotations"]
+    )]
     pub write_baseline: bool,
     /// Where to write the result [default: check.json in the run's folder].
     #[arg(long, value_name = "FILE")]

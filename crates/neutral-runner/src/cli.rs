@@ -89,7 +89,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub executor: ExecutorArgs,
     /// Do one unit of the run, as executors have it done: prepare, trial:ID or collect.
-    #[arg(long, value_name = "UNIT", conflicts_with_all = ["executor", "dry_run"])]
+    #[arg(long, value_name = "UNIT", conflicts_with_all = ["ExecutorArgs", "dry_run"])]
     pub only: Option<Unit>,
     /// The plan that a unit is of; another one is an error.
     #[arg(long, hide = true, requires = "only")]

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use neutral_adapters::AdapterError;
 use neutral_check::CheckError;
 use neutral_data::DataError;
+use neutral_eval::EvalError;
 use neutral_gguf::GgufError;
 use neutral_model::ModelError;
 use neutral_spec::SpecError;
@@ -89,6 +90,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 pub(crate) fn is_interrupted(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Interrupted>().is_some()
         || matches!(error.downcast_ref(), Some(DataError::Stopped))
+        || matches!(error.downcast_ref(), Some(EvalError::Interrupted))
 }
 
 fn code(error: &anyhow::Error) -> u8 {

@@ -8,7 +8,7 @@ use neutral_spec::ModelSource;
 use neutral_store::Cache;
 
 use crate::cli::GenerateArgs;
-use crate::exit::BadInput;
+use crate::exit::{BadInput, Interrupted};
 use crate::model_source;
 use crate::signals;
 
@@ -49,7 +49,8 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     }
     for _ in 0..args.max_tokens {
         if stop.load(std::sync::atomic::Ordering::SeqCst) {
-            break;
+            out.finish()?;
+            return Err(Interrupted.into());
         }
         let token = generation.next_token();
         if ends.contains(&token.id) {

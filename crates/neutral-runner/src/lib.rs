@@ -24,6 +24,7 @@ mod group;
 mod inputs;
 mod inspect;
 mod model_source;
+mod names;
 mod neutrality;
 mod numerics;
 mod pretrain;

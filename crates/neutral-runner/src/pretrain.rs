@@ -14,7 +14,7 @@ use neutral_spec::{BaseSpec, CorpusRef, DocumentPolicy, LocalLossSpec, Plan, Sha
 use neutral_store::{Cache, Fingerprint, Lock, StoreError, read_json, write_json};
 use neutral_torch::Group;
 use neutral_train::{Anchor, TrainJob, TrainOutcome, TrainSummary, Trained, train};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tch::{Device, Kind};
 
 use crate::exit::Interrupted;
@@ -22,6 +22,9 @@ use crate::group::{self, Next};
 use crate::inputs::Inputs;
 use crate::numerics::NUMERICS_VERSION;
 use crate::progress;
+
+/// The file that transformers reads a tokenizer's kind and special tokens from.
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// How often a process that waits for another's base looks for it.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -84,6 +87,9 @@ impl Pretraining<'_> {
                 inputs.tokenizer.save(&tokenizer)?;
                 write_config(&place, &config_json(&config)?, Kind::Float)?;
             }
+            if !place.join(TOKENIZER_CONFIG).is_file() {
+                write_special_tokens(&place, &inputs.tokenizer)?;
+            }
             let damaged = || {
                 format!("base {fingerprint} is damaged; delete its folder to have it made again")
             };
@@ -99,6 +105,7 @@ impl Pretraining<'_> {
             // A model folder like any other, so that other tools can read it too.
             write_model(folder, &config_json(model.config())?, &model, Kind::Float)?;
             inputs.tokenizer.save(&folder.join("tokenizer.json"))?;
+            write_special_tokens(folder, &inputs.tokenizer)?;
             Ok(write_json(&folder.join("summary.json"), &summary)?)
         })?;
         drop(lock);
@@ -194,4 +201,20 @@ fn workspace(
 
 fn config_json(config: &TransformerConfig) -> anyhow::Result<Value> {
     config.to_hugging_face().context("a base that is no Llama")
+}
+
+/// What transformers would guess, and wrongly: the kind of the tokenizer, and the token that begins and ends a text.
+fn write_special_tokens(folder: &Path, tokenizer: &Tokenizer) -> anyhow::Result<()> {
+    let id = tokenizer.separator_id();
+    let name = tokenizer.prompts().name(id);
+    let generation = json!({ "bos_token_id": id, "eos_token_id": id });
+    write_json(&folder.join("generation_config.json"), &generation)?;
+    // Last, since it says that both are there.
+    let config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": name,
+        "eos_token": name,
+        "clean_up_tokenization_spaces": false,
+    });
+    Ok(write_json(&folder.join(TOKENIZER_CONFIG), &config)?)
 }

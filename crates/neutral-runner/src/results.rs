@@ -143,9 +143,22 @@ pub(crate) fn verdict(results: &Results, out: &Path) -> anyhow::Result<()> {
     let failed = count(|status| matches!(status, Status::Failed | Status::Diverged));
     let unfinished = count(|status| status == Status::Interrupted);
     let all = results.trials.len();
+    let without = |is: fn(&TrialResult) -> bool| {
+        let finished = |t: &&TrialResult| t.status == Status::Finished;
+        results.trials.iter().filter(finished).filter(|t| is(t)).count()
+    };
+    let unscored = match &results.base.tasks {
+        Some(_) => without(|trial| trial.tasks.is_none()),
+        None => 0,
+    };
     if failed > 0 {
         let place = out.join("results.json");
         anyhow::bail!("{failed} of {all} trials failed; their errors stand in {}", place.display());
+    }
+    if unscored > 0 {
+        anyhow::bail!(
+            "{unscored} of {all} trials have no answers to the tasks; their errors were said above, and the same command asks again"
+        );
     }
     if unfinished > 0 {
         anyhow::bail!("{unfinished} of {all} trials have not finished; run the experiment again");

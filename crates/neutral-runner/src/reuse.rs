@@ -2,17 +2,17 @@
 //! runs, and the training of WiSE-FT from the fine-tuning beside it.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use neutral_model::Transformer;
 use neutral_spec::{Method, Trial};
-use neutral_store::{Fingerprint, StoreError, read_json, write_json};
+use neutral_store::{Fingerprint, StoreError, copy_file, read_json, write_json};
 use neutral_train::TrainSummary;
 use serde::Deserialize;
 
 use crate::run_file::RunFile;
-use crate::trial::{RECORD, Shared, TrialRecord};
+use crate::trial::{CHECKPOINT, RECORD, Shared, TrialRecord};
 use crate::trial_file::weights_name;
 
 /// The folders of finished trials, by the fingerprint of everything that determines their results.
@@ -48,6 +48,10 @@ impl Shared<'_> {
             return Ok(());
         }
         let to = self.folder(trial);
+        // A run may be told to reuse itself.
+        if std::path::absolute(from).ok() == std::path::absolute(&to).ok() {
+            return Ok(());
+        }
         self.empty(trial)?;
         // The record comes last: without it a copy that was interrupted is a trial that has not finished.
         copy(from, &to, &|name| name != RECORD)?;
@@ -84,23 +88,22 @@ impl Shared<'_> {
     }
 }
 
-/// Copies what is to be copied of a folder and of those in it; locks and unfinished files stay, their names
-/// begin with a dot.
+/// Copies what is to be copied of a folder and of those in it. Locks and unfinished files stay, their names
+/// begin with a dot, and so does a checkpoint, which goes as soon as there is a record.
 fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), StoreError> {
     fs::create_dir_all(to).map_err(|e| StoreError::io("make", to, e))?;
     let entries = fs::read_dir(from).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     for entry in entries.map_err(|e| StoreError::io("read", from, e))? {
         let name = entry.file_name().to_string_lossy().into_owned();
         let (source, target) = (entry.path(), to.join(&name));
-        if name.starts_with('.') {
+        if name.starts_with('.') || name == CHECKPOINT {
             continue;
         }
         if source.is_dir() {
             copy(&source, &target, wanted)?;
         } else if wanted(&name) {
             // Not linked: a trial whose weights turn out damaged is trained again over these files.
-            let copied = fs::copy(&source, &target).and_then(|_| File::open(&target)?.sync_all());
-            copied.map_err(|e| StoreError::io("copy", &source, e))?;
+            copy_file(&source, &target)?;
         }
     }
     Ok(())

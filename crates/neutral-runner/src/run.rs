@@ -17,7 +17,7 @@ use crate::group::rendezvous::Place;
 use crate::group::{self, follow};
 use crate::run_file::RunFile;
 use crate::session::Setting;
-use crate::{dry_run, executor, inputs, model_source, signals};
+use crate::{dry_run, executor, inputs, model_source, names, signals};
 
 /// `neutral run`.
 pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
@@ -58,9 +58,7 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let cache = Cache::from_env()?;
     let Resolved { plan, model, folder } = resolved(&experiment, &text, args, &cache, &control)?;
     let manifests = inputs::manifests(args.manifests.as_deref(), here)?;
-    for corpus in plan.corpora() {
-        manifests.check(&corpus)?;
-    }
+    names::check(&plan, &manifests, &args.experiment, &text)?;
     if args.dry_run {
         return dry_run::print(&plan, &model, device);
     }

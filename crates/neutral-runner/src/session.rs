@@ -16,7 +16,7 @@ use tch::Device;
 
 use crate::base::{self, Base};
 use crate::cli::RunArgs;
-use crate::executor::attempts;
+use crate::executor::{self, attempts};
 use crate::exit::{BadInput, Interrupted, is_interrupted};
 use crate::failure::Failure;
 use crate::group;
@@ -24,7 +24,7 @@ use crate::inputs::Inputs;
 use crate::pretrain::Pretraining;
 use crate::results::ResultsBuilder;
 use crate::reuse::FinishedElsewhere;
-use crate::run_file::RunFile;
+use crate::run_file::{DeviceKind, RunFile};
 use crate::scores::Scorer;
 use crate::tasks::{TaskScores, Tasks};
 use crate::trial::{RECORD, Shared, TrialRecord};
@@ -69,7 +69,8 @@ impl Setting<'_> {
     /// The whole run.
     pub(crate) fn whole(&self, folder: Option<ModelFolder>) -> anyhow::Result<()> {
         let _lock = Lock::acquire(self.out)?;
-        RunFile::new(self.plan).write(self.out)?;
+        let _no_executor = executor::hold(self.out)?;
+        self.run_file().write(self.out)?;
         attempts::clear(self.out);
         let session = self.session(folder)?;
         session.go_through(Trials::Here)
@@ -77,6 +78,7 @@ impl Setting<'_> {
 
     /// One unit of it.
     pub(crate) fn unit(&self, unit: &Unit, folder: Option<ModelFolder>) -> anyhow::Result<()> {
+        self.run_file().check(self.out)?;
         match unit {
             Unit::Trial(id) => {
                 let trial = self.trial(id)?;
@@ -85,17 +87,12 @@ impl Setting<'_> {
             }
             Unit::Prepare => {
                 let _lock = Lock::acquire(self.out)?;
-                RunFile::new(self.plan).write(self.out)?;
+                self.run_file().write(self.out)?;
                 let session = self.session(folder)?;
                 let shared = session.shared();
                 session.base_results(&shared)?;
                 session.take_finished(&shared)?;
-                for trial in &self.plan.trials {
-                    if shared.finished(trial)?.is_none() {
-                        shared.forget_record(trial);
-                    }
-                }
-                Ok(())
+                self.plan.trials.iter().try_for_each(|trial| shared.forget_record(trial))
             }
             Unit::Collect => {
                 let _lock = Lock::acquire(self.out)?;
@@ -103,6 +100,10 @@ impl Setting<'_> {
                 session.go_through(Trials::Elsewhere)
             }
         }
+    }
+
+    fn run_file(&self) -> RunFile {
+        RunFile::new(self.plan, Some(DeviceKind::of(self.device)))
     }
 
     /// The trial of an id.
@@ -275,14 +276,22 @@ impl Shared<'_> {
             Some(failure) => results.failed(trial, failure),
             None => results.interrupted(trial),
         }
-        self.forget_record(trial);
         Ok(())
     }
 
     /// Removes a record that does not hold, so that whoever looks at files alone sees that the trial is to
     /// be run.
-    fn forget_record(&self, trial: &Trial) {
-        let _ = std::fs::remove_file(self.folder(trial).join(RECORD));
+    fn forget_record(&self, trial: &Trial) -> anyhow::Result<()> {
+        let record = self.folder(trial).join(RECORD);
+        if !record.exists() {
+            return Ok(());
+        }
+        // Not one that a process writes meanwhile.
+        let Some(_lock) = self.hold(trial)? else { return Ok(()) };
+        if self.finished(trial)?.is_none() {
+            let _ = std::fs::remove_file(record);
+        }
+        Ok(())
     }
 
     /// Adds a finished trial, with what is measured of its weights.

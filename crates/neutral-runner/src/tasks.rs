@@ -42,8 +42,7 @@ impl Tasks {
         cache: &Cache,
         control: &Control,
     ) -> anyhow::Result<Self> {
-        let folders: Vec<_> = spec.include_path.iter().map(|path| here.join(path)).collect();
-        let library = Library::open(&folders)?;
+        let library = library(spec, here)?;
         let all: Vec<&str> = spec.original.iter().chain(&spec.new).map(String::as_str).collect();
         let selection = library.select(&all)?;
         let requests =
@@ -93,6 +92,7 @@ impl Tasks {
             for name in names {
                 let (score, members) = self.score(name, &done);
                 let score = score.ok_or_else(|| BadInput(format!("task {name} has no metric")))?;
+                check_finite(name, &score)?;
                 answers.extend(answers_of(&score.metric, &members).map(|of| (name.clone(), of)));
                 scores.insert(name.clone(), score);
             }
@@ -124,6 +124,12 @@ impl Tasks {
     }
 }
 
+/// The task files of a plan.
+pub(crate) fn library(spec: &TasksSpec, here: &Path) -> anyhow::Result<Library> {
+    let folders: Vec<_> = spec.include_path.iter().map(|path| here.join(path)).collect();
+    Ok(Library::open(&folders)?)
+}
+
 /// What a model scored on tasks.
 #[derive(Default)]
 pub(crate) struct TaskScores {
@@ -135,9 +141,11 @@ pub(crate) struct TaskScores {
 /// The answers to all questions of some tasks; none unless each is right or wrong by the metric.
 fn answers_of(metric: &str, tasks: &[&Evaluated]) -> Option<Answers> {
     let right = tasks.iter().map(|task| task.right.get(metric)).collect::<Option<Vec<_>>>()?;
-    let hashes = tasks.iter().flat_map(|task| task.samples.iter().map(|sample| &sample.hashes));
+    let samples = tasks.iter().flat_map(|task| &task.samples);
+    // The harness's hashes alone leave out choices and what stands before them.
+    let questions: Vec<_> = samples.map(|sample| (&sample.hashes, &sample.asked)).collect();
     Some(Answers {
-        questions: Fingerprint::of(&hashes.collect::<Vec<_>>()),
+        questions: Fingerprint::of(&questions),
         metric: metric.to_owned(),
         right: right.into_iter().flatten().copied().collect(),
     })
@@ -160,11 +168,13 @@ fn add_row(name: &str, selection: &Selection, rows: &mut Vec<String>) -> anyhow:
     }
 }
 
-/// `acc_norm` where there is one, else `acc`, else the first.
+/// `acc_norm` where there is one, else `acc`, else `bits_per_byte`, else the first. Of a corpus the first is the
+/// perplexity by word, an exponential that nothing bounds where words are not told apart by spaces.
 fn main_score(metrics: &IndexMap<String, Score>, documents: usize) -> Option<TaskScore> {
     let keys = || metrics.keys().filter(|key| !key.contains("_stderr,"));
     let named = |name: &str| keys().find(|key| key.split(',').next() == Some(name));
-    let key = named("acc_norm").or_else(|| named("acc")).or_else(|| keys().next())?;
+    let key = ["acc_norm", "acc", "bits_per_byte"].into_iter().find_map(named);
+    let key = key.or_else(|| keys().next())?;
     let (metric, filter) = key.split_once(',')?;
     let stderr = metrics.get(&format!("{metric}_stderr,{filter}"));
     Some(TaskScore {
@@ -173,6 +183,16 @@ fn main_score(metrics: &IndexMap<String, Score>, documents: usize) -> Option<Tas
         stderr: stderr.and_then(|error| error.number()),
         documents: documents as u64,
     })
+}
+
+/// Refuses a score that `results.json` cannot hold.
+fn check_finite(task: &str, score: &TaskScore) -> Result<(), BadInput> {
+    let TaskScore { metric, value, .. } = score;
+    if value.is_finite() {
+        return Ok(());
+    }
+    let advice = "of text without spaces between words, measure bits_per_byte";
+    Err(BadInput(format!("task {task}: {metric} is {value}, expected a finite number; {advice}")))
 }
 
 impl Shared<'_> {
@@ -226,5 +246,56 @@ impl Shared<'_> {
         let language_model =
             LanguageModel::assemble(parts, &self.base.folder, self.plan.precision, &rules)?;
         tasks.scores(&language_model, self.stop, self.bars)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use neutral_tasks::{Sample, TaskResult};
+
+    use super::*;
+
+    fn metrics(values: &[(&str, f64)]) -> IndexMap<String, Score> {
+        values.iter().map(|(key, value)| ((*key).to_owned(), Score::Number(*value))).collect()
+    }
+
+    #[test]
+    fn a_corpus_is_scored_in_bits_a_byte_and_a_question_by_its_accuracy() {
+        let rolling =
+            metrics(&[("word_perplexity,none", f64::INFINITY), ("bits_per_byte,none", 1.5)]);
+        let score = main_score(&rolling, 7).unwrap();
+        assert_eq!((score.metric.as_str(), score.value), ("bits_per_byte", 1.5));
+        let choices = metrics(&[("acc,none", 0.25), ("acc_norm,none", 0.5)]);
+        assert_eq!(main_score(&choices, 7).unwrap().metric, "acc_norm");
+    }
+
+    #[test]
+    fn a_score_that_is_not_finite_is_refused_with_task_and_metric() {
+        let words = main_score(&metrics(&[("word_perplexity,none", f64::INFINITY)]), 7).unwrap();
+        let error = check_finite("corpus_ja", &words).unwrap_err().to_string();
+        assert!(error.contains("task corpus_ja: word_perplexity is inf"), "{error}");
+    }
+
+    #[test]
+    fn other_choices_are_other_questions() {
+        let evaluated = |asked: &str| Evaluated {
+            result: TaskResult {
+                name: "t".to_owned(),
+                alias: "t".to_owned(),
+                sample_len: 1,
+                metrics: IndexMap::new(),
+            },
+            samples: vec![Sample {
+                line: String::new(),
+                hashes: "0".to_owned(),
+                asked: asked.to_owned(),
+            }],
+            right: IndexMap::from([("acc".to_owned(), vec![true])]),
+            shots: 0,
+            documents: 1,
+        };
+        let questions = |asked: &str| answers_of("acc", &[&evaluated(asked)]).unwrap().questions;
+        assert_eq!(questions("a"), questions("a"));
+        assert_ne!(questions("a"), questions("b"));
     }
 }

@@ -34,6 +34,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The record of a finished trial in its folder.
 pub(crate) const RECORD: &str = "record.json";
 
+/// The folder of what is needed to go on with a training.
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+
 /// The fingerprint of what all in a trial's folder was made from.
 const MARK: &str = "fingerprint.json";
 
@@ -223,7 +226,7 @@ impl Shared<'_> {
 
     /// With the weights and the record safe, the checkpoint is dead weight.
     fn remove_checkpoint(&self, trial: &Trial) {
-        let _ = std::fs::remove_dir_all(self.folder(trial).join("checkpoint"));
+        let _ = std::fs::remove_dir_all(self.folder(trial).join(CHECKPOINT));
     }
 
     /// What a trial trains, before its training.

@@ -60,6 +60,16 @@ impl TrialBase {
         }
     }
 
+    /// The version of that repository that was extended.
+    pub(crate) fn revision(&self) -> Option<&str> {
+        match &self.source {
+            BaseSpec::Load { source: ModelSource::Hub { revision, file: None, .. } } => {
+                Some(revision)
+            }
+            _ => None,
+        }
+    }
+
     /// What other tools load it by: the repository, or the folder.
     pub(crate) fn name(&self) -> String {
         self.repository().map_or_else(|| self.path.display().to_string(), str::to_owned)

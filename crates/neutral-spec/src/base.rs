@@ -67,7 +67,7 @@ pub enum ModelSource {
         file: String,
         /// The file's checksum; another is an error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(extend("pattern" = "^[0-9a-f]{64}$"))]
+        #[schemars(extend("format" = "sha256", "pattern" = "^[0-9a-f]{64}$"))]
         sha256: Option<String>,
     },
 }

@@ -71,6 +71,25 @@ impl SpecError {
         }
     }
 
+    /// The error that a file names what is not there, such as a corpus or a task: each name with what is wrong
+    /// about it, at every place that has it.
+    pub fn of_names(names: &[(String, String)], file: &Path, text: &str) -> Self {
+        let document = match Document::parse(text, file) {
+            Ok(document) => document,
+            Err(error) => return error,
+        };
+        let mut problems = Vec::new();
+        for (name, message) in names {
+            let mut places = document.places(name);
+            if places.is_empty() {
+                places.push(FieldPath::default());
+            }
+            let here = places.into_iter().map(|path| Problem::new(path, message.as_str()));
+            problems.extend(here);
+        }
+        Self::at(problems, &document, file)
+    }
+
     pub(crate) fn at(mut problems: Vec<Problem>, document: &Document, file: &Path) -> Self {
         for problem in &mut problems {
             problem.file = Some(file.to_path_buf());

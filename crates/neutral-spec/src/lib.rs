@@ -57,5 +57,6 @@ pub use method::{BranchPlacement, GluActivation, LinearSite, Method, Placement, 
 pub use paper::{PaperFigureSpec, PaperSpec};
 pub use plan::{After, Evaluation, ExtensionSize, Plan, Trial};
 pub use resolve::{Loaded, model_size, resolve};
+pub use say::nearest;
 pub use schema::json_schema;
 pub use size::{ModelSize, extension_size};

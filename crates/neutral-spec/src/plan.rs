@@ -89,7 +89,8 @@ impl Plan {
 /// One training and its evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Unique within the plan and fit for a folder's name: `neutral-residues-learning-rate-0.002-s0`.
+    /// Unique within the plan and fit for a folder's name: `neutral-residues-learning-rate-0.002-s0`. What stands
+    /// before `-s0` is the same for all seeds.
     pub id: String,
     /// The method's name in tables.
     pub label: String,

@@ -238,7 +238,8 @@ fn in_a_name(value: &Value) -> String {
     }
 }
 
-/// Long ids are cut, and those that came out equal get the start of the trial's fingerprint.
+/// Long names are cut and, as those that came out equal, get digits: of the label and of what is varied, which all
+/// seeds have in common, for by their name they are put together.
 fn tell_apart(trials: &mut [Trial]) {
     const LONGEST: usize = 120;
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
@@ -246,10 +247,10 @@ fn tell_apart(trials: &mut [Trial]) {
         *count.entry(trial.id.clone()).or_default() += 1;
     }
     for trial in trials {
-        if count[&trial.id] > 1 || trial.id.len() > LONGEST {
-            let name = trial.id.rsplit_once("-s").map_or("", |(name, _)| name);
+        let name = trial.id.rsplit_once("-s").map_or("", |(name, _)| name);
+        if count[&trial.id] > 1 || name.len() > LONGEST {
             let short = &name[..name.floor_char_boundary(LONGEST / 4 * 3)];
-            let digits = Fingerprint::of(&(&trial.label, trial.fingerprint())).to_string();
+            let digits = Fingerprint::of(&(&trial.label, &trial.varied));
             trial.id = format!("{short}-{digits}-s{}", trial.seed);
         }
     }

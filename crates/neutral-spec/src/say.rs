@@ -86,15 +86,17 @@ pub(crate) fn format_problem(schema: &Value, text: &str) -> Option<String> {
                 format!("found {text:?}, expected a name of lowercase letters, digits and hyphens such as `quick-tuning`")
             })
         }
+        "sha256" => {
+            let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            let good = text.len() == 64 && text.bytes().all(digit);
+            (!good).then(|| format!("found {text:?}, expected 64 hexadecimal digits in lowercase"))
+        }
         _ => None,
     }
 }
 
 /// The candidate that a misspelt word most likely stands for.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |c: &str| strsim::damerau_levenshtein(&word.to_lowercase(), c);
     let (best, candidate) = candidates.into_iter().map(|c| (distance(c), c)).min()?;
     (best <= (candidate.len() / 3).max(1)).then_some(candidate)
@@ -131,6 +133,15 @@ mod tests {
             text(json!({"type": ["integer", "null"], "minimum": 1})),
             "a whole number of 1 or more"
         );
+    }
+
+    #[test]
+    fn a_checksum_has_all_its_digits() {
+        let problem = |text: &str| format_problem(&json!({"format": "sha256"}), text);
+        assert_eq!(problem(&"0a".repeat(32)), None);
+        for bad in ["", "0a", &"0A".repeat(32), &"0g".repeat(32)] {
+            assert!(problem(bad).unwrap().contains("64 hexadecimal digits"), "{bad}");
+        }
     }
 
     #[test]

@@ -41,6 +41,13 @@ impl Document {
         Ok(Self { value: value.unwrap_or(Value::Null), lines: reader.lines })
     }
 
+    /// Where a text stands as a value of its own.
+    pub(crate) fn places(&self, text: &str) -> Vec<FieldPath> {
+        let mut places = Vec::new();
+        collect_places(&self.value, text, &FieldPath::default(), &mut places);
+        places
+    }
+
     /// The line of a field, or of the nearest one around it that the file has.
     pub(crate) fn line(&self, path: &FieldPath) -> usize {
         let mut path = path.clone();
@@ -53,6 +60,23 @@ impl Document {
                 None => return 1,
             }
         }
+    }
+}
+
+fn collect_places(value: &Value, text: &str, path: &FieldPath, places: &mut Vec<FieldPath>) {
+    match value {
+        Value::String(found) if found == text => places.push(path.clone()),
+        Value::Array(list) => {
+            for (i, value) in list.iter().enumerate() {
+                collect_places(value, text, &path.index(i), places);
+            }
+        }
+        Value::Object(map) => {
+            for (key, value) in map {
+                collect_places(value, text, &path.key(key), places);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -230,6 +254,13 @@ mod tests {
         assert_eq!(document.line(&item.key("c").index(1)), 5);
         assert_eq!(document.line(&FieldPath::dotted("d.no.such")), 6);
         assert_eq!(document.line(&FieldPath::dotted("a")), 2);
+    }
+
+    #[test]
+    fn a_name_is_found_wherever_it_is_a_value_and_nowhere_else() {
+        let document = parse("a: x/y\nb: [z, {x/y: 1, c: [x/y]}]\nd: in x/y").unwrap();
+        let places: Vec<_> = document.places("x/y").iter().map(FieldPath::to_string).collect();
+        assert_eq!(places, ["a", "b[1].c[0]"]);
     }
 
     #[test]

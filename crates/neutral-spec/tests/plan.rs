@@ -13,11 +13,15 @@ fn plan(text: &str) -> Plan {
     resolve(&experiment, Loaded::default()).expect("solvable")
 }
 
-/// `quick.yaml` with other lines at the end of its methods.
-fn with_methods(methods: &str) -> Plan {
+/// `quick.yaml` with other methods.
+fn text_with_methods(methods: &str) -> String {
     let (head, rest) = QUICK.split_once("methods:\n").expect("methods");
     let (_, tail) = rest.split_once("\nevaluation:").expect("evaluation");
-    plan(&format!("{head}methods:\n{methods}\nevaluation:{tail}"))
+    format!("{head}methods:\n{methods}\nevaluation:{tail}")
+}
+
+fn with_methods(methods: &str) -> Plan {
+    plan(&text_with_methods(methods))
 }
 
 fn ids(plan: &Plan) -> Vec<&str> {
@@ -130,6 +134,24 @@ fn what_is_absent_by_default_and_what_is_a_whole_can_be_swept() {
     assert!(long.starts_with("neutral-residues-budget-20-local-loss-none-schedule-"), "{long}");
     assert!(long.ends_with("-s1") && long.len() <= 120, "{long}");
     assert_eq!(ids(&plan).iter().collect::<BTreeSet<_>>().len(), 10);
+}
+
+#[test]
+fn seeds_of_a_trial_have_one_name_however_long_it_is_and_whatever_else_has_it() {
+    // The first label's ids have 120 bytes with seed 9, and more with 10.
+    let long = "x".repeat(117);
+    let text = text_with_methods(&format!(
+        "  - {{ label: {long}, method: {{ kind: finetune }} }}
+  - {{ label: {long}{long}, method: {{ kind: finetune }} }}
+  - {{ label: a, method: {{ kind: finetune }}, sweep: {{ grid: {{ training.batch_size: [1, 2] }} }} }}
+  - {{ label: a batch size 1, method: {{ kind: finetune }} }}
+"
+    ));
+    let plan = plan(&text.replace("seeds: [0, 1]", "seeds: [9, 10]"));
+    let name = |id: &str| id.rsplit_once("-s").unwrap().0.to_owned();
+    let names: Vec<_> = plan.trials.iter().map(|trial| name(&trial.id)).collect();
+    assert!(names.chunks(2).all(|seeds| seeds[0] == seeds[1]), "{names:?}");
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 5, "{names:?}");
 }
 
 #[test]

@@ -154,5 +154,8 @@ mod tests {
         // Normal quantiles of 0.95 and 0.8: 1.6449 + 0.8416.
         let found = Estimate::student(0.0, 2.0, 1e9).detectable(0.05, 0.8);
         assert!((found - 2.0 * 2.4865).abs() < 1e-3, "{found}");
+        // Student's, of the spread of three numbers: 4.3027 + 1.0607.
+        let few = Estimate::student(0.0, 1.0, 2.0).detectable(0.025, 0.8);
+        assert!((few - 5.3634).abs() < 1e-3, "{few}");
     }
 }

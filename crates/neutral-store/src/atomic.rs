@@ -73,6 +73,15 @@ pub(crate) fn sync_tree(folder: &Path) -> Result<(), StoreError> {
     sync(folder)
 }
 
+/// Copies a file's contents as [`write_atomic`] writes; not its mode, since a source may be one that nobody may write.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let mut file = File::open(from).map_err(|e| StoreError::io("read", from, e))?;
+    write_atomic(to, |out| std::io::copy(&mut file, out).map(drop))
+}
+
 /// Makes a folder that is whole or absent: `make` fills one beside it, which is renamed into place.
 ///
 /// # Errors

@@ -22,16 +22,19 @@ impl Cache {
         Self { root: root.into() }
     }
 
-    /// `$NEUTRAL_CACHE`, else `$XDG_CACHE_HOME/neutral`, else `~/.cache/neutral`.
+    /// `$NEUTRAL_CACHE`, else `$XDG_CACHE_HOME/neutral`, else `~/.cache/neutral`, from the root of the file system:
+    /// clients that fill it work in other folders.
     ///
     /// # Errors
-    /// [`StoreError::NoCache`] if none of the three variables is set, as in some containers and services.
+    /// [`StoreError::NoCache`] if none of the three variables is set, as in some containers and services; if a
+    /// relative one cannot be made absolute.
     pub fn from_env() -> Result<Self, StoreError> {
         let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let root = var("NEUTRAL_CACHE")
             .or_else(|| var("XDG_CACHE_HOME").map(|d| d.join("neutral")))
             .or_else(|| var("HOME").map(|d| d.join(".cache/neutral")))
             .ok_or(StoreError::NoCache)?;
+        let root = std::path::absolute(&root).map_err(|e| StoreError::io("find", &root, e))?;
         Ok(Self { root })
     }
 

@@ -76,6 +76,11 @@ impl Library {
         tasks.map(|(name, _)| name.as_str())
     }
 
+    /// What is wrong with a name, if it is not known.
+    pub fn missing(&self, name: &str) -> Option<String> {
+        (!self.entries.contains_key(name)).then(|| self.unknown(name))
+    }
+
     /// Files that could not be read.
     pub fn broken(&self) -> &[TaskError] {
         &self.broken
@@ -102,7 +107,11 @@ impl Library {
         above: &mut Vec<String>,
     ) -> Result<Vec<String>, TaskError> {
         match self.entries.get(name) {
-            None => Err(self.unknown(name)),
+            None => Err(TaskError::Config {
+                path: PathBuf::from("tasks"),
+                field: name.to_owned(),
+                found: self.unknown(name),
+            }),
             Some(Entry::Task(path)) => {
                 let task = Task::read(path, with(yaml::load(path)?, changed))?;
                 selection.tasks.insert(name.to_owned(), task);
@@ -161,7 +170,7 @@ impl Library {
         Ok(below)
     }
 
-    fn unknown(&self, name: &str) -> TaskError {
+    fn unknown(&self, name: &str) -> String {
         let broken = self.broken.first().map(|e| format!("; a file could not be read: {e}"));
         let mut known: Vec<_> = self.names().collect();
         known.sort_by_cached_key(|other| edits(name, other));
@@ -171,11 +180,7 @@ impl Library {
         } else {
             format!("the nearest are {}", known.join(", "))
         };
-        TaskError::Config {
-            path: PathBuf::from("tasks"),
-            field: name.to_owned(),
-            found: format!("is no task, group or tag; {known}{}", broken.unwrap_or_default()),
-        }
+        format!("is no task, group or tag; {known}{}", broken.unwrap_or_default())
     }
 }
 

@@ -13,6 +13,14 @@ pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 
+/// `str.isdecimal`: the digits that `int` reads, of any script. `str.isdigit`, which the harness asks, is true of
+/// superscripts too, at which it stops; here they are text, as fractions and Chinese numerals are on both sides.
+pub(crate) fn is_decimal(text: &str) -> bool {
+    static DECIMAL: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\p{Nd}+$").expect("a sound pattern"));
+    DECIMAL.is_match(text)
+}
+
 /// `len(re.split(r"\s+", text))`: one more than the runs of white space, so empty text has one word, and
 /// white space at an end adds one.
 pub(crate) fn count_words(text: &str) -> usize {
@@ -260,6 +268,21 @@ mod tests {
         }
         for case in fixture["floats"].as_array().unwrap() {
             assert_eq!(float(case[0].as_f64().unwrap()), case[1].as_str().unwrap());
+        }
+    }
+
+    #[test]
+    fn only_what_int_reads_is_decimal() {
+        for (text, is) in [
+            ("42", true),
+            ("٤٢", true),
+            ("", false),
+            ("4 2", false),
+            ("½", false),
+            ("一", false),
+            ("²", false),
+        ] {
+            assert_eq!(is_decimal(text), is, "{text}");
         }
     }
 

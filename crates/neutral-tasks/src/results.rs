@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A number, or `"N/A"`.
+/// A number, or `"N/A"`; one that is not finite is written as if there were none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Score {
     /// A number.
@@ -29,8 +29,9 @@ impl From<Option<f64>> for Score {
 impl Serialize for Score {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Number(number) => serializer.serialize_f64(*number),
-            Self::NotAvailable => serializer.serialize_str("N/A"),
+            Self::Number(number) if number.is_finite() => serializer.serialize_f64(*number),
+            // JSON has no infinity, which a perplexity by word is of a script without spaces.
+            Self::Number(_) | Self::NotAvailable => serializer.serialize_str("N/A"),
         }
     }
 }
@@ -81,4 +82,19 @@ pub struct GroupResult {
     /// As a task's.
     #[serde(flatten)]
     pub metrics: IndexMap<String, Score>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Aggregation, Items};
+
+    #[test]
+    fn a_number_that_json_cannot_hold_is_not_available() {
+        // 800 nats a word.
+        let overflown = Aggregation::WeightedPerplexity.of(&Items::Weighted(vec![(-800.0, 1.0)]));
+        let text = serde_json::to_string(&Score::Number(overflown)).unwrap();
+        assert_eq!(text, "\"N/A\"");
+        assert_eq!(serde_json::from_str::<Score>(&text).unwrap(), Score::NotAvailable);
+    }
 }

@@ -17,6 +17,8 @@ pub struct Sample {
     pub line: String,
     /// Hashes of the document, its first context and its target, one after another.
     pub hashes: String,
+    /// Hash of all that was asked about it: every context and continuation, and so its choices.
+    pub asked: String,
 }
 
 impl Task {
@@ -74,13 +76,15 @@ impl Task {
         let document = Value::Map(example.document.clone());
         let hashes = [&json::dumps(&document, Some(2)), prompt, &target]
             .map(|text| sha256_bytes(text.as_bytes()));
+        let arguments = Value::Map(arguments);
+        let asked = sha256_bytes(json::dumps(&arguments, None).as_bytes());
         let text = |text: &str| Value::Text(text.to_owned());
         let names = metrics.keys().map(|metric| Value::Text(metric.to_string())).collect();
         let mut line = IndexMap::from([
             ("doc_id".to_owned(), Value::Int(example.id as i64)),
             ("doc".to_owned(), document),
             ("target".to_owned(), Value::Text(target.clone())),
-            ("arguments".to_owned(), Value::Map(arguments)),
+            ("arguments".to_owned(), arguments),
             ("resps".to_owned(), Value::List(answers)),
             ("filtered_resps".to_owned(), Value::List(filtered)),
             ("filter".to_owned(), text(filter)),
@@ -90,7 +94,8 @@ impl Task {
             ("target_hash".to_owned(), text(&hashes[2])),
         ]);
         line.extend(metrics.into_iter().map(|(m, item)| (m.to_string(), self.printed(m, item))));
-        Ok(Sample { line: json::dumps(&Value::Map(line), None), hashes: hashes.concat() })
+        let line = json::dumps(&Value::Map(line), None);
+        Ok(Sample { line, hashes: hashes.concat(), asked })
     }
 
     /// A value as the harness has it: some flags are whole numbers, and lengths are.
@@ -112,5 +117,39 @@ impl Task {
     pub fn hash<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> String {
         let all: String = samples.into_iter().map(|sample| sample.hashes.as_str()).collect();
         sha256_bytes(all.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RequestOptions;
+
+    const TASK: &str = "task: t\ndataset_path: json\ndataset_kwargs: {data_files: {test: d.jsonl}}\n\
+        test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_target: a\n";
+
+    /// The sample of one document.
+    fn sample(choices: &str) -> Sample {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.yaml");
+        std::fs::write(&path, format!("{TASK}{choices}\n")).unwrap();
+        std::fs::write(folder.path().join("d.jsonl"), r#"{"q": "one", "a": "x"}"#).unwrap();
+        let task = Task::load(&path).unwrap();
+        let splits = task.dataset().load(folder.path()).unwrap();
+        let examples = task.examples(&splits, &RequestOptions::default()).unwrap();
+        let response = Response { log_likelihood: -1.0, is_greedy: false };
+        let responses = vec![response; examples[0].requests.len()];
+        task.samples(&examples, &[responses]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn other_choices_are_another_question_of_the_same_document() {
+        let first = sample("doc_to_choice: [x, y]");
+        assert_eq!(sample("doc_to_choice: [x, y]").asked, first.asked);
+        for changed in ["doc_to_choice: [x, z]", "doc_to_choice: [x, y]\ntarget_delimiter: ''"] {
+            let changed = sample(changed);
+            assert_eq!(changed.hashes, first.hashes);
+            assert_ne!(changed.asked, first.asked);
+        }
     }
 }

@@ -70,8 +70,7 @@ impl<'a> Writer<'a> {
 
     fn number(&self, key: &str, value: Value) -> Result<Value, Trouble> {
         let Some(text) = value.as_text() else { return Ok(value) };
-        let digits = !text.is_empty() && text.chars().all(char::is_numeric);
-        if !digits || self.task.choice.is_none() {
+        if !python::is_decimal(text) || self.task.choice.is_none() {
             return Ok(value);
         }
         let number = python::literal(text);

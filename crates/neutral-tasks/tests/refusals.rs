@@ -2,31 +2,27 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
-use std::path::Path;
-
-use neutral_tasks::{Library, RequestOptions, Response, Task};
+use neutral_tasks::{Example, Library, RequestOptions, Response, Task};
 
 const SOUND: &str = "task: t\ndataset_path: json\ndataset_kwargs: {data_files: {test: d.jsonl}}\n\
     test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_choice: [x, y]\n\
     doc_to_target: a\n";
 
-/// The error of a task file with documents; the file's folder is cut from it.
-fn refusal(task: &str, documents: &str) -> String {
+/// The examples of a task file with documents, or the error, from which the file's folder is cut.
+fn examples(task: &str, documents: &str) -> Result<Vec<Example>, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.yaml");
     std::fs::write(&path, task).unwrap();
     std::fs::write(folder.path().join("d.jsonl"), documents).unwrap();
-    let examples = |path: &Path| {
-        let task = Task::load(path)?;
+    let made = Task::load(&path).and_then(|task| {
         task.examples(&task.dataset().load(folder.path())?, &RequestOptions::default())
-    };
-    let error = examples(&path).unwrap_err().to_string();
-    error.replace(&format!("{}/", folder.path().display()), "")
+    });
+    made.map_err(|error| error.to_string().replace(&format!("{}/", folder.path().display()), ""))
 }
 
 #[track_caller]
 fn refuses(task: &str, documents: &str, parts: &[&str]) {
-    let error = refusal(task, documents);
+    let error = examples(task, documents).unwrap_err();
     for part in parts {
         assert!(error.contains(part), "{part:?} is not in: {error}");
     }
@@ -89,6 +85,17 @@ fn a_document_that_does_not_fit_is_named() {
     refuses(&lists, empty, &["document 0 of test: doc_to_choice gives no choices"]);
     let undefined = SOUND.replace("{{q}}", "{{q.inner.deep}}");
     refuses(&undefined, right, &["document 0 of test: doc_to_text fails", "undefined"]);
+}
+
+#[test]
+fn a_target_of_digits_is_a_number_and_one_of_other_numerals_is_text() {
+    let task = SOUND.replace("doc_to_target: a", "doc_to_target: '{{a}}'");
+    let task = task.replace("[x, y]", "[½, 一]");
+    let document = |target: &str| format!("{{\"q\": \"one\", \"a\": \"{target}\"}}\n");
+    for (target, read) in [("1", "1"), ("½", "'½'"), ("一", "'一'")] {
+        assert_eq!(examples(&task, &document(target)).unwrap()[0].target.to_string(), read);
+    }
+    refuses(&task, &document("٢"), &["doc_to_target gives ٢, which is no number in Python"]);
 }
 
 #[test]

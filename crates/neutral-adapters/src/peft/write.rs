@@ -12,7 +12,8 @@ use tch::Tensor;
 use super::{CONFIG, WEIGHTS};
 use crate::{AdapterError, LoraLayer};
 
-/// Writes LoRA or `DoRA` as PEFT has it, the weights in fp32; `base` names the model that it belongs to.
+/// Writes LoRA or `DoRA` as PEFT has it, the weights in fp32; `base` names the model that it belongs to, and
+/// `revision` its version on the hub.
 ///
 /// Rank and alpha are the first layer's; those of others, where they differ, are patterns.
 ///
@@ -27,6 +28,7 @@ pub fn write_peft(
     layers: &[LoraLayer],
     model: &TransformerConfig,
     base: &str,
+    revision: Option<&str>,
 ) -> Result<(), AdapterError> {
     let first = layers.first().ok_or(AdapterError::NoTargets)?;
     let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
@@ -59,7 +61,7 @@ pub fn write_peft(
         "peft_type": "LORA",
         "r": first.rank,
         "rank_pattern": pattern(&|l| l.rank != first.rank, &|l| l.rank.into()),
-        "revision": null,
+        "revision": revision,
         "target_modules": targets(layers, model.n_layers()),
         "task_type": "CAUSAL_LM",
         "use_dora": first.dora,

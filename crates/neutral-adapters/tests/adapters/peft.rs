@@ -89,7 +89,7 @@ fn logits_are_those_of_peft_read_written_and_merged() {
 
         let written = tempfile::tempdir().unwrap();
         let params = lora.extension.params();
-        write_peft(written.path(), params, &lora.layers, folder.config(), "x").unwrap();
+        write_peft(written.path(), params, &lora.layers, folder.config(), "x", None).unwrap();
         let again = read(written.path());
         assert_eq!(again.extension.params().digest(), params.digest(), "{case}");
         assert_eq!(again.layers, lora.layers, "{case}");
@@ -107,8 +107,15 @@ fn what_is_written_is_what_peft_writes() {
     let lora = read(&fixtures().join("peft/plain"));
     let written = tempfile::tempdir().unwrap();
     let config = base().0.config().clone();
-    write_peft(written.path(), lora.extension.params(), &lora.layers, &config, "families/llama2")
-        .unwrap();
+    write_peft(
+        written.path(),
+        lora.extension.params(),
+        &lora.layers,
+        &config,
+        "families/llama2",
+        None,
+    )
+    .unwrap();
     let file = |folder: &Path, name: &str| std::fs::read(folder.join(name)).unwrap();
     let theirs = fixtures().join("peft/plain");
     // The same tensors under the same names give the same file.

@@ -44,8 +44,9 @@ fn bits(value: f64) -> String {
 
 /// The heads of [`cells`].
 fn heads(check: &Check) -> [String; 9] {
-    let confidence = 100.0 * (1.0 - 2.0 * check.level);
-    let interval = format!("{confidence:.0} % interval");
+    // In percent, to the second decimal where it has one.
+    let confidence = (10_000.0 * (1.0 - 2.0 * check.level)).round() / 100.0;
+    let interval = format!("{confidence} % interval");
     let words = ["measure", "before", "now", "worse by", "", "margin", "p", "can see", "verdict"];
     let mut heads = words.map(str::to_owned);
     heads[4] = interval;
@@ -98,5 +99,20 @@ fn budget_sentence(result: &BudgetResult) -> String {
             format!("{asked}: none of {} trials", result.candidates.len())
         }
         (None, _) => format!("{asked}: no trial is shown to, and not all are shown not to"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn an_interval_has_the_confidence_that_its_level_says() {
+        let head = |level| heads(&Check { level, ..sample::checked() })[4].clone();
+        assert_eq!(
+            [0.025, 0.0125, 0.001].map(head),
+            ["95", "97.5", "99.8"].map(|c| format!("{c} % interval"))
+        );
     }
 }

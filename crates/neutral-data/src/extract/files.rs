@@ -98,7 +98,12 @@ pub(crate) fn find(root: &Path, variant: &Variant) -> Result<Vec<Found>, DataErr
         let glob = String::from(variant.files.clone());
         return Err(DataError::extract(root, format!("no file in it matches `{glob}`")));
     }
-    found.sort_by(|a, b| a.id.cmp(&b.id));
+    found.sort_by(|a, b| (&a.id, &a.path).cmp(&(&b.id, &b.path)));
+    if let Some([one, other]) = found.array_windows().find(|[one, other]| one.id == other.id) {
+        let (one, other) = (one.path.display(), other.path.display());
+        let message = format!("{one} and {other} would be one document; leave one out with `skip`");
+        return Err(DataError::extract(root, message));
+    }
     Ok(found)
 }
 

@@ -41,7 +41,7 @@ pub(super) fn fragment(html: &str) -> Vec<String> {
     blocks
 }
 
-/// Checks a selector when the manifest is read.
+/// A selector, or what is wrong with it.
 pub(super) fn selector(css: &str) -> Result<Selector, String> {
     Selector::parse(css).map_err(|e| format!("`{css}` is not a CSS selector: {e}"))
 }

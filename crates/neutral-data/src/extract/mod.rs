@@ -126,6 +126,17 @@ pub(crate) fn stream(
 }
 
 impl Extract {
+    /// What is wrong with it that shows before there are files.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if let Self::Html { select, drop } = self {
+            html::selector(select).map_err(|message| format!("select: {message}"))?;
+            for css in drop {
+                html::selector(css).map_err(|message| format!("drop: {message}"))?;
+            }
+        }
+        Ok(())
+    }
+
     fn is_many_documents_a_file(&self) -> bool {
         matches!(
             self,

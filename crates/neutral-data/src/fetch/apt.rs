@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use neutral_store::{Lock, StoreError};
 
 use super::command::Client;
+use crate::extract::files;
 use crate::{Control, DataError};
 
 /// How long to wait for another process that holds apt's folders.
@@ -52,6 +53,10 @@ pub(super) fn fetch(
     // Lists grow old: the version that they name may be gone from the server.
     if !(has_lists && client.run(&download, folder, control).is_ok()) {
         refuse_full_disk(&state)?;
+        // Of several packages some may have come, in versions that the new lists no longer name.
+        for archive in files::archives(folder)? {
+            fs::remove_file(&archive).map_err(|e| DataError::io("remove", &archive, e))?;
+        }
         let update = with(&["-o", "APT::Update::Error-Mode=any", "update"]);
         let updated = client.run(&update, folder, control);
         // A source that cannot be reached matters only if it leaves the package unknown; then it is
@@ -108,7 +113,7 @@ fn options(state: &Path) -> Vec<String> {
 /// `name_1%3a2.3_all.deb` says `name 1:2.3`.
 fn versions(folder: &Path) -> Result<String, DataError> {
     let mut versions = Vec::new();
-    for archive in crate::extract::files::archives(folder)? {
+    for archive in files::archives(folder)? {
         let stem = archive.file_stem().unwrap_or_default().to_string_lossy().replace("%3a", ":");
         let mut parts = stem.split('_');
         if let (Some(name), Some(version)) = (parts.next(), parts.next()) {

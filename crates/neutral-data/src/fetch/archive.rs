@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, ErrorKind};
 use std::path::Path;
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 
 use super::command::Client;
 use crate::{Control, DataError};
@@ -50,7 +50,7 @@ fn unpack_tar(
     control: &Control,
 ) -> Result<(), DataError> {
     let bad = |e: std::io::Error| DataError::extract(archive, e);
-    for entry in tar::Archive::new(GzDecoder::new(file)).entries().map_err(bad)? {
+    for entry in tar::Archive::new(MultiGzDecoder::new(file)).entries().map_err(bad)? {
         control.check()?;
         let mut entry = entry.map_err(bad)?;
         let path = entry.path().map_err(bad)?.to_string_lossy().into_owned();
@@ -72,17 +72,21 @@ fn unpack_zip(
     wanted: &dyn Fn(&str) -> bool,
     control: &Control,
 ) -> Result<(), DataError> {
-    let mut zip = zip::ZipArchive::new(file).map_err(|e| DataError::extract(archive, e))?;
+    let bad = |e: zip::result::ZipError| DataError::extract(archive, e);
+    let mut zip = zip::ZipArchive::new(file).map_err(bad)?;
     for index in 0..zip.len() {
         control.check()?;
-        let mut entry = zip.by_index(index).map_err(|e| DataError::extract(archive, e))?;
+        let mut entry = zip.by_index(index).map_err(bad)?;
         let Some(path) = entry.enclosed_name() else { continue };
         if entry.is_file() && wanted(&path.to_string_lossy()) {
             let path = target.join(path);
             let parent = path.parent().unwrap_or(target);
             fs::create_dir_all(parent).map_err(|e| DataError::io("create", parent, e))?;
             let mut out = File::create(&path).map_err(|e| DataError::io("create", &path, e))?;
-            std::io::copy(&mut entry, &mut out).map_err(|e| DataError::io("write", &path, e))?;
+            std::io::copy(&mut entry, &mut out).map_err(|e| match e.kind() {
+                ErrorKind::StorageFull => DataError::io("write", &path, e),
+                _ => DataError::extract(archive, e),
+            })?;
         }
     }
     Ok(())
@@ -136,6 +140,25 @@ mod tests {
         };
         assert_eq!(names(&target.join("in")), ["a.txt", "c.txt"]);
         assert!(!folder.path().join("escaped.txt").exists());
+    }
+
+    #[test]
+    fn a_damaged_member_names_the_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.whl");
+        let stored = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored);
+        let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
+        zip.start_file("a.txt", stored).unwrap();
+        zip.write_all(b"these words").unwrap();
+        zip.finish().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(5).position(|w| w == b"these").unwrap();
+        bytes[at] = b'T';
+        fs::write(&path, bytes).unwrap();
+        let error = unpack(&path, folder.path(), &|_| true, &Control::default()).unwrap_err();
+        assert!(matches!(error, DataError::Extract { .. }), "{error}");
+        assert!(error.to_string().contains("a.whl"), "{error}");
     }
 
     #[test]

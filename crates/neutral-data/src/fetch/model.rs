@@ -6,7 +6,7 @@ use neutral_spec::ModelSource;
 use neutral_store::{Cache, Fingerprint, read_entry, sha256_file, write_json};
 
 use super::Root;
-use super::hub::Repository;
+use super::hub::{Listing, Repository};
 use crate::manifest::{HubRepoType, Source};
 use crate::{Control, DataError};
 
@@ -43,18 +43,14 @@ pub fn fetch_model(
             Ok(ModelFiles { _root: Root::Permanent(path.clone()), path })
         }
         ModelSource::Hub { repo, revision, file } => {
-            let files = if let Some(file) = file {
-                vec![file.clone()]
+            let repo_type = HubRepoType::Model;
+            let (revision, files) = if let Some(file) = file {
+                (revision.clone(), vec![file.clone()])
             } else {
-                let repo_type = HubRepoType::Model;
-                listed(&Repository { repo, repo_type, revision }, cache, control)?
+                let listing = listed(&Repository { repo, repo_type, revision }, cache, control)?;
+                (listing.sha, listing.files)
             };
-            let source = Source::Hub {
-                repo: repo.clone(),
-                repo_type: HubRepoType::Model,
-                revision: revision.clone(),
-                files,
-            };
+            let source = Source::Hub { repo: repo.clone(), repo_type, revision, files };
             let fetched = super::fetch(&source, here, cache, control)?;
             let root = fetched.unpack_matching(&|_| true, cache, control)?;
             let folder = root.path();
@@ -83,24 +79,28 @@ pub fn fetch_model(
     }
 }
 
-/// The files of a repository that make a model folder. Asked once, so that a model that is in the
-/// cache needs no network.
-fn listed(
-    repository: &Repository,
-    cache: &Cache,
-    control: &Control,
-) -> Result<Vec<String>, DataError> {
-    let key = Fingerprint::of(&("model folder", repository.repo, repository.revision));
+/// The files of a repository that make a model folder, of one commit whatever is pushed meanwhile. Asked
+/// once, so that a model that is in the cache needs no network.
+fn listed(repository: &Repository, cache: &Cache, control: &Control) -> Result<Listing, DataError> {
+    let key = Fingerprint::of(&("model folder of a commit", repository.repo, repository.revision));
     let folder = cache.get_or_make("downloads", &key, |folder| {
-        let files = repository.list(None, control)?.files;
-        Ok::<_, DataError>(write_json(&folder.join("files.json"), &model_folder(files))?)
+        let Listing { sha, files } = repository.list(None, control)?;
+        let listing = Listing { sha, files: model_folder(files) };
+        Ok::<_, DataError>(write_json(&folder.join("listing.json"), &listing)?)
     })?;
-    Ok(read_entry(&folder, "files.json")?)
+    Ok(read_entry(&folder, "listing.json")?)
 }
 
 fn model_folder(all: Vec<String>) -> Vec<String> {
-    let names =
-        ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+    let names = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        // What other tools need of an export.
+        "special_tokens_map.json",
+        "chat_template.jinja",
+    ];
     let wanted = |file: &String| {
         let weights = file.ends_with(".safetensors") || file.ends_with(".safetensors.index.json");
         !file.contains('/') && (weights || names.contains(&file.as_str()))
@@ -117,7 +117,7 @@ mod tests {
         let all = ["README.md", "config.json", "onnx/model.onnx", "original/x.safetensors"]
             .into_iter()
             .chain(["model-00001-of-00002.safetensors", "model.safetensors.index.json"])
-            .chain(["pytorch_model.bin", "tokenizer.json"])
+            .chain(["pytorch_model.bin", "tokenizer.json", "chat_template.jinja"])
             .map(str::to_owned)
             .collect();
         assert_eq!(
@@ -126,7 +126,8 @@ mod tests {
                 "config.json",
                 "model-00001-of-00002.safetensors",
                 "model.safetensors.index.json",
-                "tokenizer.json"
+                "tokenizer.json",
+                "chat_template.jinja"
             ]
         );
     }

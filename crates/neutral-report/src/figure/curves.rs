@@ -32,6 +32,7 @@ pub(crate) fn curves(run: &Run) -> Vec<String> {
 fn lines(run: &Run, quantity: Quantity, scale: f64) -> Vec<Line> {
     let mut lines = Vec::new();
     for series in series(&run.results) {
+        let (colour, dash) = series.marker.line();
         for trial in series.groups.iter().flat_map(|group| &group.trials) {
             let Some(steps) = run.steps.get(&trial.id) else { continue };
             let points = curve(steps, quantity, POINTS);
@@ -41,8 +42,8 @@ fn lines(run: &Run, quantity: Quantity, scale: f64) -> Vec<Line> {
             lines.push(Line {
                 name: Some(series.name.clone()),
                 title: trial.id.clone(),
-                colour: series.marker.colour.to_owned(),
-                dash: series.marker.dash(),
+                colour: colour.clone(),
+                dash,
                 points: points.into_iter().map(|(tokens, y)| (tokens / scale, y)).collect(),
             });
         }

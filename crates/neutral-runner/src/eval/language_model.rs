@@ -6,7 +6,7 @@ use super::tokens::{RequestTokenizer, RuleOptions};
 use crate::cli::{MachineArgs, ScoringPrecisionArg};
 use crate::exit::BadInput;
 use crate::model_source;
-use crate::numerics::NUMERICS_VERSION;
+use crate::numerics::{FORWARD_VERSION, NUMERICS_VERSION};
 use crate::trial_file::{FinishedTrial, Loading};
 use anyhow::Context as _;
 use clap::Args;
@@ -77,17 +77,20 @@ impl LanguageModel {
             (Some(trial), None) => {
                 let (model, extension) =
                     trial.model(Loading { base: &folder, device, precision })?;
-                (model, extension, vec![trial.file.fingerprint.to_string()])
+                (model, extension, vec![trial.file.fingerprint.to_string(), forward()])
             }
             (None, extension) => {
                 let mut model = folder.load(device, precision)?;
                 model.freeze();
                 let (extension, files) = match extension {
                     None => (Extension::none(), Vec::new()),
-                    Some(path) => (
-                        neutral_adapters::open_extension(path, folder.config(), device)?,
-                        digest(path)?,
-                    ),
+                    Some(path) => {
+                        let extension =
+                            neutral_adapters::open_extension(path, folder.config(), device)?;
+                        let mut made_from = digest(path)?;
+                        made_from.push(forward());
+                        (extension, made_from)
+                    }
                 };
                 (model, extension, files)
             }
@@ -114,6 +117,10 @@ impl LanguageModel {
     pub(crate) fn parameters(&self) -> u64 {
         self.model.params().parameter_count() + self.extension.params().parameter_count()
     }
+}
+
+fn forward() -> String {
+    format!("forward {FORWARD_VERSION}")
 }
 
 /// Checksums of an extension's files.

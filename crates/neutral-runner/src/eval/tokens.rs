@@ -119,12 +119,13 @@ impl RequestTokenizer {
         }
     }
 
-    /// The tokens of a text, with the special tokens that the rules want.
+    /// The tokens of a text, with the special tokens that the rules want; a text that begins with the prefix token's
+    /// name has its own.
     fn encode(&self, text: &str) -> anyhow::Result<Vec<u32>> {
         let TokenRules { add_bos_token, prefix_token, .. } = self.rules;
-        let named = || self.prefix_text().is_empty() || !text.starts_with(&self.prefix_text());
-        let template = add_bos_token.unwrap_or_else(named);
-        let mut tokens = self.prompts.encode(text, template)?;
+        let prefix = self.prefix_text();
+        let has_own = !prefix.is_empty() && text.starts_with(&prefix);
+        let mut tokens = self.prompts.encode(text, !has_own && add_bos_token.unwrap_or(true))?;
         if add_bos_token == Some(true) && tokens.first() != Some(&prefix_token) {
             tokens.insert(0, prefix_token);
         }
@@ -157,4 +158,29 @@ fn max_length(model: &Value, tokenizer: &Value) -> Option<usize> {
         .find_map(|key| model[*key].as_u64())
         .or(own)
         .and_then(|length| usize::try_from(length).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_text_that_begins_with_bos_gets_no_other() {
+        // Its template puts `<s>`, token 1, before a text.
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/eval/model");
+        let folder = ModelFolder::open(Path::new(model)).unwrap();
+        for (add_bos_token, expected) in
+            [(None, [1, 1]), (Some(true), [1, 1]), (Some(false), [0, 1])]
+        {
+            let options = RuleOptions { add_bos_token, ..RuleOptions::default() };
+            let tokenizer = RequestTokenizer::of(&folder, &options).unwrap();
+            let found = ["a text", "<s>a text"].map(|text| {
+                let tokens = tokenizer.encode(text).unwrap();
+                tokens.into_iter().take_while(|token| *token == 1).count()
+            });
+            assert_eq!(found, expected, "{add_bos_token:?}");
+        }
+    }
 }

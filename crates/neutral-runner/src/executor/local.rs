@@ -173,10 +173,11 @@ impl Executor for Local {
     }
 
     fn run(&self, work: &Work<'_>) -> anyhow::Result<()> {
+        let run = RunFile::new(work.plan, None);
+        run.check(work.out)?;
         let _lock = Lock::acquire(&folder(work.out))?;
         Record::Local(LocalRecord { host: host_name() }).write(work.out)?;
         attempts::clear(work.out);
-        let run = RunFile::new(work.plan);
         let common = command::common(work)?;
         self.alone(work, &common, &Unit::Prepare)?;
         let ended = self.trials(work, &common, &run);

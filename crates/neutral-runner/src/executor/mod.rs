@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicBool;
 
 use indicatif::MultiProgress;
 use neutral_spec::{ExecutorSpec, Plan};
-use neutral_store::{StoreError, read_json, write_json};
+use neutral_store::{Lock, StoreError, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{ExecutorArgs, ExecutorKind, MachineArgs, RunArgs};
@@ -98,6 +98,12 @@ impl Record {
 /// Where executors keep what they know.
 fn folder(out: &Path) -> PathBuf {
     out.join("executor")
+}
+
+/// Holds a run against executors, if one has ever had it: the trials of one that works there are its own.
+pub(crate) fn hold(out: &Path) -> Result<Option<Lock>, StoreError> {
+    let folder = folder(out);
+    folder.is_dir().then(|| Lock::acquire(&folder)).transpose()
 }
 
 /// What a unit said, in a file that grows with each attempt.

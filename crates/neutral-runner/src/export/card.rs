@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use neutral_report::{BaseResult, ByCorpus, Metrics, TrialResult};
-use neutral_spec::{BaseSpec, CorpusRef, Method, ModelSource, Trial};
+use neutral_spec::{BaseSpec, BranchPlacement, CorpusRef, Method, ModelSource, Trial};
 use neutral_store::write_atomic;
 
 use super::check::Check;
@@ -198,9 +198,12 @@ fn push_results(text: &mut String, base: &BaseResult, trial: &TrialResult) {
 fn usage(export: &Export, out: &Path) -> String {
     let name = out.file_name().unwrap_or_default().to_string_lossy();
     let here = serde_json::json!(format!("path/to/{name}"));
-    let base = match export.trial.file.base.repository() {
-        Some(repository) => serde_json::json!(repository),
-        None => serde_json::json!("path/to/base"),
+    let of = &export.trial.file.base;
+    let base = match (of.repository(), of.revision()) {
+        (Some(repository), Some(revision)) => {
+            format!("{}, revision={}", serde_json::json!(repository), serde_json::json!(revision))
+        }
+        _ => "\"path/to/base\"".to_owned(),
     };
     let plain = "from transformers import AutoModelForCausalLM";
     match (export.format, &export.trial.file.trial.method) {
@@ -211,6 +214,8 @@ fn usage(export: &Export, out: &Path) -> String {
         ),
         (Format::Neutral, Method::Lora { .. } | Method::Dora { .. }) => "# LoRA in neutral's own format is for neutral; for Python export it with --format peft or hf".to_owned(),
         (Format::Neutral, Method::BlockExpansion { .. }) => "# new blocks in neutral's own format are for neutral; for Python export them with --format hf".to_owned(),
+        (Format::Neutral, Method::NeutralResidues { input_norm: true, .. }) => "# the norm of an adapter's input is not known to neutral_transformers; this extension is for neutral".to_owned(),
+        (Format::Neutral, Method::NeutralResidues { placement: BranchPlacement::Both, .. } | Method::Adapter { placement: BranchPlacement::Both, .. }) => "# adapters beside both sub-layers are not known to neutral_transformers; this extension is for neutral".to_owned(),
         (Format::Neutral, _) => format!(
             "from neutral_transformers import load_extension\n{plain}\n\nmodel = AutoModelForCausalLM.from_pretrained({base})\n\
              model = load_extension(model, {here})"

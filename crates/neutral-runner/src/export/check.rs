@@ -22,6 +22,7 @@ const MERGED: (f64, &str) = (1e-4, "merged in fp32, which takes sums in another 
 const ROUNDED: &str = "weights are rounded once; twice what computing the trial in bf16 moves its logits, which rounds more often";
 
 /// How far an export is from its trial.
+#[derive(Debug)]
 pub(crate) struct Check {
     /// `max |export − trial| / max |trial|` of logits on fixed tokens, computed in fp32.
     pub error: f64,
@@ -41,6 +42,16 @@ impl fmt::Display for Check {
             f,
             "loaded again: logits differ from the trial's by at most {error:.1e} of the largest; bound {bound:.1e} ({reason})"
         )
+    }
+}
+
+impl Check {
+    /// NaN passes no comparison.
+    fn passed(self) -> anyhow::Result<Self> {
+        if self.error <= self.bound {
+            return Ok(self);
+        }
+        anyhow::bail!("the export is not what the trial is, and was not kept: {self}")
     }
 }
 
@@ -66,12 +77,7 @@ pub(super) fn check(export: &Export, folder: &Path) -> anyhow::Result<Check> {
         _ => SAME,
     };
     let error = distance(&logits, &expected);
-    let check = Check { error, bound, reason, logits, tokens_bt };
-    // NaN passes no comparison.
-    if check.error <= check.bound {
-        return Ok(check);
-    }
-    anyhow::bail!("the export is not what the trial is, and was not kept: {check}")
+    Check { error, bound, reason, logits, tokens_bt }.passed()
 }
 
 /// Logits of what the files hold.
@@ -128,4 +134,25 @@ pub(super) fn write_case(
         let metadata = BTreeMap::from([("dtype".to_owned(), "fp32".to_owned())]);
         Ok(save_tensors(&folder.join("expected.safetensors"), &tensors, &metadata)?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_farther_away_than_it_may_be_is_not_kept() {
+        let trial = Tensor::from_slice(&[1.0, -4.0]).view([1, 1, 2]);
+        let check = |apart: f64| {
+            let logits = &trial + Tensor::from_slice(&[0.0, apart]);
+            let (bound, reason) = SAME;
+            let error = distance(&logits, &trial);
+            Check { error, bound, reason, logits, tokens_bt: Tensor::from(0) }.passed()
+        };
+        assert!(check(0.0).is_ok() && check(3e-5).is_ok());
+        for wrong in [5e-5, f64::NAN] {
+            let message = check(wrong).unwrap_err().to_string();
+            assert!(message.contains("was not kept"), "{message}");
+        }
+    }
 }

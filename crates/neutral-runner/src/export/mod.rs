@@ -16,7 +16,6 @@ use neutral_spec::Method;
 use neutral_store::write_folder;
 use tch::Kind;
 
-use crate::cli::PrecisionArg;
 use crate::exit::BadInput;
 use crate::trial_file::FinishedTrial;
 
@@ -34,10 +33,19 @@ pub(crate) struct ExportArgs {
     pub out: Option<PathBuf>,
     /// The numbers that weights of a whole model are held in [default: the base's own].
     #[arg(long, value_enum)]
-    pub dtype: Option<PrecisionArg>,
+    pub dtype: Option<Dtype>,
     /// Also write base, export and logits to a folder in DIR, for scripts/verify-exports.
     #[arg(long, value_name = "DIR", hide = true)]
     pub cases: Option<PathBuf>,
+}
+
+/// What weights are held in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dtype {
+    /// bfloat16, to which they are rounded once.
+    Bf16,
+    /// Single precision.
+    Fp32,
 }
 
 /// What a trial can be exported as.
@@ -106,9 +114,9 @@ impl Export {
         args.format.check(&trial.file.trial.method)?;
         let base = trial.base()?;
         let kind = match (args.format, args.dtype) {
-            (Format::Hf, Some(PrecisionArg::Bf16)) => Kind::BFloat16,
+            (Format::Hf, Some(Dtype::Bf16)) => Kind::BFloat16,
             (Format::Hf, None) => kind_of_base(&base)?,
-            (_, Some(PrecisionArg::Bf16)) => {
+            (_, Some(Dtype::Bf16)) => {
                 let message = "--dtype bf16 is for --format hf; an extension keeps the fp32 weights that were trained";
                 return Err(BadInput(message.to_owned()).into());
             }

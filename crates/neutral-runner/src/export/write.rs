@@ -8,7 +8,7 @@ use neutral_adapters::{
 };
 use neutral_model::{deepened, write_model};
 use neutral_spec::{Method, Precision, Trial};
-use neutral_store::StoreError;
+use neutral_store::{StoreError, copy_file};
 use tch::Device;
 
 use super::{Export, Format};
@@ -35,7 +35,8 @@ pub(super) fn write(export: &Export, folder: &Path) -> anyhow::Result<()> {
     match format {
         Format::Peft => {
             let layers = layers.unwrap_or_default();
-            write_peft(folder, extension.params(), &layers, config, &trial.file.base.name())?;
+            let of = &trial.file.base;
+            write_peft(folder, extension.params(), &layers, config, &of.name(), of.revision())?;
         }
         Format::Neutral => {
             let of = &trial.file.base;
@@ -83,14 +84,8 @@ fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> Result<(
         let path = entry.map_err(fail)?.path();
         let name = path.file_name().unwrap_or_default();
         if path.is_file() && name.to_str().is_some_and(&wanted) {
-            copy(&path, &to.join(name))?;
+            copy_file(&path, &to.join(name))?;
         }
     }
     Ok(())
-}
-
-/// Contents, not modes: a base may be one that nobody may write.
-fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
-    let mut file = std::fs::File::open(from).map_err(|e| StoreError::io("read", from, e))?;
-    neutral_store::write_atomic(to, |out| std::io::copy(&mut file, out).map(drop))
 }

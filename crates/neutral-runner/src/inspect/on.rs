@@ -66,9 +66,11 @@ pub(super) fn run(args: &InspectArgs, on: &str, bars: &MultiProgress) -> anyhow:
         tokenizer: &tokenizer,
         window: args.text.window,
     };
+    control.check()?;
     let bar = progress::bar(bars, "beside the base");
     let (divergence, sample) = beside.corpus(documents, &bar)?;
     bar.finish_and_clear();
+    control.check()?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{:#}", json!({"on": on, "divergence": divergence, "sample": sample}))?;

@@ -108,7 +108,8 @@ pass_on() {
     [[ -z $child ]] || kill -TERM "$child" 2>/dev/null
 }
 trap pass_on TERM USR1
-begun=$(mktemp)
+# Where results are too: clocks of two file systems may differ.
+begun=$(mktemp "$state/.begun.XXXXXX")
 "${neutral[@]}" --only "$only" --threads "${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}" &
 child=$!
 [[ -z $stopped ]] || pass_on
@@ -116,14 +117,18 @@ child=$!
 while kill -0 "$child" 2>/dev/null; do wait "$child"; done
 wait "$child"
 code=$?
-newer=$(find "$run/trials/$name/checkpoint" -newer "$begun" -print -quit 2>/dev/null)
+made=$run/results.json
+[[ $unit != trial ]] || made=$run/trials/$name/checkpoint
+newer=$(find "$made" -newer "$begun" -print -quit 2>/dev/null)
 rm -f "$begun"
 echo "-- exit code $code"
 
 case $unit-$code in
 prepare-0) event done && put "$state/prepared" "$job" ;;
 trial-0) event done ;;
-collect-[01]) put "$state/collected" "$code" ;;
+# That trials failed is said by the results; without them something else failed.
+collect-0) put "$state/collected" "$code" ;;
+collect-1) if [[ -n $newer ]]; then put "$state/collected" "$code"; else failed "$code"; fi ;;
 *-130)
     # Only a job that still counts as running queues itself again: when SLURM itself ends it, it knows whether to.
     scontrol show job "$job" -o | grep -q 'JobState=RUNNING ' || exit 130

@@ -197,16 +197,23 @@ fn signals_reach_the_trial_and_its_exit_code_is_waited_for() {
 
 #[test]
 fn results_are_collected_of_what_was_prepared_alone() {
-    let cluster = Cluster::new("exit ${CODE:-0}");
-    let code = |unit: &str, code: &str| {
-        cluster.start(unit, 0, "n1", &[("CODE", code)]).wait().unwrap().code().unwrap()
+    // Later than the job's own beginning, as far as clocks of file systems can tell.
+    let neutral = "[[ -z ${WRITES:-} ]] || { sleep 0.1; : >$RUN/results.json; }; exit ${CODE:-0}";
+    let cluster = Cluster::new(neutral);
+    let with = |unit: &str, variables: &[(&str, &str)]| {
+        cluster.start(unit, 0, "n1", variables).wait().unwrap().code().unwrap()
     };
+    let code = |unit: &str, code: &str| with(unit, &[("CODE", code)]);
     let collected =
         || fs::read_to_string(cluster.path("run/executor/collected")).unwrap_or_default();
     assert_eq!(code("collect", "0"), 1);
     assert_eq!(collected(), "");
     assert_eq!(code("prepare", "0"), 0);
+    // Results of an earlier time are not those of a job that wrote none.
+    fs::write(cluster.path("run/results.json"), "{}").unwrap();
+    assert_eq!(code("collect", "1"), 0, "queued again");
+    assert_eq!(collected(), "");
     // That trials failed is said by the results.
-    assert_eq!(code("collect", "1"), 1);
+    assert_eq!(with("collect", &[("CODE", "1"), ("WRITES", "1")]), 1);
     assert_eq!(collected(), "1\n");
 }

@@ -30,7 +30,7 @@ use crate::executor::{
 };
 use crate::exit::{BadInput, Detached};
 use crate::results;
-use crate::run_file::RunFile;
+use crate::run_file::{PlannedTrial, RunFile};
 
 /// Times that a failed trial is tried again, if nothing else is said.
 const RETRIES: u32 = 2;
@@ -124,6 +124,7 @@ impl Slurm {
     /// Submits what is neither done nor under way.
     fn submit(&self, work: &Work<'_>, run: &RunFile) -> anyhow::Result<()> {
         let out = absolute(work.out)?;
+        run.check(&out)?;
         let _lock = Lock::acquire(&folder(&out))?;
         let alive = Alive::of(&out)?;
         let mut record = match Record::read(&out)? {
@@ -144,10 +145,13 @@ impl Slurm {
         } else if mark("cancelled").exists() {
             return Err(wrong(&out, "its jobs are being cancelled", "run it again in a moment"));
         }
+        // Of another plan, say of other pages to score, a trial's own file does not tell whether its record holds.
+        // One that does ends at once.
+        let same = RunFile::read(&out).is_ok_and(|kept| kept.plan == run.plan);
         run.write(&out)?;
-        let is_left = |(index, trial): (usize, &_)| {
-            let trial: &crate::run_file::PlannedTrial = trial;
-            (!trial.has_finished(&out) && !alive.tasks.contains(&index)).then_some(index)
+        let is_left = |(index, trial): (usize, &PlannedTrial)| {
+            let finished = same && trial.has_finished(&out);
+            (!finished && !alive.tasks.contains(&index)).then_some(index)
         };
         let left: Vec<usize> = run.trials.iter().enumerate().filter_map(is_left).collect();
         let mut submission = Submission {
@@ -244,7 +248,7 @@ impl Executor for Slurm {
     }
 
     fn run(&self, work: &Work<'_>) -> anyhow::Result<()> {
-        let run = RunFile::new(work.plan);
+        let run = RunFile::new(work.plan, None);
         let mut asked = self.options.clone();
         asked.threads = work.args.machine.threads;
         let this = Self { options: asked, detach: self.detach };

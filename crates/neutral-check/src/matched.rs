@@ -1,0 +1,116 @@
+//! Margins that match nothing, which are refused: by a misspelt name a corpus would fall back to the general margin,
+//! and a metric that the baseline lacks would pass unchecked.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use crate::gate::policy_error;
+use crate::{CheckError, Metric, Policy, Scored, answers};
+
+/// Refuses a margin that no row of a check against this baseline can have.
+pub(crate) fn check(policy: &Policy, baseline: &Scored) -> Result<(), CheckError> {
+    for metric in policy.margins.keys() {
+        places(*metric, &format!("margins.{metric}"), baseline)?;
+    }
+    for (section, own) in [("corpora", &policy.corpora), ("tasks", &policy.tasks)] {
+        for (on, metric) in own.iter().flat_map(|(on, own)| own.keys().map(move |m| (on, m))) {
+            let field = format!("{section}.{on}.{metric}");
+            let places = places(*metric, &field, baseline)?;
+            if !places.contains(on.as_str()) {
+                return Err(lacks(&field, on, places));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a field's metric was measured; an error if nowhere.
+fn places<'a>(
+    metric: Metric,
+    field: &str,
+    baseline: &'a Scored,
+) -> Result<BTreeSet<&'a str>, CheckError> {
+    let places = measured_on(metric, baseline);
+    if places.is_empty() {
+        let is_measured = |metric: &Metric| !measured_on(*metric, baseline).is_empty();
+        return Err(lacks(field, metric, Metric::ALL.into_iter().filter(is_measured)));
+    }
+    Ok(places)
+}
+
+fn lacks<T: Display>(
+    field: &str,
+    what: impl Display,
+    has: impl IntoIterator<Item = T>,
+) -> CheckError {
+    let has: Vec<_> = has.into_iter().map(|one| one.to_string()).collect();
+    policy_error(field, format!("the baseline has no {what}, expected one of {}", has.join(", ")))
+}
+
+/// The corpora or tasks of a baseline that a metric is measured on.
+fn measured_on(metric: Metric, baseline: &Scored) -> BTreeSet<&str> {
+    let (nats, tasks) = (&baseline.base.nats, &baseline.base.tasks);
+    let of_trials = |domain: answers::Domain| {
+        baseline.trials.iter().flat_map(move |trial| domain(&trial.tasks).keys())
+    };
+    let names: Vec<&String> = match metric {
+        Metric::Forgetting => nats.original.keys().collect(),
+        Metric::Learning => nats.new.keys().collect(),
+        Metric::Base => nats.original.keys().chain(nats.new.keys()).collect(),
+        Metric::ForgettingAccuracy => of_trials(answers::original).collect(),
+        Metric::LearningAccuracy => of_trials(answers::new).collect(),
+        Metric::BaseAccuracy => tasks.original.keys().chain(tasks.new.keys()).collect(),
+    };
+    names.into_iter().map(String::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{answered, policy, scored};
+
+    #[test]
+    fn a_margin_that_matches_nothing_is_refused_with_what_there_is() {
+        let without_tasks = scored(&[("lora", 0, 0.1, 2.0)], 0.0, 3);
+        let with_tasks = answered(&[&|i| i % 4 != 0]);
+        let of = |baseline: &Scored, text: &str| {
+            let checked = crate::check(baseline, Some(baseline), &policy(text));
+            checked.map(|_| ()).map_err(|error| error.to_string())
+        };
+        let refused = |baseline: &Scored, field: &str, margin: &str, found: &str| {
+            let message = format!("the policy: {field}: the baseline has no {found}");
+            assert_eq!(of(baseline, margin), Err(message));
+        };
+        let metrics = "forgetting.bits_per_byte, learning.bits_per_byte, base.bits_per_byte";
+        refused(
+            &without_tasks,
+            "margins.forgetting.accuracy",
+            "margins: { forgetting.bits_per_byte: 1, forgetting.accuracy: 0.1 }",
+            &format!("forgetting.accuracy, expected one of {metrics}"),
+        );
+        refused(
+            &without_tasks,
+            "tasks.quiz.base.accuracy",
+            "tasks: { quiz: { base.accuracy: 0.1 } }",
+            &format!("base.accuracy, expected one of {metrics}"),
+        );
+        refused(
+            &without_tasks,
+            "corpora.text/b.forgetting.bits_per_byte",
+            "corpora: { text/b: { forgetting.bits_per_byte: 1 } }",
+            "text/b, expected one of text/a",
+        );
+        refused(
+            &with_tasks,
+            "tasks.quizz.forgetting.accuracy",
+            "tasks: { quizz: { forgetting.accuracy: 0.1 } }",
+            "quizz, expected one of quiz",
+        );
+        for text in [
+            "corpora: { text/a: { forgetting.bits_per_byte: 1, base.bits_per_byte: 1 } }",
+            "tasks: { quiz: { forgetting.accuracy: 0.1, base.accuracy: 0.1 } }",
+        ] {
+            assert_eq!(of(&with_tasks, text), Ok(()));
+        }
+    }
+}

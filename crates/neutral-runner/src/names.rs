@@ -1,0 +1,61 @@
+//! The names in an experiment that files of their own explain: corpora and tasks, looked up before anything is
+//! fetched or trained.
+
+use std::path::Path;
+
+use neutral_data::Manifests;
+use neutral_spec::{Plan, SpecError, TasksSpec, nearest};
+
+use crate::tasks;
+
+/// A name, and what is wrong with it.
+type Wrong = (String, String);
+
+/// Fails with every place of the file that names what is not there.
+pub(crate) fn check(
+    plan: &Plan,
+    manifests: &Manifests,
+    file: &Path,
+    text: &str,
+) -> anyhow::Result<()> {
+    let mut wrong = unknown_corpora(plan, manifests);
+    if let Some(spec) = &plan.tasks {
+        wrong.extend(unknown_tasks(spec, file.parent().unwrap_or(Path::new(".")))?);
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(SpecError::of_names(&wrong, file, text).into()) }
+}
+
+fn unknown_corpora(plan: &Plan, manifests: &Manifests) -> Vec<Wrong> {
+    let known = manifests.names();
+    let names = plan.corpora().into_iter().map(|corpus| corpus.to_string());
+    let unknown = names.filter(|name| !known.contains(name));
+    let explained = unknown.map(|name| {
+        let hint = match nearest(&name, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("there are: {}", known.join(", ")),
+        };
+        let message = format!("unknown corpus `{name}`; {hint}");
+        (name, message)
+    });
+    explained.collect()
+}
+
+fn unknown_tasks(spec: &TasksSpec, here: &Path) -> anyhow::Result<Vec<Wrong>> {
+    let absent: Vec<_> = spec
+        .include_path
+        .iter()
+        .filter(|folder| !here.join(folder).is_dir())
+        .map(|folder| (folder.clone(), no_folder(&here.join(folder))))
+        .collect();
+    if !absent.is_empty() {
+        return Ok(absent);
+    }
+    let library = tasks::library(spec, here)?;
+    let names = spec.original.iter().chain(&spec.new);
+    let unknown = names.filter_map(|name| Some((name.clone(), library.missing(name)?)));
+    Ok(unknown.map(|(name, found)| (name.clone(), format!("`{name}` {found}"))).collect())
+}
+
+fn no_folder(folder: &Path) -> String {
+    format!("there is no folder {} of task files; correct `include_path`", folder.display())
+}
