@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIREMENTS = ["torch==2.13.0", "transformers==5.23.0", "peft==0.21.2", "lm-eval==0.4.13", "accelerate", "numpy"]
+REQUIREMENTS = ["torch==2.13.0", "transformers==5.23.0", "peft==0.21.2", "lm-eval==0.4.13", "accelerate==1.15.0", "numpy==2.4.6"]
 QUIET = 0.05  # the share of the machine that others may use during a measurement
 
 

@@ -1,6 +1,7 @@
 //! LoRA: a low-rank product beside a linear layer, the paper's second competitor.
 //!
-//! Source: Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, 2021, with the start XX
+//! Source: Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, 2021, with the start that
+//! PEFT has: `A` Kaiming uniform (`a = √5`), `B` zero. No dropout, no rank-stabilised scale.
 //!
 //! Shape suffixes: i input width, o output width, r rank.
 

@@ -30,16 +30,12 @@ impl Branch for NeutralResidue {
     fn forward(&self, x_btd: &Tensor, before: &mut Before) -> BranchOutput {
         let adapted_btd = self.adapter.output(x_btd);
         let Some(gate) = &self.gate else {
+            // In bf16 a loss's gradient below the last digit of the stream's is lost: nothing comes between their
+            // sum and the product that it goes into.
             return BranchOutput { output_btd: adapted_btd, watched_btd: None, gate: None };
         };
         let gate = gate.forward(x_btd, before);
-        let (output_btd, watched_btd) = match gate.value.size().last() {
-            Some(1) => {
-                let [output_btd, watched_btd] = scale_rows(&gate.value, &adapted_btd);
-                (output_btd, Some(watched_btd))
-            }
-            _ => (&gate.value * adapted_btd, None),
-        };
-        BranchOutput { output_btd, watched_btd, gate: Some(gate) }
+        let [output_btd, watched_btd] = scale_rows(&gate.value, &adapted_btd);
+        BranchOutput { output_btd, watched_btd: Some(watched_btd), gate: Some(gate) }
     }
 }

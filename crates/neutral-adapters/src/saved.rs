@@ -19,10 +19,11 @@
 //! PEFT knows no neutral residues, and a false `peft_type` would have it read them as something else.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use neutral_model::{Activation, Extension, TransformerConfig};
-use neutral_spec::Method;
+use neutral_spec::{GateSpec, Method};
 use neutral_store::{Fingerprint, write_json};
 use neutral_torch::ParamStore;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,9 @@ const FORMAT: &str = "neutral-extension";
 const VERSION: u32 = 1;
 pub(crate) const CONFIG: &str = "extension_config.json";
 const WEIGHTS: &str = "extension.safetensors";
+
+/// Tokens that a gate may read, as in an experiment.
+const WINDOWS: RangeInclusive<usize> = 2..=1_048_576;
 
 /// `extension_config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,6 +126,17 @@ impl ExtensionConfig {
             ("base.vocab_size", found.vocab_size.to_string(), expected.vocab_size.to_string()),
             ("activation", sigma(self.activation), sigma(adapter_activation(&self.method, model))),
         ];
+        if let Method::NeutralResidues { gate: GateSpec { window: Some(window), .. }, .. } =
+            self.method
+            && !WINDOWS.contains(&window)
+        {
+            return Err(AdapterError::ConfigFile {
+                path: path.to_path_buf(),
+                field: "method.gate.window".to_owned(),
+                found: window.to_string(),
+                expected: format!("expected {} to {} tokens", WINDOWS.start(), WINDOWS.end()),
+            });
+        }
         match pairs.into_iter().find(|(_, found, expected)| found != expected) {
             None => Ok(()),
             Some((field, found, expected)) => Err(AdapterError::ConfigFile {

@@ -1,6 +1,6 @@
 //! The version of everything that computes a number.
 
-use neutral_spec::{GateActivation, GatePer, LocalLossSpec, Method, Precision};
+use neutral_spec::{GateActivation, LocalLossSpec, Method, Precision};
 
 /// Part of every fingerprint: results of two versions are never mixed or reused.
 ///
@@ -21,7 +21,7 @@ pub(crate) fn version_of(method: &Method, precision: Precision) -> Option<u32> {
         (
             Method::NeutralResidues { gate, local_loss: LocalLossSpec::L1 { .. }, .. },
             Precision::Bf16,
-        ) if gate.activation != GateActivation::None && gate.per == GatePer::Token => Some(1),
+        ) if gate.activation != GateActivation::None => Some(1),
         (Method::Dora { .. }, Precision::Bf16) => Some(1),
         _ => None,
     }

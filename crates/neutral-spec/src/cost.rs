@@ -37,6 +37,7 @@ pub struct CostEstimate {
 /// | attention, `QKᵀ` and `AV` over all S positions | `12·L·q·S·T` | `12·L·q·S·T` |
 /// | of a share p of the tokens, with a KL to the base: the base's forward pass | `(2·N + 4·L·q·S)·p·T` | the same |
 /// | and the head of `H` weights once more | `6·H·p·T` | `4·H·p·T` |
+/// | EWC's Fisher information, of `F` tokens | `6·N·F + 12·L·q·S·F` | – |
 ///
 /// With new blocks, `L` counts them in what trains. `original_fraction` is the share p of original-domain text.
 ///
@@ -44,8 +45,9 @@ pub struct CostEstimate {
 /// extended layer needs no gradients.
 ///
 /// Memory: a weight that trains takes 16 bytes (fp32 master, gradient, `AdamW`'s two moments), and 2
-/// more for its copy in bf16; a frozen one 2 in bf16, 4 in fp32; activations of one micro batch; and
-/// a chunk of logits, over which their gradients are written.
+/// more for its copy in bf16; a frozen one 2 in bf16, 4 in fp32; an anchor of weights 4 for where each was and EWC 4
+/// for how much it counts; activations of one micro batch; a chunk of logits, over which their gradients are
+/// written; and of a KL, both models' probabilities of the micro batch's original-domain tokens.
 pub fn training_cost(
     model: &ModelSize,
     method: Option<&Method>,
@@ -64,18 +66,29 @@ pub fn training_cost(
     // Of one pass over a token and block, forwards.
     let attention = 4.0 * (model.n_heads * model.head_dim) as f64 * training.sequence_length as f64;
     let mut each = each as f64 + 3.0 * attention * deep as f64;
+    let fisher = match method {
+        Some(Method::Ewc { fisher_sequences, .. }) => {
+            (fisher_sequences * training.sequence_length) as f64 * each
+        }
+        _ => 0.0,
+    };
     let kl = method.and_then(kl_to_the_base);
     if kl.is_some() {
         let again = 2 * multiplied + if trains_base { 6 } else { 4 } * head;
         each += original_fraction * (again as f64 + attention * layers as f64);
     }
-    let flops = each * tokens as f64;
+    let flops = each * tokens as f64 + fisher;
 
     let number = precision.bytes();
     let copy = if precision == Precision::Bf16 { 2 } else { 0 };
     let base = model.parameters;
+    let anchor = match method {
+        Some(Method::L2Sp { .. }) => 4,
+        Some(Method::Ewc { .. }) => 8,
+        _ => 0,
+    };
     let weights = if trains_base {
-        base * (16 + copy)
+        base * (16 + copy + anchor)
     } else {
         base * number + size.extension_parameters * (16 + copy)
     };
@@ -85,7 +98,10 @@ pub fn training_cost(
     let rows = sequences * training.sequence_length as u64;
     let activations = rows * deep as u64 * activation_bytes(model, method, size, number);
     let logits = (rows * model.vocab_size as u64).min(LOGITS[usize::from(trains_base)]) * number;
-    CostEstimate { flops, memory_bytes: weights + second + activations + logits, tokens }
+    let original = (original_fraction * rows as f64).ceil() as u64;
+    let probabilities = if kl.is_some() { original * model.vocab_size as u64 * 8 } else { 0 };
+    let memory_bytes = weights + second + activations + logits + probabilities;
+    CostEstimate { flops, memory_bytes, tokens }
 }
 
 /// Which model a KL to the base asks.
@@ -125,8 +141,10 @@ fn activation_bytes(
     // the feed-forward layer's two halves and their product.
     let block = 4 * d + (q + 2 * kv) + q + 3 * model.d_ff as u64;
     let extension = match method {
-        Some(Method::Lora { targets, .. } | Method::Dora { targets, .. }) => {
-            targets.len() as u64 * units
+        Some(Method::Lora { targets, .. }) => targets.len() as u64 * units,
+        // And each layer's output before it is scaled.
+        Some(Method::Dora { targets, .. }) => {
+            targets.iter().map(|site| units + model.linear_shape(*site).1 as u64).sum()
         }
         // The same three of the adapter's GLU, its output and the gated one.
         Some(Method::Adapter { placement, .. } | Method::NeutralResidues { placement, .. }) => {
@@ -230,7 +248,9 @@ mod tests {
         let held = cost(&Method::KlToBase { weight: 1.0 }, Precision::Fp32);
         let more = (2 * n + attention + 6 * head) * 16;
         assert_eq!((held.flops - free.flops) as u64, more);
-        assert_eq!(held.memory_bytes - free.memory_bytes, 4 * SHAPE.size(300).parameters);
+        let probabilities = 16 * 300 * 8;
+        let base = 4 * SHAPE.size(300).parameters;
+        assert_eq!(held.memory_bytes - free.memory_bytes, base + probabilities);
 
         let residues = |local_loss| Method::NeutralResidues {
             budget: Budget::from_percent(20.0).unwrap(),
@@ -244,7 +264,19 @@ mod tests {
         let kl = LocalLossSpec::Kl { weight: 1.0, warmup_fraction: None };
         let [l1, kl] = [LocalLossSpec::default(), kl].map(|l| cost(&residues(l), Precision::Fp32));
         assert_eq!((kl.flops - l1.flops) as u64, (2 * n + attention + 4 * head) * 16);
-        assert_eq!(kl.memory_bytes, l1.memory_bytes);
+        assert_eq!(kl.memory_bytes, l1.memory_bytes + probabilities);
+    }
+
+    #[test]
+    fn an_anchor_of_weights_keeps_where_they_were_and_ewc_how_much_they_count() {
+        let free = cost(&Method::Finetune {}, Precision::Fp32);
+        let l2 = cost(&Method::L2Sp { weight: 1.0 }, Precision::Fp32);
+        let ewc = cost(&Method::Ewc { weight: 1.0, fisher_sequences: 4 }, Precision::Fp32);
+        let base = SHAPE.size(300).parameters;
+        let more = |cost: CostEstimate| cost.memory_bytes - free.memory_bytes;
+        assert_eq!((more(l2), more(ewc)), (4 * base, 8 * base));
+        // Four sequences of 16 tokens are as many as are trained on.
+        assert_eq!((l2.flops, ewc.flops), (free.flops, 2.0 * free.flops));
     }
 
     #[test]

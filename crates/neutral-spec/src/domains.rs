@@ -1,6 +1,7 @@
 //! The rules of the two domains: which text a trial reads and is scored on, and how much of each.
 
-use crate::corpus_ref::CorpusRef;
+use std::fmt::Display;
+
 use crate::error::Problem;
 use crate::evaluation::EvaluationSpec;
 use crate::experiment::{DataSpec, TrainingSpec};
@@ -39,18 +40,19 @@ pub(crate) fn check(data: &DataSpec, training: &TrainingSpec, found: &mut Vec<Pr
             ),
         );
     }
-    disjoint(&data.original, &data.new, &FieldPath::dotted("data.new"), found);
+    disjoint("corpus", &data.original, &data.new, &FieldPath::dotted("data.new"), found);
 }
 
-/// No corpus is of both domains.
-pub(crate) fn disjoint(
-    original: &[CorpusRef],
-    new: &[CorpusRef],
+/// No corpus, and no task, is of both domains.
+pub(crate) fn disjoint<T: Display + PartialEq>(
+    what: &str,
+    original: &[T],
+    new: &[T],
     path: &FieldPath,
     found: &mut Vec<Problem>,
 ) {
-    for (i, corpus) in new.iter().enumerate().filter(|(_, c)| original.contains(c)) {
-        let message = format!("`{corpus}` is in `original` as well; a corpus is of one domain");
+    for (i, name) in new.iter().enumerate().filter(|(_, name)| original.contains(name)) {
+        let message = format!("`{name}` is in `original` as well; a {what} is of one domain");
         found.push(Problem::new(path.index(i), message));
     }
 }

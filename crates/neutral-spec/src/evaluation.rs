@@ -53,9 +53,11 @@ pub struct TasksSpec {
     pub include_path: Vec<String>,
     /// Tasks of the original domain: the mean of their scores shows forgetting.
     #[serde(default)]
+    #[schemars(extend("uniqueItems" = true))]
     pub original: Vec<String>,
     /// Tasks of the new domain: the mean of their scores shows learning.
     #[serde(default)]
+    #[schemars(extend("uniqueItems" = true))]
     pub new: Vec<String>,
     /// Documents of each task, from the first; all, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -153,6 +153,10 @@ fn drafts_of(
                 };
                 return Err(crossed.into_iter().map(place).collect());
             }
+        } else if let Some(message) = sequence::misfit(experiment, entry, &draft.method) {
+            let path = FieldPath::dotted("methods").index(entry).key("after");
+            let message = format!("{message}{}", with_settings(&settings));
+            return Err(vec![Problem::new(path, message)]);
         }
         if !seen.insert(to_value(&draft).to_string()) {
             let path = settings.last().map_or_else(FieldPath::default, |s| s.path.clone());

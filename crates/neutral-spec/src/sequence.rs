@@ -15,8 +15,7 @@ pub(crate) fn check(experiment: &Experiment, found: &mut Vec<Problem>) {
         let Some(after) = &method.after else { continue };
         let path = FieldPath::dotted("methods").index(entry).key("after");
         let messages = if let Some(before) = before(experiment, entry) {
-            let swept = once_a_seed(experiment, before).into_iter();
-            swept.chain(misfit(experiment, entry)).collect()
+            once_a_seed(experiment, before)
         } else {
             vec![unknown(after, experiment, entry)]
         };
@@ -55,12 +54,11 @@ fn before(experiment: &Experiment, entry: usize) -> Option<usize> {
     (0..entry).find(|&above| label(experiment, above).0 == *after)
 }
 
-/// Why a method cannot stand on those before it.
-fn misfit(experiment: &Experiment, entry: usize) -> Option<String> {
+/// Why a method, with a sweep's values in place, cannot stand on those before its entry.
+pub(crate) fn misfit(experiment: &Experiment, entry: usize, own: &Method) -> Option<String> {
     let below = std::iter::successors(before(experiment, entry), |&at| before(experiment, at));
     let below: Vec<&Method> = below.map(|at| &experiment.methods[at].method).collect();
     let has = |what: fn(&Method) -> bool| below.iter().any(|method| what(method));
-    let own = &experiment.methods[entry].method;
     let to_the_base = match own {
         Method::KlToBase { .. } => true,
         Method::NeutralResidues { local_loss, .. } => {

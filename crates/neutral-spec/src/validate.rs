@@ -88,7 +88,11 @@ pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
         found.push(Problem::new(FieldPath::dotted("evaluation.tasks"), message));
     }
     let path = FieldPath::dotted("evaluation.new");
-    domains::disjoint(&evaluation.original, &evaluation.new, &path, &mut found);
+    domains::disjoint("corpus", &evaluation.original, &evaluation.new, &path, &mut found);
+    if let Some(tasks) = &evaluation.tasks {
+        let path = FieldPath::dotted("evaluation.tasks.new");
+        domains::disjoint("task", &tasks.original, &tasks.new, &path, &mut found);
+    }
     found
 }
 

@@ -68,6 +68,10 @@ const EDITS: &[(&str, &str)] = &[
     ("{ kind: adapter, budget: 20% }", "{ kind: dora, budget: 20% }\n    after: lora"),
     ("{ kind: adapter, budget: 20% }", "{ kind: kl_to_base, weight: 1 }\n    after: lora"),
     (
+        "{ kind: adapter, budget: 20% }",
+        "{ kind: neutral_residues, budget: 20% }\n    label: upon\n    after: lora\n    sweep: { grid: { method.local_loss: [{ kind: l1, weight: 1 }, { kind: kl, weight: 1 }] } }",
+    ),
+    (
         "evaluation:",
         "  - label: again\n    after: neutral_residues\n    method: { kind: finetune }\nevaluation:",
     ),

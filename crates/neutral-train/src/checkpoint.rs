@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use neutral_store::{Fingerprint, sha256_bytes};
+use neutral_store::{Fingerprint, StoreError, sha256_bytes};
 use neutral_torch::{ParamStore, TorchError, load_tensors};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor, no_grad};
@@ -74,7 +74,8 @@ pub fn restore(
     params: &ParamStore,
     moments: &BTreeMap<String, Moments>,
 ) -> Result<Option<TrainState>, TrainError> {
-    if !path.exists() {
+    // One that cannot be looked at is not one that is not there.
+    if !path.try_exists().map_err(|e| StoreError::io("look at", path, e))? {
         return Ok(None);
     }
     let bad = |problem: String| TrainError::Checkpoint { path: path.to_path_buf(), problem };

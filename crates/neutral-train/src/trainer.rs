@@ -195,7 +195,8 @@ impl<'a> Loop<'a> {
         }
         // Before a checkpoint: the weights are still the base's.
         let text = FisherText { stream: job.stream, settings };
-        let penalty = job.anchor.penalty(job.model, params, &text, ranks.as_ref())?;
+        let penalty =
+            job.anchor.penalty(job.model, job.extension, params, &text, ranks.as_ref())?;
         let keeps = |tensor| ranks.as_ref().is_none_or(|ranks| ranks.keeps(tensor));
         let mut optimizer = AdamW::of(params, job.spec, keeps);
         let path = checkpoint::path(job.folder);

@@ -92,7 +92,7 @@ fn changed(change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn what_does_not_fit_is_named_before_anything_is_built() {
-    let cases: [(&[&str], Value, &[&str]); 18] = [
+    let cases: [(&[&str], Value, &[&str]); 20] = [
         (&["format"], json!("other"), &["`format` is \"other\"", "neutral-extension"]),
         (&["format_version"], json!(2), &["`format_version` is 2", "version 1"]),
         (&["format_version"], json!(-1), &["extension_config.json"]),
@@ -111,6 +111,8 @@ fn what_does_not_fit_is_named_before_anything_is_built() {
         (&["method", "placement"], json!("attention"), &["self_attn.adapter.w_i", "missing"]),
         (&["method", "gate"], json!({"activation": "none"}), &["gate.bias", "no place"]),
         (&["method", "gate"], json!({"per": "channel", "bias": 1}), &["gate.weight", "[16, 16]"]),
+        (&["method", "gate"], json!({"window": 0}), &["method.gate.window", "is 0", "2 to"]),
+        (&["method", "gate"], json!({"window": u64::MAX}), &["method.gate.window", "1048576"]),
     ];
     for (path, value, parts) in cases {
         let message = changed(|json| {

@@ -104,6 +104,15 @@ impl<'a> Fields<'a> {
         if self.get(name).is_some() { self.size(name) } else { Ok(default) }
     }
 
+    /// The window of blocks that slide: none where the file says `null`, transformers' own where it says nothing.
+    pub(super) fn window(&self) -> Result<Option<usize>, ModelError> {
+        let name = "sliding_window";
+        match (self.has(name), self.get(name)) {
+            (true, None) => Ok(None),
+            _ => self.size_or(name, 4096).map(Some),
+        }
+    }
+
     /// Number of blocks.
     pub(super) fn layers(&self) -> Result<usize, ModelError> {
         let name = "num_hidden_layers";

@@ -14,7 +14,9 @@ pub(super) fn read(fields: &Fields) -> Result<TransformerConfig, ModelError> {
     let layers = config.n_layers();
     let kinds = fields.sliding(layers)?;
     let kinds = kinds.unwrap_or_else(|| (0..layers).map(|i| i % 2 == 0).collect());
-    let window = fields.size_or("sliding_window", 4096)?;
+    let window = fields
+        .window()?
+        .ok_or_else(|| fields.wrong("sliding_window", "expected a number of tokens"))?;
     for (block, slides) in config.blocks.iter_mut().zip(kinds) {
         block.window = slides.then_some(window);
     }

@@ -18,7 +18,9 @@ pub(super) fn read(fields: &Fields) -> Result<TransformerConfig, ModelError> {
     let pattern = fields.size_or("sliding_window_pattern", 6)?;
     let kinds = fields.sliding(layers)?;
     let kinds = kinds.unwrap_or_else(|| (1..=layers).map(|i| !i.is_multiple_of(pattern)).collect());
-    let window = fields.size_or("sliding_window", 4096)?;
+    let window = fields
+        .window()?
+        .ok_or_else(|| fields.wrong("sliding_window", "expected a number of tokens"))?;
     for (block, slides) in config.blocks.iter_mut().zip(kinds) {
         if slides {
             block.window = Some(window);

@@ -17,8 +17,8 @@ pub(super) fn set_windows(
     fields: &Fields,
     config: &mut TransformerConfig,
 ) -> Result<(), ModelError> {
-    let slides = fields.flag_or("use_sliding_window", false)?;
-    let window = fields.size_or("sliding_window", 4096)?;
+    let window = fields.window()?;
+    let slides = fields.flag_or("use_sliding_window", false)? && window.is_some();
     let first = match fields.get("max_window_layers") {
         None => 28,
         Some(value) => value
@@ -30,10 +30,13 @@ pub(super) fn set_windows(
     let kinds = fields.sliding(layers)?;
     let kinds = kinds.unwrap_or_else(|| (0..layers).map(|i| slides && i >= first).collect());
     if !slides && kinds.contains(&true) {
-        return Err(fields.wrong("layer_types", "use_sliding_window is not true"));
+        return Err(fields.wrong(
+            "layer_types",
+            "expected full_attention alone: use_sliding_window is not true, or sliding_window null",
+        ));
     }
     for (block, slides) in config.blocks.iter_mut().zip(kinds) {
-        block.window = slides.then_some(window);
+        block.window = window.filter(|_| slides);
     }
     Ok(())
 }

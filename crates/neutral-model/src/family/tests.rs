@@ -103,6 +103,27 @@ fn a_mistral_without_the_field_slides_and_with_null_it_does_not() {
 }
 
 #[test]
+fn without_a_window_no_block_of_qwen_slides_and_gemma_is_refused() {
+    let mut json = llama();
+    json["model_type"] = json!("qwen2");
+    json["use_sliding_window"] = json!(true);
+    json["max_window_layers"] = json!(1);
+    let windows =
+        |json: &Value| read(json).unwrap().blocks.iter().map(|b| b.window).collect::<Vec<_>>();
+    assert_eq!(windows(&json), [None, Some(4096)]);
+    json["sliding_window"] = Value::Null;
+    assert_eq!(windows(&json), [None; 2]);
+    json["layer_types"] = json!(["full_attention", "sliding_attention"]);
+    assert!(read(&json).unwrap_err().contains("layer_types"));
+    json.as_object_mut().unwrap().remove("layer_types");
+    for family in ["gemma2", "gemma3_text"] {
+        json["model_type"] = json!(family);
+        let message = read(&json).unwrap_err();
+        assert!(message.contains("sliding_window"), "{message}");
+    }
+}
+
+#[test]
 fn our_own_models_are_described_as_they_are_read() {
     let config = crate::transformer::tests::tiny_config(false);
     let json = config.to_hugging_face().unwrap();

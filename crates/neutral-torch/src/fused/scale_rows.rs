@@ -8,16 +8,16 @@ use crate::element::{Element, Parts, numbers, numbers_mut};
 use crate::parallel::parallel_for;
 use crate::simd::{self, vectorised};
 
-/// `g ⊙ x`, one `g` a row, twice: what is added to the residual stream, and what a loss is of.
+/// `g ⊙ x`, one `g` a row or one an entry, twice: what is added to the residual stream, and what a loss is of.
 ///
 /// The gradients of both are summed in fp32 and go on from there. One tensor for both would have them
 /// summed in its own kind, and in bf16 a loss's gradient may be smaller than half of the last digit of the
 /// stream's: it would be lost at every entry, not at random.
 ///
 /// # Shapes
-/// `g`: `[…, 1]`, `x`: `[…, d]` of one kind; results: as `x`, in the same memory.
+/// `g`: `[…, 1]` or, without a kernel, `[…, d]`; `x`: `[…, d]` of one kind; results: as `x`, in the same memory.
 pub fn scale_rows(g: &Tensor, x: &Tensor) -> [Tensor; 2] {
-    if has_kernel(x) {
+    if has_kernel(x) && g.size().last() == Some(&1) {
         by_kind!(x, kernel(g, x))
     } else if x.kind() == Kind::BFloat16 {
         on_device(g, x)
@@ -36,8 +36,15 @@ fn on_device(g: &Tensor, x: &Tensor) -> [Tensor; 2] {
         let (g, x) = saved;
         let of_outputs = gradients.outputs.iter().flatten().map(|of| of.to_kind(Kind::Float));
         let Some(of_out) = of_outputs.reduce(|a, b| a + b) else { return vec![None, None] };
-        let of_g = gradients.wanted[0]
-            .then(|| (&of_out * &x).sum_dim_intlist(-1, true, Kind::Float).to_kind(g.kind()));
+        let of_g = gradients.wanted[0].then(|| {
+            let of_entries = &of_out * &x;
+            let of_g = if g.size() == x.size() {
+                of_entries
+            } else {
+                of_entries.sum_dim_intlist(-1, true, Kind::Float)
+            };
+            of_g.to_kind(g.kind())
+        });
         vec![of_g, Some((of_out * g).to_kind(x.kind()))]
     });
     [out, again]
@@ -178,13 +185,15 @@ mod tests {
                 vec![product.shallow_clone(), product]
             };
             agrees(&name, &inputs, |t| scale_rows(&t[0], &t[1]).into(), twice);
+            let inputs = ["g", "x"].map(|name| normal(name, &shape, Kind::Double));
+            agrees(&name, &inputs, |t| scale_rows(&t[0], &t[1]).into(), twice);
         }
     }
 
     /// The mean of what a gradient of 1/1,024 of another one moves the input's by, over what it should.
-    fn pull(twice: impl Fn(&Tensor, &Tensor) -> [Tensor; 2]) -> f64 {
+    fn pull(width: i64, twice: impl Fn(&Tensor, &Tensor) -> [Tensor; 2]) -> f64 {
         let in_bf16 = |name, shape: &[i64]| normal(name, shape, Kind::BFloat16).detach();
-        let (g, x) = (in_bf16("g", &[512, 1]).abs(), in_bf16("x", &[512, 64]));
+        let (g, x) = (in_bf16("g", &[512, width]).abs(), in_bf16("x", &[512, 64]));
         let large = in_bf16("stream", &[512, 64]);
         let small = large.abs() / 1024.0;
         let gradient = |small: &Tensor| {
@@ -201,14 +210,16 @@ mod tests {
 
     #[test]
     fn a_gradient_below_the_last_digit_of_the_other_is_not_lost() {
-        for twice in [scale_rows, on_device] {
-            let pull = pull(twice);
-            assert!((pull - 1.0).abs() < 0.1, "{pull}");
+        for width in [1, 64] {
+            for twice in [scale_rows, on_device] {
+                let pull = pull(width, twice);
+                assert!((pull - 1.0).abs() < 0.1, "{width}: {pull}");
+            }
+            let pull = pull(width, |g, x| {
+                let product = g * x;
+                [product.shallow_clone(), product]
+            });
+            assert!(pull < 0.5, "{width}: one tensor for both has lost nothing: {pull}");
         }
-        let pull = pull(|g, x| {
-            let product = g * x;
-            [product.shallow_clone(), product]
-        });
-        assert!(pull < 0.5, "one tensor for both has lost nothing: {pull}");
     }
 }

@@ -29,12 +29,13 @@ pub struct FisherText<'a> {
 }
 
 /// The diagonal of the Fisher information a token, in the order of `params`, which are `model`'s and
-/// trainable. Of several processes each takes some of the sequences.
+/// trainable; what the model is extended by is part of it. Of several processes each takes some of the sequences.
 ///
 /// # Errors
 /// [`TrainError::NoOriginalText`] if the mix has no original domain; that of a collective that failed.
 pub fn diagonal(
     model: &Transformer,
+    extension: &Extension,
     params: &ParamStore,
     text: &FisherText,
     sequences: usize,
@@ -52,7 +53,7 @@ pub fn diagonal(
     let chosen: Vec<u64> = original.take(sequences).collect();
     for at in ranks.map_or_else(|| chosen.clone(), |ranks| ranks.deal(&chosen)) {
         let batch = stream.batch(at, 1);
-        let output = gradients(model, &Extension::none(), &parameters, &batch, &settings, None)?;
+        let output = gradients(model, extension, &parameters, &batch, &settings, None)?;
         no_grad(|| {
             for (sum, gradient) in sums.iter_mut().zip(&output.gradients) {
                 let _ = sum.g_add_(&gradient.square());
@@ -91,7 +92,8 @@ mod tests {
             stop: false,
         };
         let text = FisherText { stream: &stream, settings };
-        let found = diagonal(&model, model.params(), &text, 2, None).unwrap();
+        let none = Extension::none();
+        let found = diagonal(&model, &none, model.params(), &text, 2, None).unwrap();
 
         // Of ten rows the fourth and the seventh are the first two of three in ten.
         let batch = stream.batch(0, 10);
@@ -121,8 +123,13 @@ mod tests {
                 assert!((a - b).abs() < 1e-4 * largest, "{i}: {a} is not {b}");
             }
         }
-        let none = crate::test_support::stream(0.0);
-        let text = FisherText { stream: &none, settings };
-        assert!(diagonal(&model, model.params(), &text, 2, None).is_err());
+        // Of a model that stands on an extension it is that model's.
+        let below = crate::test_support::extension(0.5);
+        let extended = diagonal(&model, &below, model.params(), &text, 2, None).unwrap();
+        assert!(found.iter().zip(&extended).any(|(one, other)| !one.equal(other)));
+
+        let no_text = crate::test_support::stream(0.0);
+        let text = FisherText { stream: &no_text, settings };
+        assert!(diagonal(&model, &none, model.params(), &text, 2, None).is_err());
     }
 }

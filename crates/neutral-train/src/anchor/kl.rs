@@ -12,8 +12,8 @@ const ROWS: i64 = 512;
 
 /// `Σ_tokens Σ_v p_base(v) (ln p_base(v) − ln p(v))` in nats, with a gradient to `model` alone.
 ///
-/// Log-probabilities are fp32. The backward pass keeps those of the model, `tokens · V · 4` bytes; that is
-/// a micro batch's original-domain tokens, so `training.micro_batch_size` bounds it.
+/// Log-probabilities are fp32. The backward pass keeps those of the model and the base's probabilities,
+/// `tokens · V · 8` bytes; that is a micro batch's original-domain tokens, so `training.micro_batch_size` bounds it.
 ///
 /// # Shapes
 /// Hidden states of the same tokens in both models, `[b, t, d]`; the result is a scalar.

@@ -13,7 +13,7 @@ pub mod fisher;
 pub mod kl;
 pub mod quadratic;
 
-use neutral_model::Transformer;
+use neutral_model::{Extension, Transformer};
 use neutral_torch::ParamStore;
 
 use crate::TrainError;
@@ -56,6 +56,7 @@ impl Anchor<'_> {
     pub(crate) fn penalty(
         self,
         model: &Transformer,
+        extension: &Extension,
         params: &ParamStore,
         text: &FisherText,
         ranks: Option<&Ranks>,
@@ -64,7 +65,8 @@ impl Anchor<'_> {
             Self::None | Self::Kl { .. } => Ok(None),
             Self::L2Sp { weight } => Ok(Some(Quadratic::new(params, None, weight))),
             Self::Ewc { weight, fisher_sequences } => {
-                let fisher = fisher::diagonal(model, params, text, fisher_sequences, ranks)?;
+                let fisher =
+                    fisher::diagonal(model, extension, params, text, fisher_sequences, ranks)?;
                 Ok(Some(Quadratic::new(params, Some(fisher), weight)))
             }
         }
