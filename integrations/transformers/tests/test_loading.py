@@ -106,6 +106,22 @@ def test_a_second_extension_is_refused(write: WriteExtension) -> None:
         (with_method(kind="block_expansion"), "a deeper model"),
         (with_method(input_norm=True), "does not know method.input_norm"),
         (with_method(gate={"activation": "relu", "window": "all"}), "method.gate.window is 'all'"),
+        (
+            with_method(gate={"activation": "relu", "window": 1}),
+            "method.gate.window is 1, expected .* 2 or more",
+        ),
+        (with_method(gate={"activation": "relu", "shared": 0}), "method.gate.shared is 0"),
+        (
+            with_method(gate={"activation": "relu", "temperature": 2}),
+            "method.gate has an entry 'temperature'",
+        ),
+        (with_method(scale=2), "method has an entry 'scale'"),
+        (with_method(activation="relu"), "activation is 'silu', method.activation 'relu'"),
+        (with_method(kind=[]), r"method.kind is \[\]"),
+        (make_config(method=None), "method is None, which is no object"),
+        ([], r"holds \[\], which is no object"),
+        (make_config(units=10.9), "units is 10.9"),
+        (make_config(units=None), "units is None"),
         (with_method(gate={"activation": "relu", "shared": True}), "no tensor mlp.adapter.gate.weight"),
         (with_method(placement="head"), "method.placement is 'head'"),
         (with_method(gate={"activation": "tanh", "per": "token"}), "method.gate.activation is 'tanh'"),
@@ -156,6 +172,9 @@ def test_other_folders_are_refused(write: WriteExtension, tmp_path: Path) -> Non
     (folder / "extension.safetensors").unlink()
     with pytest.raises(ExtensionError, match=r"has no extension\.safetensors"):
         load_extension(make_base(), folder)
+    (folder / "extension.safetensors").write_bytes(b"\x08\0\0")
+    with pytest.raises(ExtensionError, match="is no whole safetensors file"):
+        load_extension(make_base(), folder)
     (folder / "extension_config.json").write_text("{")
     with pytest.raises(ExtensionError, match="is no JSON"):
         load_extension(make_base(), folder)
@@ -164,6 +183,19 @@ def test_other_folders_are_refused(write: WriteExtension, tmp_path: Path) -> Non
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     with pytest.raises(ExtensionError, match="is a PEFT adapter"):
         load_extension(make_base(), tmp_path)
+
+
+def test_an_offloaded_model_gets_its_weights_where_it_computes(
+    write: WriteExtension, tokens: torch.Tensor
+) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    expected = load_extension(make_base(), write())(tokens).logits
+    model = make_base()
+    accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+    found = load_extension(model, write())(tokens).logits
+    assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+    with pytest.raises(ExtensionError, match="are not loaded"):
+        load_extension(make_base().to("meta"), write())
 
 
 def test_a_text_model_takes_what_was_made_for_its_family(write: WriteExtension, tokens: torch.Tensor) -> None:

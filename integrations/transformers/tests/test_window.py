@@ -102,6 +102,32 @@ def test_padding_is_no_token(write: WriteExtension, tokens: torch.Tensor, gate: 
 
 
 @of_both
+def test_a_window_is_of_tokens_that_are_seen(
+    write: WriteExtension, tokens: torch.Tensor, gate: dict[str, Any]
+) -> None:
+    model = extended(write, gate)
+    alone = gates_of(model, tokens[:1])
+    row = torch.cat([tokens[:1, :5], torch.full((1, 4), VOCAB - 1), tokens[:1, 5:]], 1)
+    mask = torch.ones_like(row)
+    mask[:, 5:9] = 0
+    position_ids = (mask.cumsum(1) - 1).clamp(min=0)
+    seen = mask[0].bool()
+    found = gates_of(model, row, attention_mask=mask, position_ids=position_ids)
+    assert same(found[:, :, seen], alone)
+    # A padded context in the cache, and a question after it.
+    cache = DynamicCache(config=model.config)
+    for part in (slice(0, 9), slice(9, None)):
+        found = gates_of(
+            model,
+            row[:, part],
+            attention_mask=mask[:, : part.stop],
+            position_ids=position_ids[:, part],
+            past_key_values=cache,
+        )
+    assert same(found, alone[:, :, 5:])
+
+
+@of_both
 def test_left_padded_prompts_are_continued_as_they_are_alone(
     write: WriteExtension, tokens: torch.Tensor, gate: dict[str, Any]
 ) -> None:
@@ -137,3 +163,11 @@ def test_what_lies_before_must_be_known(write: WriteExtension, tokens: torch.Ten
         gates_of(model, tokens, past_key_values=StaticCache(config=model.config, max_cache_len=16))
     with pytest.raises(ExtensionError, match="this one has 4 dimensions"):
         gates_of(model, tokens, attention_mask=torch.ones(2, 1, 11, 11, dtype=torch.bool))
+    with pytest.raises(ExtensionError, match="this one is a dict"):
+        gates_of(model.model, tokens, attention_mask={"full_attention": None})
+    with pytest.raises(ExtensionError, match="cannot read a paged cache"):
+        gates_of(model, tokens, cache=object())
+    offloaded = DynamicCache(config=model.config)
+    offloaded.offloading = True
+    with pytest.raises(ExtensionError, match="this one is offloaded"):
+        gates_of(model, tokens, past_key_values=offloaded)

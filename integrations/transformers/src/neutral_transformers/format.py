@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 FORMAT, VERSION = "neutral-extension", 1
@@ -26,6 +27,15 @@ ELSEWHERE = {
     "dora": "DoRA is exported as a PEFT adapter: load it with peft.PeftModel.from_pretrained",
     "block_expansion": "new blocks are exported as a deeper model, with --format hf",
     "finetune": "a fine-tuned model is exported whole: load it with AutoModelForCausalLM.from_pretrained",
+}
+
+
+# An entry that is not known would be a computation that is left out.
+KNOWN = {
+    "": {"format", "format_version", "method", "units", "activation", "base", "made_by", "fingerprint"},
+    "method": {"kind", "budget", "gate", "local_loss", "placement", "start", "activation", "input_norm"},
+    "method.gate": {"activation", "per", "bias", "shared", "window"},
+    "base": {"model_type", "d_model", "n_layers", "vocab_size", "name", "digest"},
 }
 
 
@@ -81,10 +91,30 @@ class ExtensionConfig:
         return all_shapes
 
 
-def one_of(entry: str, found: Any, known: tuple[str, ...]) -> Any:
-    if found not in known:
+def entries_of(entry: str, found: Any) -> dict[str, Any]:
+    """An object of known entries."""
+    name = entry or "the file"
+    if not isinstance(found, dict):
+        raise ExtensionError(f"extension_config.json: {name} is {found!r}, which is no object")
+    if unknown := sorted(found.keys() - KNOWN[entry]):
+        raise ExtensionError(f"extension_config.json: {name} has an entry {unknown[0]!r}, which is not known")
+    return found
+
+
+def a_size(entry: str, found: Any, least: int = 1) -> int:
+    # bool is an int to Python.
+    if type(found) is not int or found < least:
         raise ExtensionError(
-            f"extension_config.json: {entry} is {found!r}, which is none of {', '.join(known)}"
+            f"extension_config.json: {entry} is {found!r}, expected a number of {least} or more"
+        )
+    return found
+
+
+def one_of(entry: str, found: Any, known: tuple[Any, ...]) -> Any:
+    # 0 is False to Python.
+    if not any(found == one and type(found) is type(one) for one in known):
+        raise ExtensionError(
+            f"extension_config.json: {entry} is {found!r}, which is none of {', '.join(map(str, known))}"
         )
     return found
 
@@ -92,20 +122,21 @@ def one_of(entry: str, found: Any, known: tuple[str, ...]) -> Any:
 def parse_gate(method: dict[str, Any]) -> Gate | None:
     if method["kind"] == "adapter":
         return None
-    gate = method["gate"]
+    gate = entries_of("method.gate", method["gate"])
     activation = one_of("method.gate.activation", gate["activation"], GATE_ACTIVATIONS)
     per = one_of("method.gate.per", gate.get("per", "token"), ("token", "channel"))
     if activation == "none":
         return None
-    window = gate.get("window")
-    if window is not None and (type(window) is not int or window < 1):
-        raise ExtensionError(
-            f"extension_config.json: method.gate.window is {window!r}, which is no number of tokens"
-        )
-    return Gate(activation, per == "channel", gate.get("bias") is not None, gate.get("shared", False), window)
+    window, shared = gate.get("window"), gate.get("shared", False)
+    if window is not None:
+        a_size("method.gate.window", window, least=2)
+    one_of("method.gate.shared", shared, (True, False))
+    return Gate(activation, per == "channel", gate.get("bias") is not None, shared, window)
 
 
-def parse_config(entries: dict[str, Any]) -> ExtensionConfig:
+def parse_config(entries: Any) -> ExtensionConfig:
+    if not isinstance(entries, dict):
+        raise ExtensionError(f"extension_config.json holds {entries!r}, which is no object")
     found = entries.get("format"), entries.get("format_version")
     if found != (FORMAT, VERSION):
         raise ExtensionError(
@@ -113,22 +144,30 @@ def parse_config(entries: dict[str, Any]) -> ExtensionConfig:
             f"extension_config.json says format {found[0]!r}, version {found[1]!r}"
         )
     try:
-        method, base = entries["method"], entries["base"]
-        if method["kind"] in ELSEWHERE:
-            raise ExtensionError(ELSEWHERE[method["kind"]])
-        one_of("method.kind", method["kind"], ("neutral_residues", "adapter"))
+        kind = entries["method"]["kind"] if isinstance(entries["method"], dict) else None
+        if kind in tuple(ELSEWHERE):
+            raise ExtensionError(ELSEWHERE[kind])
+        entries = entries_of("", entries)
+        method, base = entries_of("method", entries["method"]), entries_of("base", entries["base"])
+        one_of("method.kind", kind, ("neutral_residues", "adapter"))
         if method.get("input_norm"):
             raise ExtensionError("extension_config.json: this package does not know method.input_norm")
         placement = one_of("method.placement", method.get("placement", "ffn"), tuple(SUB_LAYERS))
+        activation = one_of("activation", entries["activation"], ACTIVATIONS)
+        if method.get("activation") not in (None, activation):
+            own = method["activation"]
+            raise ExtensionError(
+                f"extension_config.json: activation is {activation!r}, method.activation {own!r}"
+            )
         return ExtensionConfig(
             sub_layer=SUB_LAYERS[placement],
-            units=int(entries["units"]),
-            activation=one_of("activation", entries["activation"], ACTIVATIONS),
+            units=a_size("units", entries["units"]),
+            activation=activation,
             gate=parse_gate(method),
             model_type=base["model_type"],
-            d_model=int(base["d_model"]),
-            n_layers=int(base["n_layers"]),
-            vocab_size=int(base["vocab_size"]),
+            d_model=a_size("base.d_model", base["d_model"]),
+            n_layers=a_size("base.n_layers", base["n_layers"]),
+            vocab_size=a_size("base.vocab_size", base["vocab_size"]),
         )
     except KeyError as missing:
         raise ExtensionError(f"extension_config.json has no entry {missing}") from None
@@ -151,7 +190,11 @@ def read_tensors(folder: Path, config: ExtensionConfig) -> dict[str, torch.Tenso
     path = folder / "extension.safetensors"
     if not path.exists():
         raise ExtensionError(f"{folder} has no extension.safetensors")
-    tensors, shapes = load_file(path), config.shapes()
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ExtensionError(f"{path} is no whole safetensors file: {error}") from None
+    shapes = config.shapes()
     if missing := sorted(shapes.keys() - tensors.keys()):
         raise ExtensionError(f"{path.name} has no tensor {missing[0]} ({len(missing)} missing)")
     if extra := sorted(tensors.keys() - shapes.keys()):

@@ -175,13 +175,14 @@ def load_extension(
         name: tensor.to(dtype) if tensor.dim() == 2 else tensor
         for name, tensor in read_tensors(folder, config).items()
     }
+    devices = {i: device_of(sub_layer) for i, sub_layer in sub_layers(model, (config.sub_layer,))}
     decoder, window = model.get_decoder(), None
     if config.gate and config.gate.window:
         window = Window(config.gate.window)
         window.attach(decoder)
     shared_gate = SharedGate(build_gate(config, tensors, 0)) if config.gate and config.gate.shared else None
     if shared_gate is not None:
-        decoder.add_module(config.sub_layer, shared_gate.to(model.device))
+        decoder.add_module(config.sub_layer, shared_gate.to(devices[0]))
     for i, sub_layer in sub_layers(model, (config.sub_layer,)):
         weights = (tensors[config.prefix(i) + name] for name in ("w_i", "w_g", "w_o"))
         residue = Residue(config.activation, *weights).train(model.training)
@@ -190,9 +191,22 @@ def load_extension(
         elif config.gate:
             residue.gate = build_gate(config, tensors, i)
         residue.mean = None if window is None else partial(window.mean, i)
-        sub_layer.adapter = residue.to(next(sub_layer.parameters()).device)
+        sub_layer.adapter = residue.to(devices[i])
         residue.hook = sub_layer.register_forward_hook(add_residue, with_kwargs=True)
     return model
+
+
+def device_of(sub_layer: nn.Module) -> torch.device:
+    """Where a sub-layer computes; that is not where its weights are, if accelerate has put these elsewhere."""
+    device = next(sub_layer.parameters()).device
+    if device.type != "meta":
+        return device
+    hooks = (getattr(module, "_hf_hook", None) for module in sub_layer.modules())
+    found = (getattr(hook, "execution_device", None) for hook in hooks)
+    device = next((device for device in found if device is not None), None)
+    if device is None:
+        raise ExtensionError("the model's weights are not loaded (device meta): load them first")
+    return torch.device(device)
 
 
 def build_gate(config: ExtensionConfig, tensors: dict[str, Tensor], layer: int) -> BlockGate:

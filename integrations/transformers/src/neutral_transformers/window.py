@@ -52,6 +52,11 @@ class Window:
         layers = [] if cache is None else cache.layers
         if any(layer.is_compileable for layer in layers):
             raise ExtensionError("a gate with a window needs a dynamic cache; this one is of fixed size")
+        if getattr(cache, "offloading", False):
+            # It fetches the layer after the one in use, and the last would fetch ours for the first.
+            raise ExtensionError(
+                "a gate with a window needs a cache that stays where it is; this one is offloaded"
+            )
         self.memory = next((layer for layer in layers if isinstance(layer, Memory)), None)
         self.past = 0 if cache is None else cache.get_seq_length()
         if self.past != (0 if self.memory is None else self.memory.get_seq_length()):
@@ -59,12 +64,16 @@ class Window:
                 f"the cache holds {self.past} tokens that this extension's gates have not read: "
                 "fill it with the extended model"
             )
-        if mask is not None and mask.dim() != 2:
+        if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+            found = (
+                f"has {mask.dim()} dimensions" if isinstance(mask, Tensor) else f"is a {type(mask).__name__}"
+            )
             raise ExtensionError(
-                f"a gate with a window needs an attention_mask [batch, tokens]; this one has {mask.dim()} dimensions"
+                f"a gate with a window needs an attention_mask [batch, tokens]; this one {found}"
             )
         self.mask = mask
-        # As transformers does it: positions tell documents apart where there is neither mask nor past.
+        # Positions tell documents apart where there is neither mask nor past, as for transformers' attention, where
+        # there is no cache either.
         self.position_ids = position_ids if mask is None and self.past == 0 else None
         self.products: dict[int, Tensor] = {}
 
@@ -72,8 +81,9 @@ class Window:
         """The mean at each token, of a layer's products w · x. [b, t, c] -> [b, t, c]."""
         b, t, c = product.shape
         self.products[layer] = product.detach()
-        # No token reads further back than this.
-        start = max(0, self.past - self.size + 1)
+        # No token reads further back than this; of tokens among which some are hidden that is not known beforehand.
+        whole = self.mask is None or bool(self.mask.all())
+        start = max(0, self.past - self.size + 1) if whole else 0
         read = self.past - start
         if self.memory is not None and self.memory.is_initialized:
             before = self.memory.keys[:, 0, start:, layer * c : (layer + 1) * c]
@@ -81,7 +91,7 @@ class Window:
         seen = torch.ones(b, read + t, dtype=torch.bool, device=product.device)
         if self.mask is not None:
             seen &= self.mask[:, start : self.past + t].to(product.device).bool()
-        firsts = self.firsts(read + t, product.device).expand(b, -1)[:, read:, None]
+        firsts = self.firsts(seen, whole)[:, read:, None]
         # In fp64, so that the mean at a token does not depend on how much was read in one pass.
         sums = sums_before(torch.where(seen[..., None], product, 0).double())
         counts = sums_before(seen[..., None].double())
@@ -91,12 +101,17 @@ class Window:
         # No token before padding on the left, whose own gates nobody reads.
         return (total / count.clamp(min=1)).to(product.dtype)
 
-    def firsts(self, length: int, device: torch.device) -> Tensor:
-        """The first token that each reads: of its window, or of its document. [b or 1, length]."""
-        at = torch.arange(length, device=device)
-        firsts = (at + 1 - self.size).clamp(min=0)[None]
+    def firsts(self, seen: Tensor, whole: bool) -> Tensor:
+        """The first token that each reads: of its window, or of its document. [b, T] -> [b, T]."""
+        at = torch.arange(seen.shape[1], device=seen.device).expand_as(seen)
+        if whole:
+            firsts = (at + 1 - self.size).clamp(min=0)
+        else:
+            # A window is so many tokens that are seen, however many hidden ones lie between.
+            count = seen.cumsum(1)
+            firsts = torch.searchsorted(count, (count - self.size + 1).clamp(min=0))
         if self.position_ids is not None:
-            positions = self.position_ids.to(device)
+            positions = self.position_ids.to(seen.device)
             anew = F.pad(positions.diff(dim=1) != 1, (1, 0))
             firsts = torch.maximum(firsts, torch.where(anew, at, 0).cummax(1).values)
         return firsts
@@ -121,6 +136,8 @@ def sums_before(values: Tensor) -> Tensor:
 def begin_pass(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """The hook before the decoder's forward pass. It finds the decoder's own window, so that copies use theirs."""
     given = dict(zip(inspect.signature(decoder.forward).parameters, args, strict=False)) | kwargs
+    if given.get("cache") is not None:
+        raise ExtensionError("a gate with a window cannot read a paged cache (generate_batch)")
     decoder.gate_window.begin(
         given.get("past_key_values"), given.get("attention_mask"), given.get("position_ids")
     )
