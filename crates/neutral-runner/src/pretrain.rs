@@ -87,8 +87,11 @@ impl Pretraining<'_> {
                 inputs.tokenizer.save(&tokenizer)?;
                 write_config(&place, &config_json(&config)?, Kind::Float)?;
             }
-            if !place.join(TOKENIZER_CONFIG).is_file() {
-                write_special_tokens(&place, &inputs.tokenizer)?;
+            // A cache of others may be one that this user cannot write; only exports miss the files.
+            if !place.join(TOKENIZER_CONFIG).is_file()
+                && let Err(error) = write_special_tokens(&place, &inputs.tokenizer)
+            {
+                tracing::warn!("base {fingerprint}: {error:#}");
             }
             let damaged = || {
                 format!("base {fingerprint} is damaged; delete its folder to have it made again")
