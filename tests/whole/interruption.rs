@@ -97,13 +97,22 @@ fn killed_three_times_and_stopped_once_the_results_are_the_same() {
     }
     assert!(killed >= 2, "the run was too fast to be killed");
 
-    let mut child = start(&sandbox, &experiment);
-    wait_for(&mut child, || exists_below(&out.join("trials"), "record.json"));
-    terminate(&child);
-    let code = child.wait().unwrap().code();
-    assert!(matches!(code, Some(130 | 0)), "{code:?}");
+    // The last trial is begun anew if it ends before it is stopped.
+    let last = out.join("trials/neutral-residues-s0");
+    let stopped = (0..20).any(|_| {
+        let _ = std::fs::remove_dir_all(&last);
+        let mut child = start(&sandbox, &experiment);
+        wait_for(&mut child, || last.join("metrics.jsonl").exists());
+        terminate(&child);
+        let code = child.wait().unwrap().code();
+        assert!(matches!(code, Some(130 | 0)), "{code:?}");
+        last.join("checkpoint").exists()
+    });
+    assert!(stopped, "the run was too fast to be stopped");
 
-    assert_code(&sandbox.run(&experiment, "out"), 0);
+    let resumed = sandbox.run(&experiment, "out");
+    assert_code(&resumed, 0);
+    assert!(words(&resumed).contains("goes on from its checkpoint"), "{}", words(&resumed));
     assert_eq!(lasting(sandbox.results("out")), lasting(calm.results("out")));
 }
 

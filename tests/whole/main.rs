@@ -22,6 +22,7 @@ mod neutrality;
 mod processes;
 mod reuse;
 mod sequence;
+mod settings;
 mod shared_cache;
 mod shipped;
 mod smoke;

@@ -169,13 +169,21 @@ fn a_run_that_was_stopped_goes_on_with_another_number_of_processes() {
     assert_code(&run(&sandbox, 1, "e.yaml", "one", &[]).output().unwrap(), 0);
     // Stopped at once, the first trial is the only one that was begun.
     for (out, before, after) in [("from-2-to-1", 2, 1), ("from-1-to-2", 1, 2)] {
-        let mut child = quiet(run(&sandbox, before, "e.yaml", out, &[]));
-        let begun = || sandbox.path(out).join("trials/finetune-s0/metrics.jsonl").exists();
-        wait_for(&mut child, begun);
-        terminate(&child);
-        let stopped = said(child);
-        assert!(matches!(stopped.status.code(), Some(130 | 0)), "{}", words(&stopped));
-        assert_code(&run(&sandbox, after, "e.yaml", out, &[]).output().unwrap(), 0);
+        let trial = sandbox.path(out).join("trials/finetune-s0");
+        // Begun anew if it ends before it is stopped.
+        let stopped = (0..20).any(|_| {
+            let _ = std::fs::remove_dir_all(sandbox.path(out));
+            let mut child = quiet(run(&sandbox, before, "e.yaml", out, &[]));
+            wait_for(&mut child, || trial.join("metrics.jsonl").exists());
+            terminate(&child);
+            let stopped = said(child);
+            assert!(matches!(stopped.status.code(), Some(130 | 0)), "{}", words(&stopped));
+            trial.join("checkpoint").exists()
+        });
+        assert!(stopped, "the run was too fast to be stopped");
+        let resumed = run(&sandbox, after, "e.yaml", out, &[]).output().unwrap();
+        assert_code(&resumed, 0);
+        assert!(words(&resumed).contains("goes on from its checkpoint"), "{}", words(&resumed));
         assert_same_results(&sandbox, "one", out);
     }
 }

@@ -145,3 +145,25 @@ impl LinearDelta for LoraDelta {
         rows(&y).addmm(&rows(&low_rank), &b_ro).view_as(&y)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use neutral_spec::Budget;
+
+    use super::*;
+
+    #[test]
+    fn the_scale_is_alpha_over_rank_and_one_without_alpha() {
+        let scale = |lora_alpha| {
+            let (budget, targets) = (Budget::from_percent(20.0).unwrap(), vec![LinearSite::QProj]);
+            let lora = Method::Lora { budget, lora_alpha, targets: targets.clone() };
+            let dora = Method::Dora { budget, lora_alpha, targets };
+            [lora, dora].map(|method| {
+                let layers = LoraLayer::of_method(&method, 4, 2).unwrap();
+                layers.iter().map(LoraLayer::scale).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(scale(Some(8.0)), [[2.0, 2.0], [2.0, 2.0]]);
+        assert_eq!(scale(None), [[1.0, 1.0], [1.0, 1.0]]);
+    }
+}

@@ -3,15 +3,13 @@
 //! ```text
 //! documents ─ rolling windows ─► batches ─ Transformer::forward ─► nats a token ─► Metrics
 //!                                                              └─► residues     ─► Neutrality
-//! Metrics of the pristine base, Metrics after training ─► forgetting, learning
 //! base and extended model on the same batches ─► Divergence: KL, agreement, equal bits, gates
 //! ```
 //!
 //! [`score`] reads every document by itself: no token is ever conditioned on another document. Long
 //! documents are cut into windows as lm-evaluation-harness cuts them ([`rolling_windows`]), so the
 //! figures can be held against those of other tools. [`Metrics`] says why bits per byte is the one
-//! to compare. [`forgetting()`] and [`learning`] are the paper's two axes. [`compare`], [`trace`] and
-//! [`spectra`] say how an extended model departs from its base: where, by how much, and with what.
+//! to compare. [`compare`], [`trace`] and [`spectra`] say how an extended model departs from its base: where, by how much, and with what.
 //!
 //! # What varies with the batch
 //! Windows of one batch are computed together, and matrix products of another shape round in another
@@ -26,7 +24,6 @@
 mod batches;
 mod continuations;
 mod error;
-mod forgetting;
 mod metrics;
 mod neutrality;
 mod score;
@@ -36,7 +33,6 @@ mod windows;
 
 pub use continuations::{BatchSize, Continuation, ContinuationScore, Work, score_continuations};
 pub use error::EvalError;
-pub use forgetting::{forgetting, learning};
 pub use metrics::Metrics;
 pub use neutrality::{
     BlockGates, Distribution, Divergence, GATE_EDGES, GateHistogram, NeutralPrefixes, Neutrality,

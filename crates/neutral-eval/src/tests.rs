@@ -140,7 +140,8 @@ fn scores_are_those_of_a_plain_loop() {
 /// The largest relative difference of a document's score between two scorings.
 fn largest_difference(a: &CorpusScore, b: &CorpusScore) -> f64 {
     let pairs = a.per_document.iter().zip(&b.per_document).filter(|(a, _)| a.tokens > 0);
-    pairs.map(|(a, b)| (a.nats / b.nats - 1.0).abs()).fold(0.0, f64::max)
+    let difference = pairs.map(|(a, b)| (a.nats / b.nats - 1.0).abs());
+    difference.inspect(|d| assert!(d.is_finite())).fold(0.0, f64::max)
 }
 
 #[test]

@@ -26,13 +26,19 @@ fn distance(ours: &Tensor, theirs: &Tensor) -> f64 {
     assert_eq!(ours.size(), theirs.size());
     let theirs = theirs.to_kind(Kind::Double);
     let apart = (ours.to_kind(Kind::Double) - &theirs).abs().max();
-    (apart / theirs.abs().max()).double_value(&[])
+    finite((apart / theirs.abs().max()).double_value(&[]))
 }
 
 /// `‖ours − theirs‖₂ / ‖theirs‖₂`: steadier than a maximum where every number is rounded.
 fn mean_distance(ours: &Tensor, theirs: &Tensor) -> f64 {
     let theirs = theirs.to_kind(Kind::Double);
-    ((ours.to_kind(Kind::Double) - &theirs).norm() / theirs.norm()).double_value(&[])
+    finite(((ours.to_kind(Kind::Double) - &theirs).norm() / theirs.norm()).double_value(&[]))
+}
+
+/// Any comparison with NaN is false, so it would be near and far from anything.
+fn finite(distance: f64) -> f64 {
+    assert!(distance.is_finite(), "not every number is finite");
+    distance
 }
 
 struct Expected {

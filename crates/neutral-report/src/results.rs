@@ -183,20 +183,31 @@ pub struct Parameters {
 }
 
 /// Bits/byte after − base, or − control, by corpus: what was lost on the original domain.
+///
+/// The paper has differences of length-normalised log-perplexities (its introduction and Figure 1); bits per byte do
+/// not depend on the tokenizer.
+///
+/// # Panics
+/// If the two were not measured on the same corpora, or on texts of different size, and so on different texts.
 pub fn forgetting(base: &ByCorpus<Metrics>, after: &ByCorpus<Metrics>) -> ByCorpus<f64> {
     difference(after, base)
 }
 
 /// Bits/byte of the base − after, by corpus: what was won on the new domain.
+///
+/// # Panics
+/// As [`forgetting`].
 pub fn learning(base: &ByCorpus<Metrics>, after: &ByCorpus<Metrics>) -> ByCorpus<f64> {
     difference(base, after)
 }
 
-/// `left − right` for the corpora that both have.
 fn difference(left: &ByCorpus<Metrics>, right: &ByCorpus<Metrics>) -> ByCorpus<f64> {
-    left.iter()
-        .filter_map(|(corpus, l)| {
-            Some((corpus.clone(), l.bits_per_byte - right.get(corpus)?.bits_per_byte))
+    assert!(left.keys().eq(right.keys()), "{:?} and {:?}", left.keys(), right.keys());
+    let pairs = left.iter().zip(right.values());
+    pairs
+        .map(|((corpus, left), right)| {
+            assert_eq!(left.bytes, right.bytes, "{corpus}: not the same text");
+            (corpus.clone(), left.bits_per_byte - right.bits_per_byte)
         })
         .collect()
 }
@@ -298,6 +309,14 @@ mod tests {
     fn worse_is_forgetting_and_better_is_learning() {
         assert!((forgetting(&metrics(1.0), &metrics(1.5))["a"] - 0.5).abs() < 1e-12);
         assert!((learning(&metrics(4.0), &metrics(1.5))["a"] - 2.5).abs() < 1e-12);
+    }
+
+    #[test]
+    #[should_panic(expected = "not the same text")]
+    fn other_text_cannot_be_compared() {
+        let mut after = metrics(1.5);
+        after[0].bytes += 1;
+        forgetting(&metrics(1.0), &after);
     }
 
     #[test]

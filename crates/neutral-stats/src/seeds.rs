@@ -120,6 +120,28 @@ mod tests {
 
     use super::*;
 
+    /// The standard error of a ratio of sums (Cochran, *Sampling Techniques*, 6.8), but for its number of documents.
+    #[test]
+    fn documents_weigh_by_their_denominators() {
+        let (above, below) = ([3.0, 1.0, 9.0, 0.5, 4.0], [10.0, 4.0, 30.0, 2.0, 12.0]);
+        let found = ratio_of_seeds(&vec![above.to_vec(); 3], &below).unwrap();
+        let (value, all) = (17.5 / 58.0, 58.0);
+        let count = all * all / 1_164.0;
+        let squares = above.iter().zip(&below).map(|(a, b)| (a - value * b).powi(2));
+        let variance = squares.sum::<f64>() / (all * all) * count / (count - 1.0);
+        assert!((found.value - value).abs() < 1e-15);
+        assert!((found.standard_error - variance.sqrt()).abs() < 1e-15);
+        let half = crate::student_quantile(0.975, count - 1.0) * found.standard_error;
+        assert!((found.interval(0.95).high - value - half).abs() < 1e-12);
+
+        // Every document has its seed's ratio: what is left is the spread of seeds.
+        let ratios = [0.1, 0.5, 0.2];
+        let seeds = ratios.map(|ratio| below.map(|b| ratio * b).to_vec());
+        let found = ratio_of_seeds(&seeds, &below).unwrap();
+        let alone = crate::mean(&ratios).unwrap();
+        assert!((found.standard_error - alone.standard_error).abs() < 1e-12);
+    }
+
     #[test]
     fn seeds_that_agree_leave_the_documents_spread_and_documents_that_agree_the_seeds() {
         let documents = [0.1, 0.5, 0.2, 0.4, 0.9, 0.3];

@@ -96,6 +96,17 @@ fn bca_intervals_of_scipys_replicates_are_scipys_and_our_replicates_spread_as_th
 
         let ours = ratio(&above, &below, Bootstrap { resamples: 199_999, seed: 5 }).unwrap();
         near(ours.value, estimate, 1e-12);
-        near(ours.standard_error, case["standard_error"].as_f64().unwrap(), 0.01);
+        let deviation = case["standard_error"].as_f64().unwrap();
+        near(ours.standard_error, deviation, 0.01);
+
+        // The confidence at which Student's quantile of so few documents is the normal one of 0.95.
+        let documents = sum(&below).powi(2) / below.iter().map(|b| b * b).sum::<f64>();
+        let narrower = (1.0 - 1.0 / documents).sqrt() * normal_quantile(0.975);
+        let plain = ours.interval(2.0 * student_cdf(narrower, documents - 1.0) - 1.0);
+        let [low, high] = numbers(&case["interval"])[..] else { panic!("two ends") };
+        for (found, expected) in [(plain.low, low), (plain.high, high)] {
+            // Both ends are quantiles of 199,999 draws: within 0.006 deviations of theirs.
+            assert!((found - expected).abs() < 0.03 * deviation, "{found}, expected {expected}");
+        }
     }
 }

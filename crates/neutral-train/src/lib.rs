@@ -37,6 +37,8 @@ mod anchored_tests;
 #[cfg(test)]
 mod ranks_tests;
 #[cfg(test)]
+mod step_tests;
+#[cfg(test)]
 mod test_support;
 #[cfg(test)]
 mod trainer_tests;

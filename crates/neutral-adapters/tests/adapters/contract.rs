@@ -33,7 +33,7 @@ pub(crate) fn size(method: &Method) -> ExtensionSize {
     extension_size(method, &SHAPE.size(VOCAB_SIZE)).unwrap()
 }
 
-fn extend(base: &Transformer, method: &Method, seed: u64) -> Extension {
+pub(crate) fn extend(base: &Transformer, method: &Method, seed: u64) -> Extension {
     build(method, &size(method), base, seed).unwrap()
 }
 

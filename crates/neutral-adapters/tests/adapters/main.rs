@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+mod bf16;
 mod block_expansion;
 mod contract;
+mod families;
 mod fp64;
 mod gate_variants;
 mod gradients;

@@ -108,6 +108,8 @@ pub(crate) mod testing {
         let one = |(found, exact): (&Tensor, &Tensor)| {
             assert_eq!(found.size(), exact.size());
             let difference = (found.to_kind(Kind::Double) - exact).abs().max().double_value(&[]);
+            // Any comparison with NaN is false, and `f64::max` forgets it.
+            assert!(difference.is_finite(), "not every number is finite");
             difference / exact.abs().max().double_value(&[]).max(1e-30)
         };
         found.iter().zip(exact).map(one).fold(0.0, f64::max)

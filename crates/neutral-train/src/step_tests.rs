@@ -1,0 +1,151 @@
+//! The gradient of a step is that of its loss as the formula has it, weights and denominators included.
+
+use neutral_data::Domain;
+use neutral_model::{Attention, Extension, Input, Residue, Transformer};
+use neutral_spec::{DocumentPolicy, LocalLossSpec};
+use neutral_torch::ParamStore;
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::step::{StepSettings, gradients};
+use crate::test_support::{BATCH, Fixture, LENGTH, extension, model, stream};
+use crate::{Anchor, Trained, train};
+
+const WITHIN: Attention = Attention::WithinDocument { separator_id: 0 };
+
+/// A batch of three original rows and seven new ones, as tensors.
+struct Text {
+    tokens_bt: Tensor,
+    targets_bt: Tensor,
+    original_rows: Tensor,
+}
+
+fn text(rows: usize) -> Text {
+    let batch = stream(0.3).batch(0, rows);
+    let ids = |values: &[u32]| {
+        let ids: Vec<i64> = values.iter().map(|&token| i64::from(token)).collect();
+        Tensor::from_slice(&ids).view([rows as i64, LENGTH as i64])
+    };
+    let original = batch.domains.iter().enumerate().filter(|(_, d)| **d == Domain::Original);
+    let original: Vec<i64> = original.map(|(row, _)| row as i64).collect();
+    Text {
+        tokens_bt: ids(&batch.tokens),
+        targets_bt: ids(&batch.targets),
+        original_rows: Tensor::from_slice(&original),
+    }
+}
+
+/// Log-probabilities in fp64, `[b, t, v]`, and what branches added.
+fn log_probs(
+    model: &Transformer,
+    extension: &Extension,
+    text: &Text,
+    attention: Attention,
+) -> (Tensor, Vec<Residue>) {
+    let input = Input { tokens_bt: text.tokens_bt.shallow_clone(), attention };
+    let output = model.forward(&input, extension);
+    let logits = model.logits(&output.hidden_btd).to_kind(Kind::Double);
+    (logits.log_softmax(-1, Kind::Double), output.residues)
+}
+
+/// Mean nats a token.
+fn nats(log_probs_btv: &Tensor, text: &Text) -> Tensor {
+    -log_probs_btv.gather(-1, &text.targets_bt.unsqueeze(-1), false).mean(Kind::Double)
+}
+
+/// What `gradients` gives, some rows at a time, is the gradient of a loss made by hand.
+fn assert_gradient(
+    model: &Transformer,
+    extension: &Extension,
+    trained: &ParamStore,
+    settings: StepSettings,
+    by_hand: &Tensor,
+) {
+    let parameters: Vec<_> = trained.iter().collect();
+    let leaves: Vec<&Tensor> = parameters.iter().map(|(_, leaf)| *leaf).collect();
+    let expected = Tensor::run_backward(&[by_hand], &leaves, false, false);
+    let batch = stream(0.3).batch(0, 10);
+    let found = gradients(model, extension, &parameters, &batch, &settings, None).unwrap();
+    for ((found, expected), (name, _)) in found.gradients.iter().zip(&expected).zip(&parameters) {
+        let largest = expected.abs().max().double_value(&[]);
+        let apart = (found - expected).abs().max().double_value(&[]);
+        assert!(largest > 0.0 && apart < 1e-5 * largest, "{name}: {apart:e} of {largest:e}");
+    }
+}
+
+/// The model with larger weights.
+fn scaled(factor: f64) -> Transformer {
+    let model = model();
+    no_grad(|| {
+        for (_, weight) in model.params().iter() {
+            let _ = weight.shallow_clone().g_mul_scalar_(factor);
+        }
+    });
+    model
+}
+
+fn settings(local_loss: LocalLossSpec, anchor: Anchor<'_>) -> StepSettings<'_> {
+    StepSettings {
+        local_loss,
+        local_weight: local_loss.weight_and_warmup().0,
+        anchor,
+        attention: WITHIN,
+        micro_batch_size: 4,
+        device: Device::Cpu,
+        stop: false,
+    }
+}
+
+#[test]
+fn the_l1_is_a_mean_over_original_tokens_channels_and_blocks_times_its_weight() {
+    let (model, mut extension, text) = (model(), extension(0.3), text(10));
+    extension.params_mut().set_trainable(true);
+    let (log_probs_btv, residues) = log_probs(&model, &extension, &text, WITHIN);
+    let l1 = residues.iter().map(|residue| {
+        residue.output_btd.index_select(0, &text.original_rows).abs().mean(Kind::Double)
+    });
+    let l1 = l1.reduce(|a, b| a + b).unwrap() / residues.len() as f64;
+    let by_hand = nats(&log_probs_btv, &text) + 30.0 * l1;
+    let settings = settings(LocalLossSpec::l1(30.0), Anchor::None);
+    assert_gradient(&model, &extension, extension.params(), settings, &by_hand);
+}
+
+#[test]
+fn the_kl_to_the_base_is_a_mean_over_original_tokens_times_its_weight() {
+    let (base, mut model, text) = (model(), scaled(1.3), text(10));
+    model.make_trainable();
+    let none = Extension::none();
+    let (log_probs_btv, _) = log_probs(&model, &none, &text, WITHIN);
+    let of_base_btv = no_grad(|| log_probs(&base, &none, &text, WITHIN).0);
+    let kl_btv = of_base_btv.exp() * (&of_base_btv - &log_probs_btv);
+    let kl = kl_btv.index_select(0, &text.original_rows).sum(Kind::Double)
+        / (text.original_rows.numel() * LENGTH) as f64;
+    let by_hand = nats(&log_probs_btv, &text) + 5.0 * kl;
+    let settings = settings(LocalLossSpec::None {}, Anchor::Kl { weight: 5.0, base: &base });
+    assert_gradient(&model, &none, model.params(), settings, &by_hand);
+}
+
+#[test]
+fn a_training_attends_across_documents_or_within_as_it_is_told() {
+    let first_loss = |documents| {
+        let folder = tempfile::tempdir().unwrap();
+        // So large that attention shows in the loss.
+        let mut fixture = Fixture { model: scaled(4.0), ..Fixture::new(Trained::Base) };
+        train(crate::TrainJob { documents, ..fixture.job(folder.path()) }).unwrap();
+        let log = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+        line["loss_nats_per_token"].as_f64().unwrap()
+    };
+    let by_hand = |attention| {
+        let text = text(BATCH);
+        let (log_probs_btv, _) = log_probs(&scaled(4.0), &Extension::none(), &text, attention);
+        nats(&log_probs_btv, &text).double_value(&[])
+    };
+    let (within, across) = (by_hand(WITHIN), by_hand(Attention::Causal));
+    assert!((within - across).abs() > 1e-2, "{within} and {across}: the text shows nothing");
+    for (policy, expected) in
+        [(DocumentPolicy::AttendWithin, within), (DocumentPolicy::AttendAcross, across)]
+    {
+        let found = first_loss(policy);
+        assert!((found - expected).abs() < 1e-4, "{policy:?}: {found} for {expected}");
+    }
+}
