@@ -81,7 +81,10 @@ fn visit(folder: &std::path::Path, seen: &mut impl FnMut(&std::path::Path, usize
 fn the_mutations_of_the_gate_fit_the_code() {
     let patch = std::fs::File::open(root().join("scripts/mutations.patch")).unwrap();
     let mut command = std::process::Command::new("patch");
-    command.args(["--dry-run", "--force", "--strip", "1"]).current_dir(root()).stdin(patch);
+    command
+        .args(["--dry-run", "--force", "--fuzz=0", "--strip", "1"])
+        .current_dir(root())
+        .stdin(patch);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "scripts/mutate cannot run: {said}");

@@ -13,4 +13,5 @@ mod methods;
 mod parity;
 mod peft;
 mod saved;
+mod transformers;
 mod windowed;
