@@ -25,6 +25,7 @@ mod legend;
 mod markdown;
 mod marker;
 mod neutrality;
+mod notes;
 mod over_seeds;
 mod panel;
 mod paper;

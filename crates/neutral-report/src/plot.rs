@@ -14,6 +14,7 @@ use crate::escape::escaped;
 use crate::interval::Interval;
 use crate::legend::{cross, legend};
 use crate::marker::Marker;
+use crate::notes::notes;
 use crate::panel::{Panel, Placed, far_outside, floor, mean};
 use crate::results::{Results, TrialResult};
 use crate::scale::Scale;
@@ -153,9 +154,8 @@ fn panel<'a>(out: &mut String, series: &[Series<'a>], of: Panel, top: f64) {
     if !outside.is_empty() {
         feet.push((format!("far outside: {}", outside.len()), outside));
     }
-    for (i, (text, ids)) in feet.into_iter().enumerate() {
-        note(out, &text, &ids, bottom - 8.0 - 18.0 * i as f64);
-    }
+    let on_picture: Vec<_> = points().map(|(a, b)| (x.place(a), y.place(b))).collect();
+    notes(out, &feet, &on_picture, [[LEFT, RIGHT], [frame_top, bottom]]);
     let placed = |g: &Group<'a>| -> Vec<Placed<'a>> {
         let place = |(t, (a, b)): Placed<'a>| (t, (x.place(a), y.place(b)));
         of.points(g, shown).into_iter().map(place).collect()
@@ -167,17 +167,6 @@ fn panel<'a>(out: &mut String, series: &[Series<'a>], of: Panel, top: f64) {
     for s in series {
         draw_means(out, s, &placed, [frame_top, bottom]);
     }
-}
-
-/// A line in the corner where little is learnt and much forgotten, about trials that are not on the panel.
-fn note(out: &mut String, text: &str, ids: &[&str], y: f64) {
-    let _ = writeln!(
-        out,
-        r##"<text x="{:.1}" y="{y:.1}" text-anchor="end" font-size="14" fill="#444">{}<title>{}</title></text>"##,
-        RIGHT - 6.0,
-        escaped(text),
-        escaped(&ids.join(", "))
-    );
 }
 
 fn frame(out: &mut String, x: &Scale, y: &Scale, top: f64, bottom: f64) {
