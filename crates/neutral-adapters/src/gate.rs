@@ -10,7 +10,8 @@
 use neutral_model::{Before, Gate};
 use neutral_spec::{GateActivation, GatePer, GateSpec};
 use neutral_torch::fused::row_dot;
-use tch::{Kind, Tensor};
+use neutral_torch::sum_kind;
+use tch::Tensor;
 
 use crate::AdapterError;
 use crate::glu_adapter::linear;
@@ -88,7 +89,7 @@ impl BlockGate {
             (Some(value), None) => Some(weights.constant(&bias, &[gates], value)?),
         };
         let gate = Self::new(spec.activation, weight, bias_c);
-        Ok(gate.map(|gate| Self { window: spec.window, ..gate }))
+        Ok(gate.map(|gate| spec.window.into_iter().fold(gate, Self::with_window)))
     }
 
     /// The gate's value in `x`'s kind, and its logit `z` in fp32 (fp64 if `x` is).
@@ -99,7 +100,7 @@ impl BlockGate {
     /// # Panics
     /// If `x`'s last dimension is not `d`.
     pub fn forward(&self, x_btd: &Tensor, before: &mut Before) -> Gate {
-        let kind = if x_btd.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let kind = sum_kind(x_btd.kind());
         let product_btc = match self.weight.dim() {
             1 => row_dot(x_btd, &self.weight),
             _ => linear(x_btd, &self.weight).to_kind(kind),
@@ -141,7 +142,7 @@ mod tests {
     use crate::start::Source;
     use crate::start::tests::tiny_base;
     use neutral_torch::ParamStore;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     fn relu_gate(weight: &[f32], bias: Option<f32>) -> BlockGate {
         let bias = bias.map(|b| Tensor::from_slice(&[b]));

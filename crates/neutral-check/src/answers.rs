@@ -5,6 +5,7 @@ use neutral_stats::{StatsError, more_often_right, ratio_of_seeds};
 use neutral_store::Fingerprint;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::gate::Domain;
 use crate::row::{Measured, Row};
 use crate::{CheckError, Metric, Policy};
 
@@ -44,24 +45,13 @@ impl Answers {
     }
 }
 
-/// A domain's answers.
-pub(crate) type Domain = fn(&AllAnswers) -> &ByTask<Answers>;
-
-pub(crate) fn original(answers: &AllAnswers) -> &ByTask<Answers> {
-    &answers.original
-}
-
-pub(crate) fn new(answers: &AllAnswers) -> &ByTask<Answers> {
-    &answers.new
-}
-
 /// The rows of a trial's seeds, those of the run beside those of the baseline, for the tasks of a domain.
 pub(crate) fn compare(
     trial: &str,
     pairs: &[(&AllAnswers, &AllAnswers)],
     policy: &Policy,
     metric: Metric,
-    domain: Domain,
+    domain: Domain<ByTask<Answers>>,
 ) -> Result<Vec<Row>, CheckError> {
     let mut rows = Vec::new();
     for task in domain(pairs[0].1).keys() {

@@ -90,7 +90,7 @@ fn candidate(
     let (mut within, mut beyond, mut conditions) = (0.0_f64, 1.0_f64, 0.0);
     let (mut learning, mut forgetting) = (None, None);
     for (metric, domain) in
-        [(Metric::Forgetting, original as Domain), (Metric::Learning, new as Domain)]
+        [(Metric::Forgetting, original as Domain<_>), (Metric::Learning, new as Domain<_>)]
     {
         for (corpus, base) in domain(&run.base.nats) {
             let all = match metric {

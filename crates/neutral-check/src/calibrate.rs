@@ -11,7 +11,7 @@ use neutral_store::{StoreError, write_atomic};
 use crate::gate::{Domain, mean_bits, new, original};
 use crate::policy::noise_key;
 use crate::scored::{Documents, Scored};
-use crate::{CheckError, Metric, Noise, Policy, answers};
+use crate::{CheckError, Metric, Noise, Policy};
 
 /// What stands above the section that [`store_noise`] writes.
 const MARK: &str = "# Measured by `neutral check calibrate`; measured again it is replaced, from here to the end.\n";
@@ -68,8 +68,8 @@ fn metrics(run: &Scored) -> Vec<(String, f64)> {
     let mut found = Vec::new();
     let documents = &run.base.documents;
     let domains = [
-        (original as Domain, &documents.original, Metric::Forgetting, 1.0),
-        (new as Domain, &documents.new, Metric::Learning, -1.0),
+        (original as Domain<_>, &documents.original, Metric::Forgetting, 1.0),
+        (new as Domain<_>, &documents.new, Metric::Learning, -1.0),
     ];
     for (domain, documents, metric, sign) in domains {
         for (corpus, base_nats) in domain(&run.base.nats) {
@@ -95,10 +95,8 @@ fn metrics(run: &Scored) -> Vec<(String, f64)> {
 
 fn accuracies(run: &Scored) -> Vec<(String, f64)> {
     let mut found = Vec::new();
-    let domains = [
-        (answers::original as answers::Domain, Metric::ForgettingAccuracy),
-        (answers::new, Metric::LearningAccuracy),
-    ];
+    let domains =
+        [(original as Domain<_>, Metric::ForgettingAccuracy), (new, Metric::LearningAccuracy)];
     for (domain, metric) in domains {
         for (task, answers) in domain(&run.base.tasks) {
             let key = noise_key("base", Metric::BaseAccuracy, task);

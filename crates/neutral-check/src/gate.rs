@@ -2,14 +2,14 @@
 
 use std::f64::consts::LN_2;
 
-use neutral_report::{ByCorpus, Environment};
+use neutral_report::{ByCorpus, ByDomain, ByTask, Environment};
 use neutral_stats::{Bootstrap, Estimate, StatsError, holm, ratio, ratio_of_seeds};
 use serde::Serialize;
 
 use crate::budget::{self, BudgetResult};
 use crate::row::{Measured, Row};
 use crate::scored::{Documents, Failure, Nats, Scored, TrialScores};
-use crate::{CheckError, Metric, Policy, Verdict, answers, matched};
+use crate::{Answers, CheckError, Metric, Policy, Verdict, answers, matched};
 
 /// The name of the rows of the base.
 const BASE: &str = "base";
@@ -86,10 +86,10 @@ fn rows(run: &Scored, baseline: &Scored, policy: &Policy) -> Result<Vec<Row>, Ch
     };
     let (ours, theirs) = (base(run), base(baseline));
     let both = Compared { run, baseline, policy, pairs: vec![(&ours, &theirs)] };
-    for domain in [original as Domain, new] {
+    for domain in [original as Domain<_>, new] {
         found.extend(both.bits_per_byte(Metric::Base, domain)?);
     }
-    for domain in [answers::original as answers::Domain, answers::new] {
+    for domain in [original as Domain<_>, new] {
         found.extend(both.accuracies(Metric::BaseAccuracy, domain)?);
     }
     for name in baseline.names() {
@@ -112,8 +112,8 @@ fn rows(run: &Scored, baseline: &Scored, policy: &Policy) -> Result<Vec<Row>, Ch
         let both = Compared { run, baseline, policy, pairs };
         found.extend(both.bits_per_byte(Metric::Forgetting, original)?);
         found.extend(both.bits_per_byte(Metric::Learning, new)?);
-        found.extend(both.accuracies(Metric::ForgettingAccuracy, answers::original)?);
-        found.extend(both.accuracies(Metric::LearningAccuracy, answers::new)?);
+        found.extend(both.accuracies(Metric::ForgettingAccuracy, original)?);
+        found.extend(both.accuracies(Metric::LearningAccuracy, new)?);
     }
     adjust(&mut found, policy.level)?;
     Ok(found)
@@ -123,14 +123,15 @@ fn is_seed(rest: &str) -> bool {
     rest.strip_prefix("-s").is_some_and(|seed| seed.parse::<u64>().is_ok())
 }
 
-pub(crate) type Domain = fn(&Nats) -> &ByCorpus<Vec<f64>>;
+/// What there is of a domain.
+pub(crate) type Domain<T> = fn(&ByDomain<T>) -> &T;
 
-pub(crate) fn original(nats: &Nats) -> &ByCorpus<Vec<f64>> {
-    &nats.original
+pub(crate) fn original<T>(of: &ByDomain<T>) -> &T {
+    &of.original
 }
 
-pub(crate) fn new(nats: &Nats) -> &ByCorpus<Vec<f64>> {
-    &nats.new
+pub(crate) fn new<T>(of: &ByDomain<T>) -> &T {
+    &of.new
 }
 
 /// A trial's seeds, those of the run beside those of the baseline.
@@ -147,14 +148,22 @@ impl Compared<'_> {
     }
 
     /// The rows of the tasks of a domain.
-    fn accuracies(&self, metric: Metric, domain: answers::Domain) -> Result<Vec<Row>, CheckError> {
+    fn accuracies(
+        &self,
+        metric: Metric,
+        domain: Domain<ByTask<Answers>>,
+    ) -> Result<Vec<Row>, CheckError> {
         let tasks: Vec<_> =
             self.pairs.iter().map(|(ours, theirs)| (&ours.tasks, &theirs.tasks)).collect();
         answers::compare(self.name(), &tasks, self.policy, metric, domain)
     }
 
     /// The rows of the corpora of a domain.
-    fn bits_per_byte(&self, metric: Metric, domain: Domain) -> Result<Vec<Row>, CheckError> {
+    fn bits_per_byte(
+        &self,
+        metric: Metric,
+        domain: Domain<ByCorpus<Vec<f64>>>,
+    ) -> Result<Vec<Row>, CheckError> {
         let Self { run, baseline, policy, pairs } = self;
         let mut rows = Vec::new();
         for (corpus, base_nats) in domain(&baseline.base.nats) {

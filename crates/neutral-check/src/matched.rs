@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use crate::gate::policy_error;
-use crate::{CheckError, Metric, Policy, Scored, answers};
+use neutral_report::ByTask;
+
+use crate::gate::{Domain, new, original, policy_error};
+use crate::{Answers, CheckError, Metric, Policy, Scored};
 
 /// Refuses a margin that no row of a check against this baseline can have.
 pub(crate) fn check(policy: &Policy, baseline: &Scored) -> Result<(), CheckError> {
@@ -50,15 +52,15 @@ fn lacks<T: Display>(
 /// The corpora or tasks of a baseline that a metric is measured on.
 fn measured_on(metric: Metric, baseline: &Scored) -> BTreeSet<&str> {
     let (nats, tasks) = (&baseline.base.nats, &baseline.base.tasks);
-    let of_trials = |domain: answers::Domain| {
+    let of_trials = |domain: Domain<ByTask<Answers>>| {
         baseline.trials.iter().flat_map(move |trial| domain(&trial.tasks).keys())
     };
     let names: Vec<&String> = match metric {
         Metric::Forgetting => nats.original.keys().collect(),
         Metric::Learning => nats.new.keys().collect(),
         Metric::Base => nats.original.keys().chain(nats.new.keys()).collect(),
-        Metric::ForgettingAccuracy => of_trials(answers::original).collect(),
-        Metric::LearningAccuracy => of_trials(answers::new).collect(),
+        Metric::ForgettingAccuracy => of_trials(original).collect(),
+        Metric::LearningAccuracy => of_trials(new).collect(),
         Metric::BaseAccuracy => tasks.original.keys().chain(tasks.new.keys()).collect(),
     };
     names.into_iter().map(String::as_str).collect()

@@ -95,11 +95,6 @@ impl CleanCorpus {
         &self.meta.sha256
     }
 
-    /// Its language as ISO 639-1 (`en`), if it has one.
-    pub fn language(&self) -> Option<&str> {
-        self.meta.language.as_deref()
-    }
-
     /// Names and versions of the packages that it was made from.
     pub fn package_version(&self) -> &str {
         &self.meta.package_version

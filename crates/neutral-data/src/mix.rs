@@ -15,16 +15,13 @@
 //! The tokens after the last whole chunk of a file, fewer than `T + 1`, are never seen. Sequences
 //! start anywhere in a document; what attention does at separators is the trainer's business.
 
-use serde::{Deserialize, Serialize};
-
 use crate::permutation::Permutation;
 use crate::{Batch, DataError, Domain, TokenShards};
 
 const BILLION: u64 = 1_000_000_000;
 
 /// How the two domains are mixed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MixConfig {
     /// The share of sequences from the original domain, the paper's `p`, from 0 to 1.
     pub original_fraction: f64,
@@ -130,14 +127,6 @@ impl MixedStream {
     /// Input tokens of a sequence.
     pub fn sequence_length(&self) -> usize {
         self.sequence_length
-    }
-
-    /// Sequences of a domain before its text repeats: one epoch of it.
-    pub fn chunks(&self, domain: Domain) -> u64 {
-        match domain {
-            Domain::Original => self.original.chunks,
-            Domain::New => self.new.chunks,
-        }
     }
 
     fn original_before(&self, position: u64) -> u64 {
@@ -257,7 +246,7 @@ mod tests {
     fn an_epoch_holds_every_chunk_of_every_file_once() {
         let stream = stream(0.0, 9);
         // 5 chunks of the first file, none of the second, 16 of the third.
-        assert_eq!(stream.chunks(Domain::New), 21);
+        assert_eq!(stream.new.chunks, 21);
         let mut expected: Vec<u32> = (0..5).map(|c| 2000 + 4 * c).collect();
         expected.extend((0..16).map(|c| 3000 + 4 * c));
         let mut orders = Vec::new();

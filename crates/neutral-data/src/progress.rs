@@ -1,4 +1,4 @@
-//! The bar of a long step over text, counted in bytes. Looks like the runner's bars.
+//! The bars of long steps over text, which look like the runner's.
 
 use std::time::Duration;
 
@@ -6,18 +6,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// A bar of `total` bytes; it is cleared when dropped, so a step that fails leaves no stump.
 pub(crate) fn bytes_bar(progress: &MultiProgress, total: u64, title: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{prefix:28!} {bar:24} {bytes:>9}/{total_bytes:9} {elapsed:>4}, {eta:>4} left",
-    )
-    .unwrap_or_else(|_| ProgressStyle::default_bar())
-    .progress_chars("━╸ ");
-    let bar = ProgressBar::new(total)
-        .with_style(style)
-        .with_prefix(title.to_owned())
-        .with_finish(indicatif::ProgressFinish::AndClear);
-    let bar = progress.add(bar);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
+    let template = "{prefix:28!} {bar:24} {bytes:>9}/{total_bytes:9} {elapsed:>4}, {eta:>4} left";
+    add(progress, ProgressBar::new(total), template, title)
 }
 
 /// A bar of files, whose number is set once it is known; cleared when dropped.

@@ -48,7 +48,6 @@ pub struct TokenShards {
     path: PathBuf,
     separator_id: u32,
     vocab_size: u64,
-    sha256: String,
 }
 
 impl TokenShards {
@@ -126,15 +125,13 @@ impl TokenShards {
         if tokens.checked_mul(TOKEN_BYTES as u64) != Some(found) {
             return damaged(format!("its header says {tokens} tokens, and {found} bytes follow"));
         }
-        let sha256 = Sha256::digest(payload);
-        if sha256.as_slice() != &map[32..64] {
+        if Sha256::digest(payload).as_slice() != &map[32..64] {
             return damaged("its checksum is wrong".to_owned());
         }
         Ok(Self {
             path: path.to_path_buf(),
             separator_id: u32_at(12) as u32,
             vocab_size: u64_at(16),
-            sha256: format!("{sha256:x}"),
             map: Arc::new(map),
         })
     }
@@ -155,16 +152,6 @@ impl TokenShards {
     /// If they reach beyond the end.
     pub fn slice(&self, start: usize, length: usize) -> &[u32] {
         &self.tokens()[start..start + length]
-    }
-
-    /// SHA-256 of the tokens, in hexadecimal: what a trial's result depends on.
-    pub fn sha256(&self) -> &str {
-        &self.sha256
-    }
-
-    /// The token between documents.
-    pub fn separator_id(&self) -> u32 {
-        self.separator_id
     }
 
     /// The file.

@@ -96,6 +96,29 @@ mod tests {
     }
 
     #[test]
+    fn windows_are_those_of_the_harness() {
+        let fixture = include_str!("../../../tests/fixtures/tasks/tokens.json");
+        let fixture: serde_json::Value = serde_json::from_str(fixture).unwrap();
+        let numbers = |value: &serde_json::Value| -> Vec<u32> {
+            value.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect()
+        };
+        let cases = fixture["windows"].as_array().unwrap();
+        assert!(cases.len() > 3);
+        for case in cases {
+            let (tokens, length) = (numbers(&case["tokens"]), case["max_length"].as_u64().unwrap());
+            let ours = rolling_windows(&tokens, 1, length as usize);
+            let ours: Vec<_> = ours.map(|w| (w.input().collect(), w.targets.to_vec())).collect();
+            let theirs = case["windows"].as_array().unwrap().iter().map(|window| {
+                // What is given, and what is scored: all but the last of both is read.
+                let (mut input, targets) = (numbers(&window[0]), numbers(&window[1]));
+                input.extend(&targets[..targets.len() - 1]);
+                (input, targets)
+            });
+            assert_eq!(ours, theirs.collect::<Vec<_>>(), "{case}");
+        }
+    }
+
+    #[test]
     fn documents_about_as_long_as_the_window() {
         assert_eq!(windows(0, 4), []);
         assert_eq!(windows(1, 4), [(vec![B], vec![0])]);

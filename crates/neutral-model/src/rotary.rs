@@ -3,6 +3,7 @@
 //! Pair `j` of a head is `(x_j, x_{j + e/2})`, the halves of the head and not neighbours; at position
 //! `t` it turns by `t · f_j`, `f_j = θ^(−2j/e)` before any scaling.
 
+use neutral_torch::sum_kind;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -114,7 +115,7 @@ impl RotaryTable {
     ) -> Self {
         let frequencies = Tensor::from_slice(&rotary.frequencies(head_dim)).to_device(device);
         let angles = Tensor::arange(len, (Kind::Double, device)).outer(&frequencies);
-        let kind = if compute_kind == Kind::Double { Kind::Double } else { Kind::Float };
+        let kind = sum_kind(compute_kind);
         let table = |x: Tensor| x.to_kind(kind);
         Self { cos_te: table(angles.cos()), sin_te: table(angles.sin()) }
     }

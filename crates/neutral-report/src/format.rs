@@ -3,7 +3,7 @@
 use crate::results::ByCorpus;
 
 /// `614,400`.
-pub(crate) fn thousands(n: u64) -> String {
+pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -16,7 +16,7 @@ pub(crate) fn thousands(n: u64) -> String {
 }
 
 /// A fixed number of decimals, without the minus of a zero.
-pub(crate) fn decimals(value: f64, places: usize) -> String {
+pub fn decimals(value: f64, places: usize) -> String {
     let text = format!("{value:.places$}");
     match text.strip_prefix('-') {
         Some(rest) if rest.chars().all(|c| c == '0' || c == '.') => rest.to_owned(),

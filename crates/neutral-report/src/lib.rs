@@ -47,6 +47,7 @@ pub use csv::csv;
 pub use error::ReportError;
 pub use escape::escaped;
 pub use folder::{read, write_all, write_report};
+pub use format::{decimals, thousands};
 pub use html::html;
 pub use markdown::markdown;
 pub use neutrality::Neutrality;

@@ -2,14 +2,12 @@
 //! run's; `neutral check` reads it.
 
 use neutral_check::{AllAnswers, BaseFile, Documents, Fingerprints};
-use neutral_eval::CorpusScore;
-use neutral_report::{ByCorpus, ByDomain};
 use neutral_spec::{BaseSpec, Plan};
 use neutral_store::Fingerprint;
 
 use crate::base::Base;
 use crate::inputs::Inputs;
-use crate::scores::Scores;
+use crate::scores::{Scores, of_scores};
 
 /// The base of a run.
 ///
@@ -53,11 +51,4 @@ pub(crate) fn describe(
         }),
         tasks,
     }
-}
-
-fn of_scores<T>(scores: &Scores, of: impl Fn(&CorpusScore) -> T) -> ByDomain<ByCorpus<T>> {
-    let domain = |scores: &ByCorpus<CorpusScore>| {
-        scores.iter().map(|(corpus, score)| (corpus.clone(), of(score))).collect()
-    };
-    ByDomain { original: domain(&scores.original), new: domain(&scores.new) }
 }

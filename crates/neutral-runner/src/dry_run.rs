@@ -4,8 +4,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use neutral_spec::{
-    BaseSpec, CostEstimate, Method, ModelSize, Plan, TokenizerSpec, TrainingSpec, Trial,
-    extension_size, training_cost,
+    BaseSpec, CostEstimate, Method, ModelSize, Plan, TokenizerSpec, Trial, extension_size,
+    training_cost,
 };
 use neutral_torch::kind_of;
 use tch::Device;
@@ -50,7 +50,7 @@ pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::R
         let cost = training_cost(model, None, whole, training, 0.0, plan.precision);
         total = cost.flops;
         let weights = [0, parameters];
-        line(&mut out, widest, "(base, unless cached)", weights, 0, training, &cost, rate)?;
+        line(&mut out, widest, "(base, unless cached)", weights, 0, &cost, rate)?;
     }
     for trial in &plan.trials {
         let Trial { method, size, training, data, .. } = trial;
@@ -58,7 +58,7 @@ pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::R
         let cost = training_cost(model, Some(method), *size, training, p, plan.precision);
         total += cost.flops;
         let weights = [trial.size.extension_parameters, trial.size.trainable_parameters];
-        line(&mut out, widest, &trial.id, weights, trial.size.units, &trial.training, &cost, rate)?;
+        line(&mut out, widest, &trial.id, weights, trial.size.units, &cost, rate)?;
     }
     writeln!(out)?;
     writeln!(
@@ -70,21 +70,19 @@ pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::R
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the columns of one table")]
 fn line(
     out: &mut impl Write,
     widest: usize,
     name: &str,
     [extension, trainable]: [u64; 2],
     units: usize,
-    training: &TrainingSpec,
     cost: &CostEstimate,
     rate: f64,
 ) -> std::io::Result<()> {
-    let tokens = training.steps() * training.tokens_per_step();
     writeln!(
         out,
-        "{name:widest$} {extension:>11} {trainable:>11} {units:>6} {tokens:>11} {:>8.3} {:>6.0} MB {:>8}",
+        "{name:widest$} {extension:>11} {trainable:>11} {units:>6} {:>11} {:>8.3} {:>6.0} MB {:>8}",
+        cost.tokens,
         cost.flops / 1e15,
         cost.memory_bytes as f64 / 1e6,
         duration(cost.flops / rate)

@@ -4,7 +4,6 @@ use std::io::{IsTerminal, Read, Write};
 
 use neutral_data::{Control, Tokenizer};
 use neutral_model::{Extension, Generation, ModelFolder, ReadToken, Sampling};
-use neutral_spec::ModelSource;
 use neutral_store::Cache;
 
 use crate::cli::GenerateArgs;
@@ -16,9 +15,7 @@ use crate::signals;
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let sampling = sampling(args)?;
     let device = args.machine.open()?;
-    let source = ModelSource::Path { path: args.model.display().to_string() };
-    let here = std::path::Path::new("");
-    let folder = model_source::open(&source, here, &Cache::from_env()?, &Control::default())?;
+    let folder = model_source::open_path(&args.model, &Cache::from_env()?, &Control::default())?;
     let tokenizer = model_source::tokenizer(&folder)?;
     let mut model = folder.load(device, args.precision.into())?;
     model.freeze();

@@ -83,12 +83,7 @@ impl Inputs {
             EvaluationSplit::Test => Split::Test,
         };
         let corpus = &self.corpora[reference];
-        let documents = evaluation_documents(corpus, split, max_bytes, &self.tokenizer)?;
-        if documents.is_empty() {
-            let message = format!("{reference} has no document in its {split:?} split to measure");
-            return Err(BadInput(message).into());
-        }
-        Ok(documents)
+        Ok(evaluation_documents(corpus, split, max_bytes, &self.tokenizer)?)
     }
 
     /// Fingerprint of the tokenizer and of the cleaned text of some corpora.

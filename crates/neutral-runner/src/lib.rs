@@ -39,6 +39,7 @@ mod session;
 mod signals;
 mod speed;
 mod status;
+mod table;
 mod tasks;
 mod trial;
 mod trial_file;

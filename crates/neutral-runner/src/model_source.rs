@@ -28,6 +28,16 @@ pub(crate) fn open(
     Ok(ModelFolder::open(&folder)?)
 }
 
+/// Opens the model of a path: a folder, or a GGUF file.
+pub(crate) fn open_path(
+    path: &Path,
+    cache: &Cache,
+    control: &Control,
+) -> anyhow::Result<ModelFolder> {
+    let source = ModelSource::Path { path: path.display().to_string() };
+    open(&source, Path::new(""), cache, control)
+}
+
 /// The model folder of a GGUF file, made once.
 fn converted(gguf: &Path, cache: &Cache) -> anyhow::Result<PathBuf> {
     let key = Fingerprint::of(&(sha256_file(gguf)?, CONVERSION_VERSION));

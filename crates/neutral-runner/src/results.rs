@@ -13,7 +13,7 @@ use neutral_spec::{PaperFigureSpec, PaperSpec, Trial};
 use neutral_store::Fingerprint;
 
 use crate::failure::Failure;
-use crate::scores::Scores;
+use crate::scores::{Scores, of_scores};
 use crate::trial::{Shared, TrialRecord};
 
 /// Collects what the trials of a run gave, in the order of the plan.
@@ -175,16 +175,11 @@ fn paper(spec: &PaperSpec) -> PaperFigures {
 }
 
 fn metrics(scores: &Scores) -> ByDomain<ByCorpus<Metrics>> {
-    let domain = |scores: &ByCorpus<CorpusScore>| {
-        scores.iter().map(|(corpus, score)| (corpus.clone(), metrics_of(score))).collect()
-    };
-    ByDomain { original: domain(&scores.original), new: domain(&scores.new) }
-}
-
-fn metrics_of(score: &CorpusScore) -> Metrics {
-    let neutral_eval::Metrics { bits_per_byte, nats_per_token, perplexity, tokens, bytes } =
-        score.metrics;
-    Metrics { bits_per_byte, nats_per_token, perplexity, tokens, bytes }
+    of_scores(scores, |score| {
+        let neutral_eval::Metrics { bits_per_byte, nats_per_token, perplexity, tokens, bytes } =
+            score.metrics;
+        Metrics { bits_per_byte, nats_per_token, perplexity, tokens, bytes }
+    })
 }
 
 /// What gates and residues did, all corpora of a domain together.

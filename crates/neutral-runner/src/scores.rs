@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::MultiProgress;
 use neutral_eval::{CorpusScore, ScoreOptions, score};
 use neutral_model::{Extension, Transformer};
-use neutral_report::ByCorpus;
+use neutral_report::{ByCorpus, ByDomain};
 use neutral_spec::{CorpusRef, Evaluation};
-use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::exit::Interrupted;
@@ -19,12 +18,17 @@ use crate::progress;
 pub(crate) const TOKENS_PER_BATCH: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 
 /// Scores by corpus, a map a domain.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Scores {
-    /// Corpora of the original domain.
-    pub original: ByCorpus<CorpusScore>,
-    /// Corpora of the new domain.
-    pub new: ByCorpus<CorpusScore>,
+pub(crate) type Scores = ByDomain<ByCorpus<CorpusScore>>;
+
+/// Something of every score.
+pub(crate) fn of_scores<T>(
+    scores: &Scores,
+    of: impl Fn(&CorpusScore) -> T,
+) -> ByDomain<ByCorpus<T>> {
+    let domain = |scores: &ByCorpus<CorpusScore>| {
+        scores.iter().map(|(corpus, score)| (corpus.clone(), of(score))).collect()
+    };
+    ByDomain { original: domain(&scores.original), new: domain(&scores.new) }
 }
 
 /// What the held-out text of a plan is scored with.

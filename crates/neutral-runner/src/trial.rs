@@ -38,7 +38,7 @@ pub(crate) const RECORD: &str = "record.json";
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 
 /// The fingerprint of what all in a trial's folder was made from.
-const MARK: &str = "fingerprint.json";
+pub(crate) const MARK: &str = "fingerprint.json";
 
 /// What is kept of a finished trial, in its folder's `record.json`.
 #[derive(Debug, Serialize, Deserialize)]

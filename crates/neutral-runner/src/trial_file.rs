@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::exit::BadInput;
-use crate::trial::TrialRecord;
+use crate::trial::{MARK, RECORD, TrialRecord};
 
 pub(crate) const TRIAL_FILE: &str = "trial.json";
 
@@ -158,9 +158,9 @@ impl FinishedTrial {
             wrong(format!("{shown} is no trial of a run; trials lie in RUN/trials"))
         })?;
         let shown = folder.display();
-        if !folder.join("record.json").is_file() {
+        if !folder.join(RECORD).is_file() {
             return Err(wrong(format!(
-                "{shown} has no record.json: the trial has not finished; run its experiment again, which goes on with it"
+                "{shown} has no {RECORD}: the trial has not finished; run its experiment again, which goes on with it"
             )));
         }
         if !folder.join(TRIAL_FILE).is_file() {
@@ -169,7 +169,7 @@ impl FinishedTrial {
             )));
         }
         let file: TrialFile = read_json(&folder.join(TRIAL_FILE))?;
-        let record: TrialRecord = read_json(&folder.join("record.json"))?;
+        let record: TrialRecord = read_json(&folder.join(RECORD))?;
         if record.fingerprint != file.fingerprint {
             return Err(wrong(format!(
                 "{shown} is being made anew; run its experiment to the end first"
@@ -182,9 +182,8 @@ impl FinishedTrial {
     pub(crate) fn folder(path: &Path) -> Option<PathBuf> {
         let within = path.parent().zip(path.file_name());
         let within = within.map(|(run, trial)| run.join("trials").join(trial));
-        let is_trial = |folder: &PathBuf| {
-            folder.join("fingerprint.json").is_file() || folder.join("record.json").is_file()
-        };
+        let is_trial =
+            |folder: &PathBuf| folder.join(MARK).is_file() || folder.join(RECORD).is_file();
         [Some(path.to_path_buf()), within].into_iter().flatten().find(is_trial)
     }
 

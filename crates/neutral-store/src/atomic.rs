@@ -59,7 +59,7 @@ pub(crate) fn sync(path: &Path) -> Result<(), StoreError> {
 
 /// Brings a folder to disk with all that is in it, so that no loss of power leaves half of a file
 /// under the name that the folder gets next. Package clients and hubs do not see to that.
-pub(crate) fn sync_tree(folder: &Path) -> Result<(), StoreError> {
+fn sync_tree(folder: &Path) -> Result<(), StoreError> {
     let io = |e| StoreError::io("sync", folder, e);
     for entry in fs::read_dir(folder).map_err(io)? {
         let entry = entry.map_err(io)?;
@@ -96,6 +96,18 @@ pub fn write_folder<E: From<StoreError>>(
         return Err(StoreError::Taken { path: place.to_path_buf() }.into());
     }
     let parent = folder_of(place);
+    let work = made_in(parent, make)?;
+    // Onto an empty folder at most: the system refuses one that was filled meanwhile.
+    fs::rename(work.path(), place).map_err(|e| StoreError::io("create", place, e))?;
+    let _ = work.keep();
+    Ok(sync(parent)?)
+}
+
+/// A folder that `make` has filled, all of it on disk, under a name of its own until it is renamed.
+pub(crate) fn made_in<E: From<StoreError>>(
+    parent: &Path,
+    make: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<tempfile::TempDir, E> {
     fs::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
     let work = tempfile::Builder::new()
         .prefix(".making-")
@@ -104,14 +116,11 @@ pub fn write_folder<E: From<StoreError>>(
     make(work.path())?;
     set_folder_mode(work.path())?;
     sync_tree(work.path())?;
-    // Onto an empty folder at most: the system refuses one that was filled meanwhile.
-    fs::rename(work.path(), place).map_err(|e| StoreError::io("create", place, e))?;
-    let _ = work.keep();
-    Ok(sync(parent)?)
+    Ok(work)
 }
 
 /// `tempfile` makes folders for the owner alone; results and caches are for everybody who may look.
-pub(crate) fn set_folder_mode(folder: &Path) -> Result<(), StoreError> {
+fn set_folder_mode(folder: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
         .map_err(|e| StoreError::io("set the mode of", folder, e))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use crate::atomic::{set_folder_mode, sync, sync_tree};
+use crate::atomic::{made_in, sync};
 use crate::{Fingerprint, Lock, StoreError, read_json};
 
 /// A folder of finished things, `<root>/<kind>/<fingerprint>/`.
@@ -91,14 +91,7 @@ impl Cache {
             return Ok(place);
         }
         let parent = self.root.join(kind);
-        fs::create_dir_all(&parent).map_err(|e| StoreError::io("create", &parent, e))?;
-        let work = tempfile::Builder::new()
-            .prefix(".making-")
-            .tempdir_in(&parent)
-            .map_err(|e| StoreError::io("create a folder in", &parent, e))?;
-        make(work.path())?;
-        set_folder_mode(work.path())?;
-        sync_tree(work.path())?;
+        let work = made_in(&parent, make)?;
         match fs::rename(work.path(), &place) {
             Ok(()) => {
                 let _ = work.keep();

@@ -216,11 +216,6 @@ impl Task {
         &self.dataset
     }
 
-    /// What a request asks.
-    pub fn output_type(&self) -> OutputType {
-        self.output
-    }
-
     /// The split that is evaluated: the test split, else the validation split.
     ///
     /// # Errors

@@ -125,7 +125,7 @@ impl Dataset {
     pub fn read_files(&self, splits: &IndexMap<String, Vec<PathBuf>>) -> Result<Splits, TaskError> {
         let own = Format::find(&self.path);
         let split = |(split, files): (&String, &Vec<PathBuf>)| {
-            let documents = documents::read_as(own, self.columns.as_deref(), files)?;
+            let documents = documents::read(own, self.columns.as_deref(), files)?;
             Ok((split.clone(), documents))
         };
         splits.iter().map(split).collect()

@@ -49,18 +49,13 @@ impl Format {
     }
 }
 
-/// The documents of several files. All get the columns that any of them has, in the order in which they
-/// turn up; one that lacks a column has `None` there. A column with fractions has no whole numbers.
+/// The documents of several files, in the format of each file's name where none is given. All get the columns that any
+/// of them has, in the order in which they turn up; one that lacks a column has `None` there. A column with fractions
+/// has no whole numbers. `columns` are those of CSV files without a line of names.
 ///
 /// # Errors
 /// If a file cannot be read, is damaged, or holds what documents cannot.
-pub fn read(format: Format, files: &[PathBuf]) -> Result<Vec<Document>, TaskError> {
-    read_as(Some(format), None, files)
-}
-
-/// As [`read`], in the format of each file's name where none is given. `columns` are those of CSV files
-/// without a line of names.
-pub(crate) fn read_as(
+pub(crate) fn read(
     format: Option<Format>,
     columns: Option<&[String]>,
     files: &[PathBuf],

@@ -4,7 +4,7 @@
 //! [`Example`]s, each with the [`Request`]s that the harness would send, in its order and with its few-shot
 //! samples; of the [`Response`]s it makes a [`TaskResult`] in the harness's schema. A [`Library`] finds tasks,
 //! groups and tags by name, and a [`Group`] averages its tasks. Between them is a model, of which this crate
-//! knows nothing but how text becomes tokens: [`split_context_continuation`] and [`rolling_windows`].
+//! knows nothing but how the text of a request becomes tokens: [`split_context_continuation`].
 //!
 //! Python in task files cannot be run. Functions that tasks of the harness use have counterparts here,
 //! known by the hash of their file; any other is an error, as is every key that would change results and
@@ -44,7 +44,7 @@ mod yaml;
 
 pub use config::{OutputType, Task};
 pub use dataset::{Dataset, HubDataset, Splits};
-pub use documents::{Format, read as read_documents};
+pub use documents::Format;
 pub use error::TaskError;
 pub use group::Group;
 pub use library::{Library, Selection};
@@ -54,5 +54,5 @@ pub use request::{Example, FEWSHOT_SEED, Request, RequestOptions};
 pub use results::{GroupResult, Score, TaskResult};
 pub use sample::Sample;
 pub use score::{Item, Response};
-pub use tokens::{Split, rolling_windows, split_context_continuation};
+pub use tokens::{Split, split_context_continuation};
 pub use value::{Document, Value};

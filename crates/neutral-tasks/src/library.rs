@@ -173,7 +173,7 @@ impl Library {
     fn unknown(&self, name: &str) -> String {
         let broken = self.broken.first().map(|e| format!("; a file could not be read: {e}"));
         let mut known: Vec<_> = self.names().collect();
-        known.sort_by_cached_key(|other| edits(name, other));
+        known.sort_by_cached_key(|other| strsim::levenshtein(name, other));
         known.truncate(NEAREST);
         let known = if known.is_empty() {
             "there are none".to_owned()
@@ -188,21 +188,6 @@ impl Library {
 fn with(mut keys: Keys, changed: &Keys) -> Keys {
     keys.extend(changed.clone());
     keys
-}
-
-/// How many letters are put in, left out or changed between two names (Levenshtein).
-fn edits(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, b) in other.chars().enumerate() {
-            let changed = corner + usize::from(a != b);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 fn find(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), TaskError> {

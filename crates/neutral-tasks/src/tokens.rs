@@ -1,7 +1,6 @@
-//! From text to tokens: how a request is split, cut to a window, and how a long text rolls through it.
+//! From text to tokens: how a request is split, and cut to a window.
 //!
-//! `TemplateLM._encode_pair` and `loglikelihood` of `lm_eval/api/model.py`, `get_rolling_token_windows` and
-//! `make_disjoint_window` of `lm_eval/utils.py`.
+//! `TemplateLM._encode_pair` and `loglikelihood` of `lm_eval/api/model.py`.
 
 use crate::python;
 
@@ -55,28 +54,4 @@ pub fn split_context_continuation(
     let context = encode(kept);
     let continuation = whole.split_off(context.len().min(whole.len()));
     Split { context, continuation }
-}
-
-/// The windows in which a text is scored, each token once.
-///
-/// The first window begins with the prefix token; the others follow one another, each given the token
-/// before its first, and the last one is extended to the left to full length. So ten tokens in windows of
-/// four, with the prefix B: `B 0 1 2 → 0 1 2 3`, `3 4 5 6 → 4 5 6 7`, `5 6 7 8 → 8 9`.
-pub fn rolling_windows(tokens: &[u32], prefix_token: u32, max_length: usize) -> Vec<Split> {
-    let mut windows = Vec::new();
-    let first = tokens.len().min(max_length);
-    if first == 0 {
-        return windows;
-    }
-    windows.push(Split { context: vec![prefix_token], continuation: tokens[..first].to_vec() });
-    let mut scored = first;
-    while scored < tokens.len() {
-        let end = tokens.len().min(scored + max_length);
-        windows.push(Split {
-            context: tokens[end - max_length - 1..scored].to_vec(),
-            continuation: tokens[scored..end].to_vec(),
-        });
-        scored = end;
-    }
-    windows
 }

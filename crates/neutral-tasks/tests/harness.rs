@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use neutral_tasks::{
     Example, Group, Library, PythonRandom, Request, RequestOptions, Response, Score, Selection,
-    TaskResult, rolling_windows, split_context_continuation,
+    TaskResult, split_context_continuation,
 };
 use serde_json::Value;
 
@@ -206,31 +206,6 @@ fn contexts_and_continuations_split_as_in_the_harness() {
             assert_eq!(split.input(length.parse().unwrap()), numbers(input), "{length} of {case}");
         }
     }
-}
-
-#[test]
-fn long_texts_roll_through_windows_as_in_the_harness() {
-    for case in json("tokens.json")["windows"].as_array().unwrap() {
-        let length = case["max_length"].as_u64().unwrap() as usize;
-        let ours = rolling_windows(&numbers(&case["tokens"]), 1, length);
-        let ours: Vec<_> = ours.into_iter().map(|w| (w.context, w.continuation)).collect();
-        let theirs = case["windows"].as_array().unwrap().iter();
-        let theirs: Vec<_> = theirs.map(|w| (numbers(&w[0]), numbers(&w[1]))).collect();
-        assert_eq!(ours, theirs, "{case}");
-    }
-}
-
-#[test]
-fn ten_tokens_in_windows_of_four() {
-    let tokens: Vec<u32> = (0..10).collect();
-    let windows = rolling_windows(&tokens, 99, 4);
-    let read: Vec<_> = windows.iter().map(|w| (w.input(4), w.continuation.clone())).collect();
-    let expected = vec![
-        (vec![99, 0, 1, 2], vec![0, 1, 2, 3]),
-        (vec![3, 4, 5, 6], vec![4, 5, 6, 7]),
-        (vec![5, 6, 7, 8], vec![8, 9]),
-    ];
-    assert_eq!(read, expected);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub use distributed::{GradientHook, Group, Pending, Rendezvous};
 pub use error::TorchError;
 pub use parallel::parallel_for;
 pub use params::ParamStore;
-pub use precision::kind_of;
+pub use precision::{kind_of, sum_kind};
 pub use random::RandomStream;
 pub use system::{
     CpuFeatures, LIBTORCH_VERSION, bf16_works, cpu_features, cuda_available, cuda_linked,

@@ -66,13 +66,6 @@ pub struct CpuFeatures {
     pub amx_bf16: bool,
 }
 
-impl CpuFeatures {
-    /// bf16 is faster than fp32 here; without these instructions it works, but slowly.
-    pub fn fast_bf16(&self) -> bool {
-        self.avx512_bf16 || self.amx_bf16
-    }
-}
-
 /// What the first processor can do, as `/proc/cpuinfo` has it; nothing where there is no such file.
 pub fn cpu_features() -> CpuFeatures {
     std::fs::read_to_string("/proc/cpuinfo").map(|text| parse_cpuinfo(&text)).unwrap_or_default()
@@ -175,7 +168,6 @@ mod tests {
         let features = parse_cpuinfo(text);
         assert_eq!(features.model.as_deref(), Some("A B"));
         assert!(features.avx2 && features.avx512 && features.avx512_bf16 && !features.amx_bf16);
-        assert!(features.fast_bf16());
         assert!(!parse_cpuinfo("flags : avx2x").avx2);
     }
 

@@ -6,11 +6,11 @@
 //! Shape suffixes: b batch, t tokens, c number of gates (1 or d).
 
 use neutral_data::Domain;
-use neutral_model::{Gate, Residue};
+use neutral_model::Residue;
 use neutral_spec::GateActivation;
 use tch::Tensor;
 
-use crate::local_loss::{last_size, mean, rows_of, sum_kind};
+use crate::local_loss::original_sum;
 
 /// `β`, the temperature of the noise that the gate has by its authors.
 const TEMPERATURE: f64 = 2.0 / 3.0;
@@ -20,7 +20,7 @@ const TEMPERATURE: f64 = 2.0 / 3.0;
 /// # Shapes
 /// Gates `[B,T,1]` or `[B,T,d]`; the result is a scalar in fp32, or fp64 if they are.
 pub fn l1_token_sum(residues: &[Residue], domains: &[Domain]) -> Option<Tensor> {
-    token_sum(residues, domains, |gate| &gate.value, Tensor::abs)
+    original_sum(residues, domains, |residue| Some(&residue.gate.as_ref()?.value), Tensor::abs)
 }
 
 /// `Σ_{original tokens} mean_{gates} P(g > 0)`; nothing if no row is original or a residue has no gate.
@@ -36,25 +36,8 @@ pub fn l1_token_sum(residues: &[Residue], domains: &[Domain]) -> Option<Tensor> 
 pub fn l0_token_sum(residues: &[Residue], domains: &[Domain]) -> Option<Tensor> {
     let [low, high] = GateActivation::STRETCH;
     let shift = -TEMPERATURE * (-low / high).ln();
-    token_sum(residues, domains, |gate| &gate.logit, |z| (z + shift).sigmoid())
-}
-
-/// `Σ_{original tokens} mean_{gates} f(x)` of the gates' values or logits.
-fn token_sum(
-    residues: &[Residue],
-    domains: &[Domain],
-    of: impl Fn(&Gate) -> &Tensor,
-    f: impl Fn(&Tensor) -> Tensor,
-) -> Option<Tensor> {
-    let sums: Option<Vec<_>> = residues
-        .iter()
-        .map(|residue| {
-            let x_btc = of(residue.gate.as_ref()?);
-            let original_btc = rows_of(x_btc, domains, Domain::Original)?;
-            Some(f(&original_btc).sum(sum_kind(x_btc)) / last_size(x_btc))
-        })
-        .collect();
-    mean(&sums?)
+    let open = |z: &Tensor| (z + shift).sigmoid();
+    original_sum(residues, domains, |residue| Some(&residue.gate.as_ref()?.logit), open)
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@
 use neutral_data::Domain;
 use neutral_model::Residue;
 use neutral_spec::LocalLossSpec;
-use tch::{Kind, Tensor};
+use neutral_torch::sum_kind;
+use tch::Tensor;
 
 use crate::{TrainError, gate_losses};
 
@@ -88,12 +89,22 @@ pub fn token_sum(
 /// # Shapes
 /// Residues `[B,T,d]`; the result is a scalar in fp32, or fp64 if they are.
 pub fn l1_token_sum(residues: &[Residue], domains: &[Domain]) -> Option<Tensor> {
+    original_sum(residues, domains, |residue| Some(&residue.output_btd), Tensor::abs)
+}
+
+/// `Σ_{original tokens} mean f(x)` over blocks and over the last dimension of what is taken of each residue.
+pub(crate) fn original_sum(
+    residues: &[Residue],
+    domains: &[Domain],
+    of: impl Fn(&Residue) -> Option<&Tensor>,
+    f: impl Fn(&Tensor) -> Tensor,
+) -> Option<Tensor> {
     let sums: Option<Vec<_>> = residues
         .iter()
         .map(|residue| {
-            let width = last_size(&residue.output_btd);
-            let original_btd = rows_of(&residue.output_btd, domains, Domain::Original)?;
-            Some(original_btd.abs().sum(sum_kind(&original_btd)) / width)
+            let x = of(residue)?;
+            let original = rows_of(x, domains, Domain::Original)?;
+            Some(f(&original).sum(sum_kind(x.kind())) / last_size(x))
         })
         .collect();
     mean(&sums?)
@@ -108,7 +119,7 @@ pub fn classifier_token_sum(residues: &[Residue], domains: &[Domain]) -> Option<
         .iter()
         .map(|residue| {
             let logit = &residue.gate.as_ref()?.logit;
-            let kind = sum_kind(logit);
+            let kind = sum_kind(logit.kind());
             let one_domain = |domain, sign: f64| {
                 let z = rows_of(logit, domains, domain)?.to_kind(kind) * sign;
                 Some(-z.log_sigmoid().sum(kind) / last_size(logit))
@@ -122,19 +133,14 @@ pub fn classifier_token_sum(residues: &[Residue], domains: &[Domain]) -> Option<
     mean(&sums?)
 }
 
-pub(crate) fn mean(sums: &[Tensor]) -> Option<Tensor> {
+fn mean(sums: &[Tensor]) -> Option<Tensor> {
     let blocks = sums.len() as f64;
     let total = sums.iter().map(Tensor::shallow_clone).reduce(|a, b| a + b)?;
     Some(total / blocks)
 }
 
-pub(crate) fn last_size(x: &Tensor) -> f64 {
+fn last_size(x: &Tensor) -> f64 {
     x.size().last().copied().unwrap_or(1) as f64
-}
-
-/// Sums of bf16 are taken in fp32; fp64 stays, for gradient checks.
-pub(crate) fn sum_kind(x: &Tensor) -> Kind {
-    if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
 }
 
 #[cfg(test)]
@@ -143,7 +149,7 @@ pub(crate) mod tests {
     use Domain::{New, Original};
     use neutral_model::Gate;
     use neutral_spec::Placement;
-    use tch::{Device, no_grad};
+    use tch::{Device, Kind, no_grad};
 
     type Loss = fn(&[Residue], &[Domain]) -> Option<Tensor>;
 

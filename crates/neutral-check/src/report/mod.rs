@@ -36,10 +36,8 @@ fn cells(row: &Row) -> [String; 9] {
     ]
 }
 
-/// Four decimals, without the minus of a zero.
 fn bits(value: f64) -> String {
-    let text = format!("{value:.4}");
-    if text == "-0.0000" { "0.0000".to_owned() } else { text }
+    neutral_report::decimals(value, 4)
 }
 
 /// The heads of [`cells`].

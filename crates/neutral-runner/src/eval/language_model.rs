@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use clap::Args;
 use neutral_data::Control;
 use neutral_model::{Extension, ModelFolder, Transformer};
-use neutral_spec::{ModelSource, Precision};
+use neutral_spec::Precision;
 use neutral_store::{Cache, Fingerprint, sha256_file};
 
 /// A model, its extension and its tokenizer.
@@ -66,8 +66,7 @@ impl LanguageModel {
         let folder = if let Some(trial) = &trial {
             trial.base()?
         } else {
-            let source = ModelSource::Path { path: path.display().to_string() };
-            model_source::open(&source, Path::new(""), cache, control)?
+            model_source::open_path(path, cache, control)?
         };
         let (model, extension, made_from) = match (&trial, extension) {
             (Some(_), Some(_)) => {

@@ -1,10 +1,10 @@
 //! Requests to tokens, by the rules of lm-evaluation-harness' `HFLM`, so that tokens are the same ones.
 
 use neutral_data::PromptTokenizer;
-use neutral_eval::Continuation;
+use neutral_eval::{Continuation, rolling_windows};
 use neutral_model::ModelFolder;
 use neutral_store::read_json;
-use neutral_tasks::{Request, Split, rolling_windows, split_context_continuation};
+use neutral_tasks::{Request, split_context_continuation};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -83,10 +83,6 @@ impl RequestTokenizer {
     /// If the tokenizer fails on the text, or nothing of it is left to be scored.
     pub(crate) fn continuations(&self, request: &Request) -> anyhow::Result<Vec<Continuation>> {
         let TokenRules { prefix_token, max_length, rolling_prefix, .. } = self.rules;
-        let window = |split: Split| Continuation {
-            input: split.input(max_length),
-            targets: split.continuation,
-        };
         match request {
             Request::LogLikelihood { context, continuation } => {
                 // The callbacks cannot fail, so that the first error is kept aside.
@@ -105,7 +101,8 @@ impl RequestTokenizer {
                     prefix_token,
                 );
                 failed.into_inner().map_or(Ok(()), Err)?;
-                Ok(vec![window(split)])
+                let input = split.input(max_length);
+                Ok(vec![Continuation { input, targets: split.continuation }])
             }
             Request::Rolling { text } => {
                 let mut tokens = self.encode(text)?;
@@ -114,7 +111,11 @@ impl RequestTokenizer {
                     tokens.remove(0);
                 }
                 let windows = rolling_windows(&tokens, prefix_token, max_length);
-                Ok(windows.into_iter().map(window).collect())
+                let continuations = windows.map(|window| Continuation {
+                    input: window.input().collect(),
+                    targets: window.targets.to_vec(),
+                });
+                Ok(continuations.collect())
             }
         }
     }

@@ -7,7 +7,7 @@ use neutral_torch::{TensorFile, TorchError};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::table::aligned;
+use crate::table::aligned;
 
 /// One block's branches.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

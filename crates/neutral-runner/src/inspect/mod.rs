@@ -1,8 +1,8 @@
 //! `neutral inspect`: what is in a model, an extension, a trial or a run.
 
+mod facts;
 mod gates;
 mod on;
-mod table;
 mod tensors;
 
 use std::io::Write;
@@ -24,6 +24,7 @@ use self::on::OnArgs;
 use self::tensors::TensorRow;
 use crate::exit::BadInput;
 use crate::results::neutrality;
+use crate::table::aligned;
 use crate::trial_file::{FinishedTrial, weights_name};
 
 /// Arguments of `neutral inspect`.
@@ -170,10 +171,10 @@ fn print(inspection: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(
         out,
         "{}",
-        table::aligned(&tensors::table(tensors, *parameters), &[false, false, false, true])
+        aligned(&tensors::table(tensors, *parameters), &[false, false, false, true])
     )?;
     if !blocks.is_empty() {
         writeln!(out, "{}", gates::table(blocks))?;
     }
-    write!(out, "{}", table::aligned(&table::facts(config), &[false, false]))
+    write!(out, "{}", aligned(&facts::facts(config), &[false, false]))
 }

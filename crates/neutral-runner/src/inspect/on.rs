@@ -7,17 +7,17 @@ use clap::Args;
 use indicatif::MultiProgress;
 use neutral_data::{Control, EvalDocument, Split, Tokenizer, evaluation_documents, prepare};
 use neutral_model::ModelFolder;
-use neutral_report::Divergence;
-use neutral_spec::{CorpusRef, ModelSource};
+use neutral_report::{Divergence, thousands};
+use neutral_spec::CorpusRef;
 use neutral_store::{Cache, StoreError};
 use neutral_torch::DeviceChoice;
 use serde_json::json;
 
 use super::InspectArgs;
-use super::table::{aligned, thousands};
 use crate::cli::PrecisionArg;
 use crate::exit::BadInput;
 use crate::neutrality::{Beside, cut, most_bytes};
+use crate::table::aligned;
 use crate::trial_file::{Extended, FinishedTrial, Loading};
 use crate::{inputs, model_source, progress, signals};
 
@@ -112,8 +112,7 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
         );
         return Err(BadInput(message).into());
     };
-    let source = ModelSource::Path { path: path.display().to_string() };
-    let folder = model_source::open(&source, Path::new(""), cache, control)?;
+    let folder = model_source::open_path(path, cache, control)?;
     let mut model = folder.load(device, precision)?;
     model.freeze();
     let extension = neutral_adapters::open_extension(&args.path, folder.config(), device)?;

@@ -1,9 +1,8 @@
 //! Tensors by name, those of equal blocks as one row.
 
+use neutral_report::thousands;
 use neutral_torch::{TensorFile, TorchError};
 use serde::Serialize;
-
-use super::table::thousands;
 
 /// One tensor, or one a block.
 #[derive(Clone, Debug, PartialEq, Serialize)]

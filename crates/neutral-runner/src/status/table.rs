@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit};
 
 use crate::status::{RunStatus, State, TrialStatus};
+use crate::table::aligned;
 
 const HEAD: [&str; 7] = ["trial", "state", "step", "tokens/s", "ends", "node", "failures"];
 
@@ -37,31 +38,16 @@ pub(crate) fn table(status: &RunStatus, now: Timestamp) -> String {
     for (unit, state) in &status.shared {
         let _ = writeln!(out, "{unit}: {state}");
     }
-    let rows: Vec<_> = status.trials.iter().map(|trial| row(trial, now)).collect();
-    let widths: Vec<usize> = (0..HEAD.len())
-        .map(|i| {
-            let cells = rows.iter().map(|row| row[i].chars().count());
-            cells.chain([HEAD[i].len()]).max().unwrap_or(0)
-        })
-        .collect();
+    let trials = status.trials.iter().map(|trial| row(trial, now));
+    let rows: Vec<_> = std::iter::once(HEAD.map(str::to_owned).to_vec()).chain(trials).collect();
     out.push('\n');
-    let head = HEAD.map(str::to_owned);
-    for row in std::iter::once(&head).chain(&rows) {
-        let mut line = String::new();
-        for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            // Words to the left, numbers to the right.
-            let _ = match i {
-                0 | 1 | 5 => write!(line, "{cell:width$}  "),
-                _ => write!(line, "{cell:>width$}  "),
-            };
-        }
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
+    // Words to the left, numbers to the right.
+    out += &aligned(&rows, &[false, false, true, true, true, false, true]);
     out
 }
 
-fn row(trial: &TrialStatus, now: Timestamp) -> [String; 7] {
-    [
+fn row(trial: &TrialStatus, now: Timestamp) -> Vec<String> {
+    vec![
         trial.trial.clone(),
         name(trial.state).to_owned(),
         format!("{}/{}", trial.step, trial.steps),

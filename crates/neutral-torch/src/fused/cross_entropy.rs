@@ -10,6 +10,7 @@ use super::{by_kind, has_kernel, rows_and_width};
 use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers_mut};
 use crate::parallel::parallel_for;
+use crate::precision::sum_kind;
 use crate::simd::{LANES, exp, larger, largest_of, sum, vectorised};
 
 /// libtorch's usual mark for a position without target.
@@ -98,7 +99,7 @@ fn in_chunks(
                 // In place: it is the largest tensor of the step.
                 of_head = Some(match of_head {
                     Some(mut sum) => sum.g_add_(&new),
-                    None => new.to_kind(sum_kind(&head)),
+                    None => new.to_kind(sum_kind(head.kind())),
                 });
             }
         }
@@ -120,10 +121,6 @@ fn in_chunks(
     (total, losses)
 }
 
-pub(super) fn sum_kind(x: &Tensor) -> Kind {
-    if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
-}
-
 /// Caps logits; the slope `1 − tanh²(z / c)` of what was done to each.
 pub(super) fn cap_in_place(logits: &mut Tensor, cap: f64) -> Tensor {
     let bent = (&*logits / cap).tanh();
@@ -136,7 +133,7 @@ fn losses_and_gradient(logits: &mut Tensor, targets: &Tensor, gradient: bool) ->
     if has_kernel(logits) {
         return by_kind!(logits, kernel(logits, targets, gradient));
     }
-    let log_p = logits.to_kind(sum_kind(logits)).log_softmax(-1, None::<Kind>);
+    let log_p = logits.to_kind(sum_kind(logits.kind())).log_softmax(-1, None::<Kind>);
     let counted = targets.ne(IGNORED);
     let index = targets.clamp_min(0).unsqueeze(-1);
     let losses = -log_p.gather(-1, &index, false).squeeze_dim(-1) * &counted;
@@ -221,7 +218,7 @@ mod tests {
     fn capped_formula(t: &[Tensor], softcap: Option<f64>) -> Vec<Tensor> {
         let logits = t[0].linear(&t[1].to_kind(t[0].kind()), None::<&Tensor>);
         let logits = softcap.map_or(logits.shallow_clone(), |cap| (&logits / cap).tanh() * cap);
-        let logits = logits.to_kind(sum_kind(&t[0]));
+        let logits = logits.to_kind(sum_kind(t[0].kind()));
         let sum = logits.view([-1, t[1].size()[0]]).cross_entropy_loss(
             &t[2].view(-1),
             None::<Tensor>,

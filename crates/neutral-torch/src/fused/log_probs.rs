@@ -3,10 +3,11 @@
 
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::cross_entropy::{LOGITS_FROZEN, cap_in_place, log_sum_exp, sum_kind};
+use super::cross_entropy::{LOGITS_FROZEN, cap_in_place, log_sum_exp};
 use super::{by_kind, has_kernel};
 use crate::element::{Element, Parts, numbers, numbers_mut};
 use crate::parallel::parallel_for;
+use crate::precision::sum_kind;
 
 /// What a row says of a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,7 +65,7 @@ fn formula(logits_nv: &Tensor, rows: &[&[(usize, u32)]]) -> Vec<TokenScore> {
     let (places, tokens): (Vec<i64>, Vec<i64>) =
         asked.map(|(row, token)| (row as i64, i64::from(token))).unzip();
     let [places, tokens] = [places, tokens].map(|x| Tensor::from_slice(&x).to_device(device));
-    let log_p = logits_nv.to_kind(sum_kind(logits_nv)).log_softmax(-1, None::<Kind>);
+    let log_p = logits_nv.to_kind(sum_kind(logits_nv.kind())).log_softmax(-1, None::<Kind>);
     let log_probs = log_p.index_select(0, &places).gather(-1, &tokens.unsqueeze(-1), false);
     let likeliest = logits_nv.argmax(-1, false).index_select(0, &places).eq_tensor(&tokens);
     let cpu = |x: &Tensor, kind| x.to_device(Device::Cpu).to_kind(kind).view(-1).contiguous();

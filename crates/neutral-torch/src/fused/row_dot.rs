@@ -6,6 +6,7 @@ use super::{ROWS_A_PARTIAL_SUM, ROWS_AT_ONCE, by_kind, has_kernel, rows_and_widt
 use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers, numbers_mut};
 use crate::parallel::parallel_for;
+use crate::precision::sum_kind;
 use crate::simd::{self, vectorised};
 
 /// `w · x` for every row, summed in fp32 whatever the kinds of `x` and `w`.
@@ -14,7 +15,7 @@ use crate::simd::{self, vectorised};
 /// `x`: `[…, d]`, `weight_d`: `[d]`; result: `[…, 1]`, fp32 (fp64 if `x` is).
 pub fn row_dot(x: &Tensor, weight_d: &Tensor) -> Tensor {
     if !has_kernel(x) {
-        let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let kind = sum_kind(x.kind());
         return x.to_kind(kind).linear(&weight_d.to_kind(kind).unsqueeze(0), None::<&Tensor>);
     }
     by_kind!(x, kernel(x, weight_d))

@@ -22,6 +22,7 @@ pub use self::prefix::{PrefixTree, prefix_attention};
 use super::{by_kind, has_kernel};
 use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers, numbers_mut};
+use crate::precision::sum_kind;
 use crate::simd::LANES;
 
 /// How the heads share the width.
@@ -131,8 +132,7 @@ fn attend([q, k, v]: [&Tensor; 3], heads: Heads, scores: Scores, mask: Option<&T
             let capped = hidden.map_or(capped.shallow_clone(), |hidden| {
                 capped.masked_fill(&hidden, f64::NEG_INFINITY)
             });
-            let wide = if q.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-            capped.softmax(-1, wide).to_kind(q.kind()).matmul(&v)
+            capped.softmax(-1, sum_kind(q.kind())).to_kind(q.kind()).matmul(&v)
         }
     };
     mixed.transpose(1, 2).reshape([size[0], size[2], -1])
@@ -140,7 +140,7 @@ fn attend([q, k, v]: [&Tensor; 3], heads: Heads, scores: Scores, mask: Option<&T
 
 /// Source: `apply_rotary_pos_emb` of Hugging Face transformers.
 fn rotate(x_bthe: &Tensor, [cos_te, sin_te]: [&Tensor; 2]) -> Tensor {
-    let kind = if x_bthe.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    let kind = sum_kind(x_bthe.kind());
     let table = |half: &Tensor| half.to_kind(kind).unsqueeze(1);
     let (cos, sin) = (table(cos_te), table(sin_te));
     let halves = x_bthe.to_kind(kind).chunk(2, -1);

@@ -1,29 +1,9 @@
-//! Text in columns.
+//! A configuration as names and values.
 
 use serde_json::Value;
 
 /// Characters of a value that are shown.
 const SHOWN: usize = 80;
-
-/// Rows in columns; those that are `right` stand flush right.
-pub(super) fn aligned(rows: &[Vec<String>], right: &[bool]) -> String {
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
-    };
-    let widths: Vec<usize> = (0..right.len()).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for ((cell, width), right) in row.iter().zip(&widths).zip(right) {
-            let space = " ".repeat(width - cell.chars().count());
-            let (before, after) = if *right { (&*space, "") } else { ("", &*space) };
-            line += &format!("{before}{cell}{after}  ");
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
-}
 
 /// A configuration as names and values, objects within it by their paths; what is empty is left out.
 pub(super) fn facts(config: &Value) -> Vec<Vec<String>> {
@@ -56,24 +36,9 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// `614,400`.
-pub(super) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
-    groups.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_are_aligned() {
-        let rows = [["a", "1"], ["bcd", "1,000"]].map(|row| row.map(str::to_owned).to_vec());
-        assert_eq!(aligned(&rows, &[false, true]), "a        1\nbcd  1,000\n");
-        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
-    }
 
     #[test]
     fn facts_are_paths_and_values() {
