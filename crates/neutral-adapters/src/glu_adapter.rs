@@ -6,7 +6,7 @@
 //! Shape suffixes: b batch, t tokens, d width of the model, h width of the adapter.
 
 use neutral_model::{Activation, Before, Branch, BranchOutput};
-use neutral_torch::fused::{NormRule, rms_norm};
+use neutral_torch::fused::{NormRule, join_rows, rms_norm};
 use tch::Tensor;
 
 use crate::AdapterError;
@@ -75,8 +75,7 @@ impl GluAdapter {
         let normed = self.input_norm.as_ref().map(|(n_d, rule)| rms_norm(x_btd, &[], n_d, *rule).1);
         let x_btd = normed.as_ref().unwrap_or(x_btd);
         // One product for both; putting the weights together costs a copy of them.
-        let both = [&self.w_g_hd, &self.w_i_hd].map(|weight| weight.to_kind(x_btd.kind()));
-        let both = Tensor::cat(&both, 0);
+        let both = join_rows(&[&self.w_g_hd, &self.w_i_hd], x_btd.kind());
         linear(&self.activation.glu_packed(&linear(x_btd, &both)), &self.w_o_dh)
     }
 }

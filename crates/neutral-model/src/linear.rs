@@ -1,5 +1,6 @@
 //! Linear layers, and the delta that an extension may put on one.
 
+use neutral_torch::fused::join_rows;
 use tch::Tensor;
 
 use crate::LinearDelta;
@@ -67,20 +68,17 @@ impl Joined {
     /// # Shapes
     /// `x`: `[…, in]`; results: `[…, Σ out]`, or `[…, out]` for each layer.
     pub(crate) fn forward(&self, x: &Tensor, deltas: &[Option<&dyn LinearDelta>]) -> Vec<Tensor> {
-        // Where the parts train, the weight is put together anew, with gradients; rounded first, as
-        // that is half the memory to move.
-        let rounded = |part: &Tensor| part.to_kind(x.kind());
-        let join = || Tensor::cat(&self.parts.iter().map(rounded).collect::<Vec<_>>(), 0);
-        let weight = self.whole.as_ref().map_or_else(join, Tensor::shallow_clone);
-        let bias = || Tensor::cat(&self.biases.iter().map(rounded).collect::<Vec<_>>(), 0);
-        let bias = (!self.biases.is_empty()).then(bias);
+        // Where the parts train, the weight is put together anew, with gradients.
+        let join = |parts: &[Tensor]| join_rows(&parts.iter().collect::<Vec<_>>(), x.kind());
+        let weight = self.whole.as_ref().map_or_else(|| join(&self.parts), Tensor::shallow_clone);
+        let bias = (!self.biases.is_empty()).then(|| join(&self.biases));
         let y = linear(x, &weight, bias.as_ref(), None);
         if deltas.iter().all(Option::is_none) {
             return vec![y];
         }
         let widths: Vec<i64> = self.parts.iter().map(|part| part.size()[0]).collect();
         let outputs = y.split_with_sizes(widths.as_slice(), -1).into_iter();
-        let biases = self.biases.iter().map(|bias| Some(rounded(bias)));
+        let biases = self.biases.iter().map(|bias| Some(bias.to_kind(x.kind())));
         let biases = biases.chain(std::iter::repeat_with(|| None));
         (outputs.zip(&self.parts).zip(biases).zip(deltas))
             .map(|(((y, weight), bias), delta)| match delta {

@@ -9,8 +9,8 @@ use crate::method::Method;
 use crate::plan::ExtensionSize;
 use crate::size::ModelSize;
 
-/// Logits that exist at a time, as neutral-torch makes them: over a frozen head, and over one that
-/// trains.
+/// Logits that exist at a time, as neutral-torch makes them: over a frozen head, and over one that trains, if they
+/// are not twice as many as that has weights.
 const LOGITS: [u64; 2] = [12 << 20, 32 << 20];
 
 /// The cost of one training.
@@ -97,7 +97,9 @@ pub fn training_cost(
     let sequences = training.micro_batch_size.unwrap_or(training.batch_size) as u64;
     let rows = sequences * training.sequence_length as u64;
     let activations = rows * deep as u64 * activation_bytes(model, method, size, number);
-    let logits = (rows * model.vocab_size as u64).min(LOGITS[usize::from(trains_base)]) * number;
+    let head = if trains_base { 2 * (model.vocab_size * model.d_model) as u64 } else { 0 };
+    let at_once = LOGITS[usize::from(trains_base)].max(head);
+    let logits = (rows * model.vocab_size as u64).min(at_once) * number;
     let original = (original_fraction * rows as f64).ceil() as u64;
     let probabilities = if kl.is_some() { original * model.vocab_size as u64 * 8 } else { 0 };
     let memory_bytes = weights + second + activations + logits + probabilities;

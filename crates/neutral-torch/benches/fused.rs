@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use neutral_torch::fused::{
-    AdamWStep, Heads, NormRule, Scores, adamw, attention, linear_cross_entropy, rms_norm,
-    scale_rows, swiglu_packed,
+    AdamWStep, Heads, NormRule, Scores, adamw, attention, join_rows, linear_cross_entropy,
+    rms_norm, scale_rows, swiglu_packed,
 };
 use neutral_torch::{RandomStream, attach};
 use tch::{Device, Kind, Reduction, Tensor};
@@ -36,6 +36,7 @@ fn main() {
         norm(&mut criterion, kind);
         glu(&mut criterion, kind);
         gate(&mut criterion, kind);
+        join(&mut criterion, kind);
         heads(&mut criterion, kind);
         loss(&mut criterion, kind);
     }
@@ -117,6 +118,21 @@ fn gate(criterion: &mut Criterion, kind: Kind) {
         kind,
         || backward(&scale_rows(&g, &x)[0], &seed, &[&g, &x]),
         || backward(&(&g * &x), &seed, &[&g, &x]),
+    );
+}
+
+fn join(criterion: &mut Criterion, kind: Kind) {
+    let [gate, up] = ["gate", "up"].map(|name| tracked(name, &[FFN, WIDTH], Kind::Float));
+    let seed = normal("seed", &[2 * FFN, WIDTH], kind);
+    pair(
+        criterion,
+        "join_rows",
+        kind,
+        || backward(&join_rows(&[&gate, &up], kind), &seed, &[&gate, &up]),
+        || {
+            let both = Tensor::cat(&[gate.to_kind(kind), up.to_kind(kind)], 0);
+            backward(&both, &seed, &[&gate, &up])
+        },
     );
 }
 

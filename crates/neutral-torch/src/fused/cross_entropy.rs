@@ -8,7 +8,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::{by_kind, has_kernel, rows_and_width};
 use crate::autograd::{Gradients, attach};
-use crate::element::{Element, Parts, numbers_mut};
+use crate::element::{Element, Parts, numbers, numbers_mut};
 use crate::parallel::parallel_for;
 use crate::precision::sum_kind;
 use crate::simd::{LANES, exp, larger, largest_of, sum, vectorised};
@@ -19,8 +19,21 @@ const IGNORED: i64 = -100;
 /// Logits that exist at once if the head is frozen: few, for the cache's sake, and not fewer, as every
 /// chunk packs the head's weights again.
 pub(super) const LOGITS_FROZEN: usize = 12 << 20;
-/// And if it trains: more, as every chunk adds a gradient of the head's size.
+/// And if it trains: more, as every chunk adds a gradient of the head's size; at least twice as many as the head has
+/// weights, so that making a chunk's logits costs more than adding its gradient.
 const LOGITS_TRAINED: usize = 32 << 20;
+/// Rows for which oneDNN packs the other factor of a product once: a chunk has a multiple of them.
+const ROWS_A_PACK: usize = 256;
+
+/// Numbers that a thread adds at least.
+const ADDED_AT_ONCE: usize = 1 << 15;
+
+/// Rows of a chunk over a head that trains, all chunks about as long.
+fn rows_trained(rows: usize, vocab: usize, d: usize) -> usize {
+    let most = (LOGITS_TRAINED / vocab).max(2 * d);
+    let chunks = rows.div_ceil(most).max(1);
+    rows.div_ceil(chunks).next_multiple_of(ROWS_A_PACK)
+}
 
 /// The sum of all rows' cross-entropies in nats, which carries the gradient, and each row's by
 /// itself, which carries none. A target of −100 counts as 0. With a cap `c`, logits `z` become
@@ -40,8 +53,9 @@ pub fn linear_cross_entropy(
 ) -> (Tensor, Tensor) {
     let wants = Wants { hidden: hidden.requires_grad(), head: head_vd.requires_grad() };
     let vocab = head_vd.size()[0] as usize;
-    let at_once = if wants.head { LOGITS_TRAINED } else { LOGITS_FROZEN };
-    in_chunks(hidden, head_vd, targets, softcap, wants, (at_once / vocab).max(1))
+    let (rows, d) = rows_and_width(hidden);
+    let at_once = if wants.head { rows_trained(rows, vocab, d) } else { LOGITS_FROZEN / vocab };
+    in_chunks(hidden, head_vd, targets, softcap, wants, at_once.max(1))
 }
 
 /// Each row's cross-entropy in nats, without gradients.
@@ -96,11 +110,12 @@ fn in_chunks(
             }
             if wants.head {
                 let new = logits.tr().matmul(&hidden);
+                drop(logits);
                 // In place: it is the largest tensor of the step.
-                of_head = Some(match of_head {
-                    Some(mut sum) => sum.g_add_(&new),
-                    None => new.to_kind(sum_kind(head.kind())),
-                });
+                match &mut of_head {
+                    Some(sum) => add(sum, &new),
+                    None => of_head = Some(new.to_kind(sum_kind(head.kind()))),
+                }
             }
         }
         let losses = Tensor::cat(&losses, 0);
@@ -119,6 +134,27 @@ fn in_chunks(
         });
     }
     (total, losses)
+}
+
+/// `sum += new`, where the sum may be fp32 of bf16: libtorch would widen the whole of `new` first.
+fn add(sum: &mut Tensor, new: &Tensor) {
+    if !has_kernel(new) {
+        let _ = sum.g_add_(new);
+        return;
+    }
+    by_kind!(new, add_kernel(sum, new));
+}
+
+fn add_kernel<T: Element>(sum: &mut Tensor, new: &Tensor) {
+    let (new, length) = (new.contiguous(), new.numel());
+    let new = numbers::<T>(&new);
+    let sum = Parts::new(numbers_mut::<f32>(sum));
+    parallel_for(length, ADDED_AT_ONCE, |begin, end| {
+        #[expect(unsafe_code, reason = "threads write their own numbers")]
+        // SAFETY: every number belongs to one range.
+        let part = unsafe { sum.get(begin, end - begin) };
+        add_to(part, &new[begin..end]);
+    });
 }
 
 /// Caps logits; the slope `1 − tanh²(z / c)` of what was done to each.
@@ -178,6 +214,12 @@ fn kernel<T: Element>(logits: &mut Tensor, targets: &Tensor, gradient: bool) -> 
 }
 
 vectorised! {
+    fn add_to<T>(sum: &mut [f32], new: &[T]) {
+        for (sum, new) in sum.iter_mut().zip(new) {
+            *sum += new.to_f32();
+        }
+    }
+
     fn probabilities<T>(row: &mut [T], log_sum: f32) {
         for x in row.iter_mut() {
             *x = T::from_f32(exp(x.to_f32() - log_sum));
@@ -258,6 +300,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn chunks_over_a_head_that_trains_are_few_and_even_and_hold_no_large_vocabulary_whole() {
+        // SmolLM2 at 4 × 512 tokens, the bases of 8.4 and 2.4 M weights, a few rows, none.
+        assert_eq!(rows_trained(2048, 49_152, 576), 1024);
+        assert_eq!(rows_trained(8192, 8192, 256), 4096);
+        assert_eq!(rows_trained(4096, 4096, 192), 4096);
+        assert_eq!(rows_trained(10, 320, 32), 256);
+        assert_eq!(rows_trained(0, 320, 32), 0);
     }
 
     #[test]

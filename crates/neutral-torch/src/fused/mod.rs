@@ -9,6 +9,7 @@
 
 pub(crate) mod attention;
 mod cross_entropy;
+mod join_rows;
 mod log_probs;
 mod optimizer;
 mod rms_norm;
@@ -20,6 +21,7 @@ pub use attention::{
     Heads, KeyValues, PrefixTree, Scores, attention, cached_attention, prefix_attention,
 };
 pub use cross_entropy::{linear_cross_entropy, linear_token_losses};
+pub use join_rows::join_rows;
 pub use log_probs::{TokenScore, linear_log_probs};
 pub use optimizer::{AdamWStep, adamw};
 pub use rms_norm::{NormRule, rms_norm};
