@@ -43,6 +43,11 @@ const MOVING: &str = "methods:
     data: { new: [synthetic/a], original: [synthetic/b] }
 ";
 
+const THIRD: &str = "  - label: third
+    after: second
+    method: { kind: adapter, budget: 20% }
+";
+
 fn bits(trial: &Value) -> [f64; 2] {
     [("original", "synthetic/a"), ("new", "synthetic/b")]
         .map(|(domain, corpus)| trial["metrics"][domain][corpus]["bits_per_byte"].as_f64().unwrap())
@@ -131,7 +136,39 @@ fn a_second_extension_is_made_anew_with_its_first_and_read_with_it() {
     let faster = MOVING.replace("5.0e-3", "8.0e-3");
     assert_eq!(run(&faster).matches("finished earlier, kept").count(), 2);
     assert!(!weights.exists());
-    let heavier = run(&faster.replace("weight: 10", "weight: 20"));
-    assert!(heavier.contains("first-s0: its weights are gone and needed"), "{heavier}");
+    let heavier = faster.replace("weight: 10", "weight: 20");
+    let said = run(&heavier);
+    assert!(said.contains("first-s0: its weights are gone and needed"), "{said}");
     assert!(weights.exists());
+    // What goes on from the second stands on the first too.
+    std::fs::remove_file(&weights).unwrap();
+    let said = run(&(heavier + THIRD));
+    assert!(said.contains("first-s0: its weights are gone and needed"), "{said}");
+    assert!(said.contains("second-s0: finished earlier, kept"), "{said}");
+    assert!(weights.exists());
+}
+
+#[test]
+fn what_goes_on_from_a_divergence_has_diverged_and_neither_is_tried_twice() {
+    let sandbox = Sandbox::new();
+    let methods = MOVING.replace("learning_rate: 5.0e-3", "learning_rate: 1.0e+30") + THIRD;
+    let path = sandbox.write("disturbed.yaml", &experiment(&methods));
+    assert_code(&sandbox.run(&path, "here"), 1);
+    let manifests = root().join("data-manifests");
+    let mut apart =
+        sandbox.neutral(&["run", "--out", "apart", "--device", "cpu", "--threads", "2"]);
+    apart.args(["--executor", "local", "--jobs", "1"]).arg(&path);
+    assert_code(&apart.arg("--manifests").arg(manifests).output().unwrap(), 1);
+    for out in ["here", "apart"] {
+        let results = sandbox.results(out);
+        for id in ["first-s0", "second-s0", "third-s0"] {
+            assert_eq!(trial(&results, id)["status"], "diverged", "{out}: {id}");
+        }
+        let why = trial(&results, "third-s0")["error"].as_str().unwrap();
+        assert!(why.contains("second-s0") && why.contains("first-s0"), "{out}: {why}");
+    }
+    let logs = ["first-s0", "second-s0", "third-s0"]
+        .map(|id| std::fs::read_to_string(sandbox.path(&format!("apart/logs/{id}.log"))).unwrap());
+    let tried = logs.iter().filter(|log| log.contains("ERROR first-s0:")).count();
+    assert_eq!(tried, 1, "{logs:?}");
 }

@@ -225,18 +225,19 @@ impl Transformer {
         };
         // For each width of window once, not for each block.
         let mut windows: BTreeMap<usize, Tensor> = BTreeMap::new();
-        for window in self.config.blocks.iter().filter_map(|block| block.window) {
+        let t = tokens_bt.size()[1];
+        // One as wide as the sequence hides nothing.
+        let window_of = |window: Option<usize>| window.filter(|&window| (window as i64) < t);
+        for window in self.config.blocks.iter().filter_map(|block| window_of(block.window)) {
             let starts = || window_starts(tokens_bt, starts_bt.as_ref(), window);
             windows.entry(window).or_insert_with(starts);
         }
         let before = Before::sequence(starts_bt.as_ref().map(Tensor::shallow_clone));
-        self.run(tokens_bt, [0, tokens_bt.size()[1]], extension, before, |place| {
-            Context::Sequence {
-                starts_bt: match self.config.blocks[place.block()].window {
-                    Some(window) => windows.get(&window),
-                    None => starts_bt.as_ref(),
-                },
-            }
+        self.run(tokens_bt, [0, t], extension, before, |place| Context::Sequence {
+            starts_bt: match window_of(self.config.blocks[place.block()].window) {
+                Some(window) => windows.get(&window),
+                None => starts_bt.as_ref(),
+            },
         })
     }
 

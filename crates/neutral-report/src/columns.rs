@@ -1,6 +1,6 @@
 //! The comparison as a grid of text, before it is drawn for a terminal or for Markdown.
 
-use crate::format::{decimals, mean_and_deviation, thousands, value};
+use crate::format::{decimals, mean_and_deviation, of_fewer, thousands, value};
 use crate::results::{ByDomain, Results, Status, TrialResult};
 use crate::series::{Group, groups, name, varied_paths};
 use crate::tasks::{ByTask, mean_score};
@@ -130,7 +130,8 @@ impl Measure<'_> {
         }
     }
 
-    /// One trial's number, or the mean of several seeds' and their sample deviation.
+    /// One trial's number, or the mean of several seeds' and their sample deviation, with how many have one if
+    /// not all do.
     fn cell(&self, trials: &[&TrialResult]) -> Cell {
         let values: Vec<f64> = trials.iter().filter_map(|t| (self.get)(t)).collect();
         if values.is_empty() {
@@ -138,14 +139,16 @@ impl Measure<'_> {
         }
         let (mean, deviation) = mean_and_deviation(&values);
         let spread = deviation.map(|d| format!(" ±{}", self.number(d))).unwrap_or_default();
-        Cell::from(self.number(mean) + &spread)
+        Cell::from(self.number(mean) + &spread + &of_fewer(values.len(), trials.len()))
     }
 
-    /// The mean over some trials, as coarse as it is shown, so that equal texts are equally good.
+    /// The mean over some trials, as coarse as it is shown, so that equal texts are equally good. Of fewer seeds
+    /// it is not the same thing, and does not compete.
     fn shown(&self, trials: &[&TrialResult]) -> Option<i64> {
         let values: Vec<f64> = trials.iter().filter_map(|t| (self.get)(t)).collect();
         let scale = 10f64.powi(self.places as i32);
-        (!values.is_empty()).then(|| (mean_and_deviation(&values).0 * scale).round() as i64)
+        let all = !values.is_empty() && values.len() == trials.len();
+        all.then(|| (mean_and_deviation(&values).0 * scale).round() as i64)
     }
 }
 
@@ -286,6 +289,19 @@ mod tests {
         for row in grid.rows.iter().filter(|r| r.cells.iter().any(|c| c.best)) {
             assert_eq!(row.cells[seed].text, "mean of 3");
         }
+    }
+
+    #[test]
+    fn a_mean_of_fewer_seeds_says_so_and_does_not_compete() {
+        let mut results = sample::seeds();
+        let method = best_methods(&grid(&results), "learning").remove(0);
+        let of_best = |t: &&mut TrialResult| crate::series::name(t) == method;
+        results.trials.iter_mut().find(of_best).unwrap().learning = None;
+        let grid = grid(&results);
+        assert!(!best_methods(&grid, "learning").contains(&method));
+        let column = grid.columns.iter().position(|c| c.title == "learning").unwrap();
+        let cells = grid.rows.iter().map(|row| row.cells[column].text.as_str());
+        assert_eq!(cells.filter(|text| text.ends_with(" (of 2)")).count(), 1);
     }
 
     #[test]

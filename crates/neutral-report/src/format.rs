@@ -39,19 +39,25 @@ pub(crate) fn method_name(kind: &str) -> String {
     }
 }
 
-/// At most so many characters, the last an ellipsis if some had to go.
+/// At most so many characters, an ellipsis in the middle if some had to go: names that sweeps make differ at their end.
 pub(crate) fn shorten(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }
-    let mut out: String = text.chars().take(most.saturating_sub(1)).collect();
-    out.push('…');
-    out
+    let kept = most.saturating_sub(1);
+    let head: String = text.chars().take(kept.div_ceil(2)).collect();
+    let tail: String = text.chars().skip(text.chars().count() - kept / 2).collect();
+    format!("{head}…{tail}")
 }
 
 /// A value of the spec as text: strings without their quotes.
 pub(crate) fn value(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// What stands behind a mean of fewer numbers than there are trials.
+pub(crate) fn of_fewer(numbers: usize, trials: usize) -> String {
+    if numbers < trials { format!(" (of {numbers})") } else { String::new() }
 }
 
 /// Mean and sample deviation (n − 1); the deviation of one value is unknown.
@@ -94,7 +100,7 @@ mod tests {
 
     #[test]
     fn long_names_end_in_an_ellipsis() {
-        assert_eq!(shorten("abcdef", 4), "abc…");
+        assert_eq!([shorten("abcdef", 4), shorten("abcdef", 5)], ["ab…f", "ab…ef"]);
         assert_eq!(shorten("abcd", 4), "abcd");
     }
 }

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ReportError;
-use crate::format::{decimals, mean_and_deviation};
+use crate::format::{decimals, mean_and_deviation, of_fewer};
 use crate::over_seeds::group_name;
 use crate::results::{ByDomain, Results, TrialResult, finite};
 use crate::series::{Group, groups};
@@ -70,7 +70,7 @@ pub(crate) fn rows(results: &Results) -> Option<(Vec<String>, Vec<Vec<String>>)>
                     scored(group).filter_map(|tasks| of(tasks).get(task)).collect();
                 let values: Vec<f64> = scores.iter().map(|score| score.value).collect();
                 let own = scores.first().and_then(|score| score.stderr);
-                cell(&values, own, |value| score.shown(value))
+                cell(&values, own, group.finished().count(), |value| score.shown(value))
             }));
             rows.push(row);
         }
@@ -80,7 +80,7 @@ pub(crate) fn rows(results: &Results) -> Option<(Vec<String>, Vec<Vec<String>>)>
             row.extend(groups.iter().map(|group| {
                 let means: Vec<f64> =
                     scored(group).filter_map(|tasks| mean_score(of(tasks))).collect();
-                cell(&means, None, percent)
+                cell(&means, None, group.finished().count(), percent)
             }));
             rows.push(row);
         }
@@ -92,14 +92,20 @@ fn scored<'a>(group: &Group<'a>) -> impl Iterator<Item = &'a ByDomain<ByTask>> {
     group.finished().filter_map(|trial: &TrialResult| trial.tasks.as_ref())
 }
 
-/// One value with its error, or the mean of several with their deviation.
-fn cell(values: &[f64], error: Option<f64>, shown: impl Fn(f64) -> String) -> String {
+/// One value with its error, or the mean of several with their deviation, with their number if it is not that of
+/// all trials.
+fn cell(
+    values: &[f64],
+    error: Option<f64>,
+    trials: usize,
+    shown: impl Fn(f64) -> String,
+) -> String {
     if values.is_empty() {
         return "–".to_owned();
     }
     let (mean, deviation) = mean_and_deviation(values);
     let spread = deviation.or(error).map(|spread| format!(" ±{}", shown(spread)));
-    shown(mean) + &spread.unwrap_or_default()
+    shown(mean) + &spread.unwrap_or_default() + &of_fewer(values.len(), trials)
 }
 
 /// Refuses numbers that are not finite.
@@ -156,6 +162,8 @@ mod tests {
         // The first method's seeds are the trials 0, 1, 2: 30, 29 and 28 per cent.
         assert_eq!(rows[0][3], "29.0 ±1.0");
         assert_eq!(rows[5][3], "26.0 ±1.0");
+        // The last one's third has none.
+        assert!(rows.iter().all(|row| row.last().unwrap().ends_with(" (of 2)")), "{rows:?}");
     }
 
     #[test]

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use anyhow::anyhow;
 use indicatif::MultiProgress;
 use neutral_check::AllAnswers;
 use neutral_data::{Control, Manifests};
 use neutral_model::ModelFolder;
+use neutral_report::Status;
 use neutral_spec::{Plan, Trial};
 use neutral_store::{Cache, Lock, write_json};
 use neutral_torch::Group;
@@ -243,6 +245,12 @@ impl Shared<'_> {
             results.interrupted(trial);
             return Ok(());
         }
+        if let Some(failure) = self.failed_before(trial)? {
+            tracing::error!("{}: {}", trial.id, failure.error);
+            failure.keep(&self.folder(trial));
+            results.failed(trial, failure);
+            return Ok(());
+        }
         match self.attempt(trial) {
             Ok(record) => {
                 say_speed(trial, &record);
@@ -312,7 +320,7 @@ impl Shared<'_> {
     /// first, unless they are there.
     fn unit(&self, trial: &Trial) -> anyhow::Result<()> {
         if let Some(before) = self.before(trial) {
-            self.unit(before)?;
+            self.unit_before(before, trial)?;
         }
         let Some(_lock) = self.hold(trial)? else { return Err(Interrupted.into()) };
         if self.finished(trial)?.is_some() {
@@ -324,6 +332,35 @@ impl Shared<'_> {
         self.against_base(trial, &mut interrupted)?;
         self.trial_tasks(trial, &mut interrupted)?;
         if interrupted { Err(Interrupted.into()) } else { Ok(()) }
+    }
+}
+
+impl Shared<'_> {
+    /// What a trial goes on from. Why that failed is why the trial fails; a divergence is not tried again.
+    fn unit_before(&self, before: &Trial, trial: &Trial) -> anyhow::Result<()> {
+        let mut failure = self.failed_before(trial)?.filter(|f| f.status == Status::Diverged);
+        if failure.is_none()
+            && let Err(error) = self.unit(before)
+        {
+            failure = if is_interrupted(&error) { None } else { self.failed_before(trial)? };
+            if failure.is_none() {
+                return Err(error);
+            }
+        }
+        let Some(failure) = failure else { return Ok(()) };
+        failure.keep(&self.folder(trial));
+        Err(anyhow!("{}: {}", trial.id, failure.error))
+    }
+
+    /// Why a trial cannot begin, if what it goes on from has failed.
+    fn failed_before(&self, trial: &Trial) -> anyhow::Result<Option<Failure>> {
+        let Some(before) = self.before(trial) else { return Ok(None) };
+        if self.finished(before)?.is_some() {
+            return Ok(None);
+        }
+        let (folder, made_from) = (self.folder(before), self.fingerprint(before));
+        let kept = Failure::read(&folder)?.filter(|failure| failure.fingerprint == made_from);
+        Ok(kept.map(|failure| failure.of_next(&before.id, self.fingerprint(trial))))
     }
 }
 

@@ -19,7 +19,7 @@ use tch::Device;
 
 use crate::base::Base;
 use crate::exit::{Interrupted, is_interrupted};
-use crate::failure::Failure;
+use crate::failure::{Failure, caught};
 use crate::group::{self, Next};
 use crate::inputs::Inputs;
 use crate::numerics::{NUMERICS_VERSION, version_of};
@@ -124,11 +124,11 @@ impl Shared<'_> {
         Ok(Some(record))
     }
 
-    /// Whether a trial that has not finished goes on from this one.
+    /// Whether a trial that has not finished goes on from this one, or from one that does.
     fn is_needed(&self, trial: &Trial) -> anyhow::Result<bool> {
         let on_it = |t: &&Trial| t.after.as_ref().is_some_and(|after| after.trial == trial.id);
         for after in self.plan.trials.iter().filter(on_it) {
-            if self.finished(after)?.is_none() {
+            if self.finished(after)?.is_none() || self.is_needed(after)? {
                 return Ok(true);
             }
         }
@@ -189,7 +189,11 @@ impl Shared<'_> {
     pub(crate) fn attempt(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
         let folder = self.folder(trial);
         Failure::clear(&folder);
-        let done = self.run(trial);
+        // Of a group, the others would wait for this process: it ends, and they notice.
+        let done = match self.group {
+            None => caught(|| self.run(trial)),
+            Some(_) => self.run(trial),
+        };
         if let Err(error) = &done
             && !is_interrupted(error)
         {

@@ -7,6 +7,8 @@ use crate::evaluation::EvaluationSpec;
 use crate::experiment::{DataSpec, TrainingSpec};
 use crate::field_path::FieldPath;
 
+const BILLION: u128 = 1_000_000_000;
+
 /// What is wrong with a trial's text; paths are the trial's.
 pub(crate) fn check(data: &DataSpec, training: &TrainingSpec, found: &mut Vec<Problem>) {
     let p = data.original_fraction;
@@ -31,12 +33,14 @@ pub(crate) fn check(data: &DataSpec, training: &TrainingSpec, found: &mut Vec<Pr
     }
     // Of the first N sequences ⌊N p⌋ are of the original domain, so that of the new one there is always one.
     let sequences = training.steps() * training.batch_size as u64;
-    if p > 0.0 && sequences as f64 * p < 1.0 {
+    // As mixes count, in billionths.
+    let billionths = (p * 1e9).round() as u128;
+    if p > 0.0 && u128::from(sequences) * billionths < BILLION {
+        let least = BILLION.div_ceil(u128::from(sequences.max(1))) as f64 / 1e9;
         problem(
             "original_fraction",
             format!(
-                "{p} of {sequences} sequences is less than one; expected 0, or at least {}",
-                1.0 / sequences as f64
+                "{p} of {sequences} sequences is less than one; expected 0, or at least {least}"
             ),
         );
     }
@@ -128,6 +132,15 @@ mod tests {
         for p in [0.009, 1e-10] {
             assert_eq!(data(p, &["a/en"], &["a/fr"]), ["data.original_fraction"], "{p}");
         }
+        // A third of a percent of 300 is one, but not in the billionths that mixes count in.
+        let longer = TrainingSpec { tokens: 19_200, ..training() };
+        let told = |p| {
+            let mut found = Vec::new();
+            check(&spec(p, &["a/en"], &["a/fr"]), &longer, &mut found);
+            found.pop().map(|problem| problem.message)
+        };
+        assert!(told(1.0 / 300.0).unwrap().ends_with("at least 0.003333334"));
+        assert_eq!(told(0.003_333_334), None);
     }
 
     #[test]

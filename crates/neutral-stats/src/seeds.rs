@@ -51,7 +51,8 @@ pub fn ratio_of_seeds(
         .map(|(s, d)| (influence(s, d) - of_seed[s] - of_document[d]).powi(2))
         .sum();
     // Of documents of unequal weight fewer are free; of equal ones D − 1.
-    let effective = effective(denominators).max(1.0 + 1e-9);
+    // At least two, as of one seed: where one document outweighs all others, nothing is known of their spread.
+    let effective = effective(denominators).max(2.0);
     let (free_seeds, free_documents) = (seeds - 1.0, effective - 1.0);
     let divisor = documents * free_documents / effective;
     let ms_seed = squares(&of_seed) * documents / free_seeds;
@@ -140,6 +141,19 @@ mod tests {
         let found = ratio_of_seeds(&seeds, &below).unwrap();
         let alone = crate::mean(&ratios).unwrap();
         assert!((found.standard_error - alone.standard_error).abs() < 1e-12);
+    }
+
+    #[test]
+    fn one_document_that_outweighs_all_others_is_one_of_two() {
+        let below: Vec<f64> = (0..20).map(|i| if i == 0 { 1e7 } else { 2e3 }).collect();
+        let row =
+            |of_first: f64| below.iter().map(move |b| b * if *b > 1e6 { of_first } else { 0.3 });
+        let seeds = [row(0.1).collect(), row(0.12).collect()];
+        let found = ratio_of_seeds(&seeds, &below).unwrap();
+        let interval = found.interval(0.95);
+        // Student's of one degree of freedom, the least that is left.
+        let most = crate::student_quantile(0.975, 1.0) * found.standard_error;
+        assert!(interval.high - interval.low <= 2.0 * most + 1e-12, "{interval:?}");
     }
 
     #[test]

@@ -92,7 +92,13 @@ fn bad(path: &Path, found: impl Into<String>) -> TaskError {
 
 fn text(path: &Path) -> Result<String, TaskError> {
     let bytes = std::fs::read(path).map_err(|e| StoreError::io("read", path, e))?;
-    String::from_utf8(bytes).map_err(|e| bad(path, format!("is no UTF-8 text: {e}")))
+    let text = String::from_utf8(bytes);
+    let mut text = text.map_err(|e| bad(path, format!("is no UTF-8 text: {e}")))?;
+    // A byte order mark, as some editors write one.
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
 fn json(path: &Path) -> Result<Vec<Document>, TaskError> {
@@ -112,7 +118,6 @@ fn json(path: &Path) -> Result<Vec<Document>, TaskError> {
 fn csv(path: &Path, columns: Option<&[String]>) -> Result<Vec<Document>, TaskError> {
     let text = text(path)?;
     let failed = |e: csv::Error| bad(path, format!("is no sound CSV file: {e}"));
-    let text = text.trim_start_matches('\u{feff}');
     let mut reader = csv::ReaderBuilder::new();
     let mut reader = reader.has_headers(columns.is_none()).from_reader(text.as_bytes());
     let names: Vec<_> = match columns {

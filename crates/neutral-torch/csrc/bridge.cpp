@@ -1,6 +1,7 @@
 // What libtorch can do and tch does not reach: a node of the autograd graph whose backward pass is a
 // Rust closure, and loops on libtorch's own thread pool. No arithmetic happens here.
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/function.h>
@@ -108,6 +109,13 @@ void neutral_parallel_for(int64_t n, int64_t grain, void (*body)(void*, int64_t,
                           void* context) {
   at::parallel_for(0, n, grain,
                    [=](int64_t begin, int64_t end) { body(context, begin, end); });
+}
+
+// libtorch's switches for CUDA, as neutral wants them. Sums of bf16 products stay in fp32 to their end. And cuDNN,
+// which would come first on some GPUs, plans attention anew for each new length, as every token written has.
+void neutral_set_up_cuda() {
+  at::globalContext().setAllowBF16ReductionCuBLAS(/*allow_reduced_precision=*/false);
+  at::globalContext().setSDPUseCuDNN(false);
 }
 
 }  // extern "C"

@@ -42,6 +42,8 @@ c10::intrusive_ptr<c10d::Backend> connect(const c10::intrusive_ptr<c10d::Store>&
                                           const char* hostname, const char* interface, int cuda) {
   if (cuda >= 0) {
 #ifdef USE_C10D_NCCL
+    // Else waiting is the device's, and a process that is gone is noticed by NCCL's watchdog, which aborts.
+    setenv("TORCH_NCCL_BLOCKING_WAIT", "1", /*overwrite=*/0);
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = timeout;
     auto backend = c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, size, options);

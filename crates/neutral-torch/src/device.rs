@@ -10,7 +10,8 @@ use tch::{Cuda, Device};
 use crate::TorchError;
 use crate::system::{cuda_available, load_cuda};
 
-/// What the user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
+/// What the user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`. The first and the third are shared out where
+/// processes work side by side ([`devices`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// The first CUDA device if there is one, else the CPU.
@@ -18,6 +19,8 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
+    /// The first CUDA device.
+    AnyCuda,
     /// A CUDA device by its index.
     Cuda(usize),
 }
@@ -29,7 +32,7 @@ impl FromStr for DeviceChoice {
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
+            "cuda" => Ok(Self::AnyCuda),
             _ => {
                 let index = text.strip_prefix("cuda:").and_then(|index| index.parse().ok());
                 index.map(Self::Cuda).ok_or_else(unknown)
@@ -43,6 +46,7 @@ impl fmt::Display for DeviceChoice {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
+            Self::AnyCuda => f.write_str("cuda"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
@@ -58,27 +62,30 @@ pub fn device(choice: DeviceChoice) -> Result<Device, TorchError> {
         DeviceChoice::Cpu => Ok(Device::Cpu),
         DeviceChoice::Auto if cuda_available() => Ok(Device::Cuda(0)),
         DeviceChoice::Auto => Ok(Device::Cpu),
-        DeviceChoice::Cuda(index) => {
-            load_cuda().map_err(|reason| TorchError::CudaNotLinked { index, reason })?;
-            let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
-            if index < count {
-                Ok(Device::Cuda(index))
-            } else {
-                Err(TorchError::CudaDeviceAbsent { index, count })
-            }
-        }
+        DeviceChoice::AnyCuda => cuda(0),
+        DeviceChoice::Cuda(index) => cuda(index),
     }
 }
 
-/// The devices that processes side by side may share out among them: with `auto` every CUDA device of
-/// this machine, if there are any, else the one that is meant.
+fn cuda(index: usize) -> Result<Device, TorchError> {
+    load_cuda().map_err(|reason| TorchError::CudaNotLinked { index, reason })?;
+    let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
+    if index < count {
+        Ok(Device::Cuda(index))
+    } else {
+        Err(TorchError::CudaDeviceAbsent { index, count })
+    }
+}
+
+/// The devices that processes side by side may share out among them: with `auto` and `cuda` every CUDA
+/// device of this machine, if there are any, else the one that is meant.
 ///
 /// # Errors
 /// Those of [`device`].
 pub fn devices(choice: DeviceChoice) -> Result<Vec<DeviceChoice>, TorchError> {
     let one = device(choice)?;
     Ok(match (choice, one) {
-        (DeviceChoice::Auto, Device::Cuda(_)) => {
+        (DeviceChoice::Auto | DeviceChoice::AnyCuda, Device::Cuda(_)) => {
             let count = usize::try_from(Cuda::device_count()).unwrap_or(1).max(1);
             (0..count).map(DeviceChoice::Cuda).collect()
         }
@@ -93,10 +100,9 @@ mod tests {
 
     #[test]
     fn names_are_read_and_written() {
-        for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
+        for text in ["auto", "cpu", "cuda", "cuda:0", "cuda:3"] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
         }
-        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
         for text in ["", "gpu", "cuda:", "cuda:-1", "CPU", "cuda:1x"] {
             let message = text.parse::<DeviceChoice>().unwrap_err().to_string();
             assert!(message.contains("auto, cpu, cuda"), "{message}");
@@ -108,9 +114,15 @@ mod tests {
         assert_eq!(device(DeviceChoice::Cpu).unwrap(), Device::Cpu);
         if let Err(reason) = load_cuda() {
             assert_eq!(device(DeviceChoice::Auto).unwrap(), Device::Cpu);
-            let message = device(DeviceChoice::Cuda(0)).unwrap_err().to_string();
-            assert!(message.contains("scripts/libtorch cuda"), "{message}");
-            assert!(message.contains("libtorch_cuda.so") && message.contains(reason), "{message}");
+            for asked in [DeviceChoice::AnyCuda, DeviceChoice::Cuda(0)] {
+                let message = device(asked).unwrap_err().to_string();
+                assert!(message.contains("scripts/libtorch cuda"), "{message}");
+                assert!(
+                    message.contains("libtorch_cuda.so") && message.contains(reason),
+                    "{message}"
+                );
+                assert!(devices(asked).is_err());
+            }
         }
         assert!(device(DeviceChoice::Cuda(1000)).is_err());
     }

@@ -112,9 +112,19 @@ pub(crate) fn load_cuda() -> Result<(), &'static str> {
         let library =
             library.map_err(|e| e.source().map_or_else(|| e.to_string(), ToString::to_string))?;
         let registered = tch::utils::has_cudart();
+        set_up_cuda();
         registered.then_some(library).ok_or_else(|| "it registers no CUDA runtime".to_owned())
     };
     CUDA.get_or_init(load).as_ref().map(|_| ()).map_err(String::as_str)
+}
+
+/// Sets libtorch's switches for CUDA, which are there without its CUDA half too.
+fn set_up_cuda() {
+    #[expect(unsafe_code, reason = "a declaration of csrc/bridge.cpp")]
+    unsafe extern "C" {
+        safe fn neutral_set_up_cuda();
+    }
+    neutral_set_up_cuda();
 }
 
 /// The linked libtorch is a CUDA build and the driver shows a device.
@@ -134,6 +144,12 @@ pub fn bf16_works(device: Device) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libtorch_takes_the_switches_for_cuda_without_its_cuda_half() {
+        // What it throws would end the process.
+        set_up_cuda();
+    }
 
     #[test]
     fn the_stated_libtorch_is_the_linked_one() {

@@ -1,7 +1,7 @@
 //! Which files a variant reads, what they are called, and how they are opened.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -142,15 +142,21 @@ fn without_compression(name: &str) -> &str {
     name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
 }
 
-/// Opens a file, decompressing by its ending.
+/// Opens a file of text, decompressing by its ending, behind its byte order mark if it has one.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>, DataError> {
     let io = |e| DataError::io("open", path, e);
     let file = File::open(path).map_err(io)?;
-    Ok(match path.extension().and_then(|e| e.to_str()) {
+    let mut text: Box<dyn BufRead> = match path.extension().and_then(|e| e.to_str()) {
         Some("gz") => Box::new(BufReader::new(MultiGzDecoder::new(BufReader::new(file)))),
         Some("zst") => Box::new(BufReader::new(zstd::Decoder::new(file).map_err(io)?)),
         _ => Box::new(BufReader::new(file)),
-    })
+    };
+    let mut head = Vec::new();
+    text.by_ref().take(3).read_to_end(&mut head).map_err(|e| DataError::extract(path, e))?;
+    if head == "\u{feff}".as_bytes() {
+        head.clear();
+    }
+    Ok(Box::new(Cursor::new(head).chain(text)))
 }
 
 /// The whole text of a file, decompressed.
@@ -175,5 +181,21 @@ mod tests {
             assert_eq!(Pattern::try_from(glob.to_owned()).unwrap().base(), base);
         }
         assert!(Pattern::try_from("a[".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text_however_the_file_is_packed() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            read_text(&path).unwrap()
+        };
+        assert_eq!(write("marked.txt", b"\xef\xbb\xbfa\n"), "a\n");
+        assert_eq!(write("plain.txt", b"ab"), "ab");
+        assert_eq!(write("empty.txt", b""), "");
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, b"\xef\xbb\xbfb\xef\xbb\xbf").unwrap();
+        assert_eq!(write("marked.gz", &packed.finish().unwrap()), "b\u{feff}", "the first alone");
     }
 }

@@ -169,14 +169,15 @@ fn losses_and_gradient(logits: &mut Tensor, targets: &Tensor, gradient: bool) ->
     if has_kernel(logits) {
         return by_kind!(logits, kernel(logits, targets, gradient));
     }
-    let log_p = logits.to_kind(sum_kind(logits.kind())).log_softmax(-1, None::<Kind>);
+    let mut log_p = logits.to_kind(sum_kind(logits.kind())).log_softmax(-1, None::<Kind>);
     let counted = targets.ne(IGNORED);
     let index = targets.clamp_min(0).unsqueeze(-1);
     let losses = -log_p.gather(-1, &index, false).squeeze_dim(-1) * &counted;
     if gradient {
         let ones = Tensor::ones_like(&index).to_kind(log_p.kind());
-        let difference = log_p.exp().scatter_add(-1, &index, &-ones);
-        logits.copy_(&(difference * counted.unsqueeze(-1)));
+        // In place: each is as large as a chunk's logits, and a GPU's memory holds fewer of them than a step does.
+        let mut difference = log_p.exp_().scatter_add_(-1, &index, &-ones);
+        logits.copy_(&difference.g_mul_(&counted.unsqueeze(-1)));
     }
     losses
 }

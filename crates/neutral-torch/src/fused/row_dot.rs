@@ -14,11 +14,26 @@ use crate::simd::{self, vectorised};
 /// # Shapes
 /// `x`: `[…, d]`, `weight_d`: `[d]`; result: `[…, 1]`, fp32 (fp64 if `x` is).
 pub fn row_dot(x: &Tensor, weight_d: &Tensor) -> Tensor {
-    if !has_kernel(x) {
-        let kind = sum_kind(x.kind());
-        return x.to_kind(kind).linear(&weight_d.to_kind(kind).unsqueeze(0), None::<&Tensor>);
-    }
-    by_kind!(x, kernel(x, weight_d))
+    if has_kernel(x) { by_kind!(x, kernel(x, weight_d)) } else { formula(x, weight_d) }
+}
+
+/// For the backward pass `x` is kept as it is, not as the wider copy that is summed.
+fn formula(x: &Tensor, weight_d: &Tensor) -> Tensor {
+    let kind = sum_kind(x.kind());
+    let row = move |weight_d: &Tensor| weight_d.to_kind(kind).unsqueeze(0);
+    let out = no_grad(|| x.to_kind(kind).linear(&row(weight_d), None::<&Tensor>));
+    let (x_kept, weight_kept) = (x.detach(), weight_d.detach());
+    attach("row_dot", &[x, weight_d], &[&out], move |gradients: Gradients| {
+        let Some(of_out) = &gradients.outputs[0] else { return vec![None, None] };
+        let of_x = gradients.wanted[0].then(|| (of_out * row(&weight_kept)).to_kind(x_kept.kind()));
+        let of_weight = gradients.wanted[1].then(|| {
+            let rows = x_kept.to_kind(kind).reshape([-1, weight_kept.size()[0]]);
+            let of_weight = of_out.reshape([1, -1]).matmul(&rows).squeeze_dim(0);
+            of_weight.to_kind(weight_kept.kind())
+        });
+        vec![of_x, of_weight]
+    });
+    out
 }
 
 fn kernel<T: Element>(x: &Tensor, weight_d: &Tensor) -> Tensor {

@@ -30,7 +30,7 @@ impl Quadratic {
     pub fn add_to(&self, params: &ParamStore, gradients: &mut [Tensor]) -> f64 {
         assert_eq!(gradients.len(), self.origin.len(), "one gradient a tensor");
         no_grad(|| {
-            let mut total = 0.0;
+            let mut total = Tensor::zeros([], (Kind::Double, params.device()));
             let tensors = params.iter().zip(&self.origin).zip(gradients);
             for (i, (((_, tensor), origin), gradient)) in tensors.enumerate() {
                 let away = tensor - origin;
@@ -38,11 +38,12 @@ impl Quadratic {
                     Some(importance) => &away * &importance[i],
                     None => away.shallow_clone(),
                 };
-                total += 0.5 * (&pull * &away).sum(Kind::Double).double_value(&[]);
+                total += (&pull * &away).sum(Kind::Double) * 0.5;
                 // Never in place: autograd may hand out one tensor twice.
                 *gradient = &*gradient + pull * self.weight;
             }
-            total
+            // Read once: a GPU would stop for every tensor.
+            total.double_value(&[])
         })
     }
 }

@@ -82,11 +82,13 @@ blame_node() {
     fi
 }
 failed() {
+    if grep -qs '"diverged"' "$run/trials/$name/failure.json"; then
+        echo '-- it would diverge again, on any node'
+        exit "$1"
+    fi
     event "failed-$1"
     blame_node
-    if grep -qs '"diverged"' "$run/trials/$name/failure.json"; then
-        echo '-- it would diverge again'
-    elif (($1 == 2)); then
+    if (($1 == 2)); then
         echo '-- it would be refused again'
     # Failures on a node that turned out to be broken are not the trial's, up to a point.
     elif (($(failures_of_good_nodes) <= retries && $(failures "$state/attempts/$name") <= 2 * retries + 4)); then
@@ -117,9 +119,10 @@ child=$!
 while kill -0 "$child" 2>/dev/null; do wait "$child"; done
 wait "$child"
 code=$?
-made=$run/results.json
-[[ $unit != trial ]] || made=$run/trials/$name/checkpoint
-newer=$(find "$made" -newer "$begun" -print -quit 2>/dev/null)
+made=("$run/results.json")
+# A training that has finished has a record, and no checkpoint any more.
+[[ $unit != trial ]] || made=("$run/trials/$name/checkpoint" "$run/trials/$name/record.json")
+newer=$(find "${made[@]}" -newer "$begun" -print -quit 2>/dev/null)
 rm -f "$begun"
 echo "-- exit code $code"
 

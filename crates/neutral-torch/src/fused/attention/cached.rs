@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor, no_grad};
 
-use super::{Heads, Scores, attend, rotated};
+use super::{Heads, Scores, Seen, attend, rotated};
 
 /// Rotated keys, and values, of the positions so far.
 #[derive(Debug, Default)]
@@ -70,6 +70,9 @@ pub fn cached_attention(
         let [q, k, v] = rotated(qkv, heads, rotation);
         let before = kept.len();
         let [k, v] = kept.append([&k, &v]);
+        if q.size()[2] == 1 && window.is_none() {
+            return attend([&q, &k, &v], heads, scores, Seen::All);
+        }
         let options = (Kind::Int64, q.device());
         let query = (Tensor::arange(q.size()[2], options) + before).unsqueeze(-1);
         let key = Tensor::arange(kept.len(), options);
@@ -77,6 +80,6 @@ pub fn cached_attention(
         if let Some(window) = window {
             mask = mask.logical_and(&(key + window as i64).gt_tensor(&query));
         }
-        attend([&q, &k, &v], heads, scores, Some(&mask))
+        attend([&q, &k, &v], heads, scores, Seen::Where(&mask))
     })
 }

@@ -14,7 +14,7 @@ mod pack;
 mod prefix;
 mod product;
 
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 pub use self::cached::{KeyValues, cached_attention};
 use self::head::{Geometry, Place, Rotation};
@@ -81,15 +81,12 @@ fn formula(
 ) -> Tensor {
     let t = qkv[0].size()[1];
     let [q, k, v] = rotated(qkv, heads, rotation);
-    let mask = match (starts_bt, scores.softcap) {
-        (Some(starts), _) => {
-            let key = Tensor::arange(t, (Kind::Int64, starts.device()));
-            Some(key.ge_tensor(&starts.unsqueeze(-1)).tril(0).unsqueeze(1))
-        }
-        (None, Some(_)) => Some(Tensor::ones([t, t], (Kind::Bool, q.device())).tril(0)),
-        (None, None) => None,
-    };
-    attend([&q, &k, &v], heads, scores, mask.as_ref())
+    let mask = starts_bt.map(|starts| {
+        let key = Tensor::arange(t, (Kind::Int64, starts.device()));
+        key.ge_tensor(&starts.unsqueeze(-1)).tril(0).unsqueeze(1)
+    });
+    let seen = mask.as_ref().map_or(Seen::Before, Seen::Where);
+    attend([&q, &k, &v], heads, scores, seen)
 }
 
 /// Queries and keys, rotated, and values: `[b, heads, t, e]` each.
@@ -106,33 +103,63 @@ fn rotated(qkv: &[&Tensor], heads: Heads, rotation: [&Tensor; 2]) -> [Tensor; 3]
         .map(|x| x.transpose(1, 2))
 }
 
-/// Attention of rotated queries to rotated keys: where the mask is true, or, without one, to their
-/// own position and those before.
+/// The keys that queries attend to.
+#[derive(Clone, Copy)]
+enum Seen<'a> {
+    /// Those of their own position and before; as many keys as queries.
+    Before,
+    /// All.
+    All,
+    /// Where it is true, `[…, t, s]`.
+    Where(&'a Tensor),
+}
+
+/// Attention of rotated queries to rotated keys.
 ///
 /// # Shapes
-/// `q`: `[b, query, t, e]`, `k`, `v`: `[b, key_value, s, e]`, mask: `[…, t, s]`; result:
-/// `[b, t, query · e]`.
-fn attend([q, k, v]: [&Tensor; 3], heads: Heads, scores: Scores, mask: Option<&Tensor>) -> Tensor {
+/// `q`: `[b, query, t, e]`, `k`, `v`: `[b, key_value, s, e]`; result: `[b, t, query · e]`.
+fn attend([q, k, v]: [&Tensor; 3], heads: Heads, scores: Scores, seen: Seen) -> Tensor {
     let size = q.size();
+    let repeated =
+        |x: &Tensor| x.repeat_interleave_self_int((heads.query / heads.key_value) as i64, 1, None);
+    let (mask, causal) = match seen {
+        Seen::Before => (None, true),
+        Seen::All => (None, false),
+        Seen::Where(mask) => (Some(mask), false),
+    };
     let mixed = match scores.softcap {
         None => {
             let shared = heads.query != heads.key_value;
-            let causal = mask.is_none();
-            Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scores.scale, shared)
+            let sdpa = |k: &Tensor, v: &Tensor, shared| {
+                let scale = scores.scale;
+                Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scale, shared)
+            };
+            // Of CUDA's kernels only flash attention shares heads, and it has neither masks nor fp32; without a kernel
+            // all scores would exist, in fp32, and keys and values be repeated all the same. fp64 has none anywhere.
+            let kernel_shares = match q.device() {
+                Device::Cpu => q.kind() != Kind::Double,
+                _ => mask.is_none() && q.kind() == Kind::BFloat16,
+            };
+            if kernel_shares || !shared {
+                sdpa(k, v, shared)
+            } else {
+                sdpa(&repeated(k), &repeated(v), false)
+            }
         }
         // Source: `eager_attention_forward` of Gemma 2 in Hugging Face transformers.
         Some(cap) => {
-            let each = (heads.query / heads.key_value) as i64;
-            let (k, v) = (
-                k.repeat_interleave_self_int(each, 1, None),
-                v.repeat_interleave_self_int(each, 1, None),
-            );
-            let capped = (q.matmul(&k.transpose(2, 3)) * scores.scale / cap).tanh() * cap;
-            let hidden = mask.map(Tensor::logical_not);
+            let capped = (q.matmul(&repeated(k).transpose(2, 3)) * scores.scale / cap).tanh() * cap;
+            let hidden = match seen {
+                Seen::Before => {
+                    Some(Tensor::ones([size[2], size[2]], (Kind::Bool, q.device())).triu(1))
+                }
+                Seen::All => None,
+                Seen::Where(mask) => Some(mask.logical_not()),
+            };
             let capped = hidden.map_or(capped.shallow_clone(), |hidden| {
                 capped.masked_fill(&hidden, f64::NEG_INFINITY)
             });
-            capped.softmax(-1, sum_kind(q.kind())).to_kind(q.kind()).matmul(&v)
+            capped.softmax(-1, sum_kind(q.kind())).to_kind(q.kind()).matmul(&repeated(v))
         }
     };
     mixed.transpose(1, 2).reshape([size[0], size[2], -1])
@@ -286,7 +313,6 @@ fn operands<'a, T: Element>(
 pub(crate) mod tests {
     use super::super::testing::{agrees, normal};
     use super::*;
-    use tch::Device;
 
     pub(super) fn table(t: i64, half: i64) -> [Tensor; 2] {
         let angles = Tensor::arange(t, (Kind::Double, Device::Cpu))

@@ -16,7 +16,7 @@ use tch::{Device, Tensor, no_grad};
 use super::forward::{QUERIES, Work};
 use super::head::Place;
 use super::pack::{as_numbers, pairs, transpose_into};
-use super::{Heads, Kernel, Scores, attend, geometry, operands, rotated};
+use super::{Heads, Kernel, Scores, Seen, attend, geometry, operands, rotated};
 use crate::element::{Element, Parts, numbers_mut};
 use crate::fused::{by_kind, has_kernel};
 use crate::parallel::parallel_for;
@@ -152,7 +152,7 @@ fn formula(
     let positions = tree.positions(device);
     let [cos, sin] = rotation.map(|table| table.index_select(0, &positions));
     let [q, k, v] = rotated(qkv, heads, [&cos, &sin]);
-    attend([&q, &k, &v], heads, scores, Some(&tree.mask(window, device)))
+    attend([&q, &k, &v], heads, scores, Seen::Where(&tree.mask(window, device)))
 }
 
 fn kernel<T: Element>(
