@@ -54,6 +54,12 @@ fn a_run_is_checked_from_baseline_to_exit_code() {
     let result: Value = serde_json::from_str(&read("out/check.json")).unwrap();
     assert_eq!((&result["verdict"], &result["rows"][0]["worse_by"]), (&json!("pass"), &json!(0.0)));
 
+    // What cannot be written down is no verdict.
+    sandbox.write("file", "");
+    let unwritten = check(&[&baseline[..], &["--json", "file/check.json"]].concat());
+    assert_code(&unwritten, 2);
+    assert!(words(&unwritten).contains("file"), "{}", words(&unwritten));
+
     // Too few documents to tell, by the policy.
     sandbox.write("strict.yaml", "minimum_documents: 1000\n");
     assert_code(&check(&[&baseline[..], &["--policy", "strict.yaml"]].concat()), 3);

@@ -189,6 +189,10 @@ fn the_jobs_one_by_one_give_the_results_of_a_whole_run() {
     assert_code(&cluster.run(&["--threads", "1"]), 0);
     assert!(jobs().len() == 2 && !jobs().iter().any(|job| job.contains("--array")), "{:?}", jobs());
     cluster.sandbox.write("e.yaml", &EXPERIMENT.replace("max_bytes: 5000", "max_bytes: 4000"));
+    // Nor is that forgotten when it cannot be submitted at once.
+    cluster.sandbox.write("refuse", "");
+    assert_code(&cluster.run(&["--threads", "1"]), 2);
+    std::fs::remove_file(cluster.sandbox.path("refuse")).unwrap();
     assert_code(&cluster.run(&["--threads", "1"]), 0);
     assert!(jobs()[3].contains("--array=0-1"), "{:?}", jobs());
 }

@@ -70,7 +70,7 @@ impl LinearDelta for DoraDelta {
     fn apply(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, y: Tensor) -> Tensor {
         let low_rank = linear(&(linear(x, &self.a_ri) * self.scale), &self.b_or);
         // In fp32: near 1, where it starts, bf16 has steps of 0.4 and 0.8 %, the same for all that a row gives.
-        let factor_o = &self.magnitude_o / self.norm(weight);
+        let factor_o = factor(&self.magnitude_o, &self.norm(weight));
         let scaled = match bias {
             None => (y + low_rank) * factor_o,
             // Only the product has a length. Written so that the factor 1 gives `y` to the bit.
@@ -78,6 +78,13 @@ impl LinearDelta for DoraDelta {
         };
         scaled.to_kind(x.kind())
     }
+}
+
+/// `m / ‖W + s·B A‖`; 1 where that is a row of zeros, which has no direction to be scaled.
+pub(crate) fn factor(magnitude_o: &Tensor, norm_o: &Tensor) -> Tensor {
+    let none_o = norm_o.eq(0.0);
+    // Twice, for the gradient: what divides by zero is NaN there even where nobody reads it.
+    (magnitude_o / norm_o.masked_fill(&none_o, 1.0)).masked_fill(&none_o, 1.0)
 }
 
 /// The Euclidean norm of each row.
@@ -92,6 +99,26 @@ pub(crate) fn row_norms(weight_oi: &Tensor) -> Tensor {
 mod tests {
     use super::*;
     use tch::Device;
+
+    #[test]
+    fn a_row_of_zeros_starts_as_it_is_and_has_a_gradient() {
+        let mut random = neutral_torch::RandomStream::new(0, "dora");
+        let mut normal = |shape: &[i64]| random.normal(shape, 1.0, Device::Cpu);
+        let [weight_oi, x, a_ri] = [&[6, 8], &[5, 8], &[2, 8]].map(|shape| normal(shape));
+        let _ = weight_oi.get(2).zero_();
+        let magnitude_o = row_norms(&weight_oi).set_requires_grad(true);
+        let b_or = Tensor::zeros([6, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let trained = [&b_or, &magnitude_o].map(Tensor::shallow_clone);
+        let dora = DoraDelta { a_ri, b_or, magnitude_o, scale: 2.0 };
+        let y = linear(&x, &weight_oi);
+        let out = dora.apply(&x, &weight_oi, None, y.shallow_clone());
+        assert_eq!(out, y);
+        for gradient in
+            Tensor::run_backward(&[out.square().sum(Kind::Float)], &trained, false, false)
+        {
+            assert!(gradient.isfinite().all().double_value(&[]) == 1.0);
+        }
+    }
 
     #[test]
     fn in_bf16_a_length_is_not_rounded_to_a_step_of_its_kind() {

@@ -11,7 +11,7 @@ use neutral_torch::ParamStore;
 use tch::{Kind, Tensor};
 
 use crate::AdapterError;
-use crate::dora::row_norms;
+use crate::dora::{factor, row_norms};
 use crate::glu_adapter::linear;
 use crate::start::Weights;
 
@@ -89,7 +89,7 @@ pub fn merge_lora(
                 None => drop(weight_oi.g_add_(&delta_oi.to_kind(weight_oi.kind()))),
                 Some(magnitude_o) => {
                     let merged_oi = weight_oi.to_kind(Kind::Float) + delta_oi;
-                    let scale_o = magnitude_o / row_norms(&merged_oi);
+                    let scale_o = factor(magnitude_o, &row_norms(&merged_oi));
                     weight_oi.copy_(&(merged_oi * scale_o.unsqueeze(-1)));
                 }
             }

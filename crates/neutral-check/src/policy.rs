@@ -228,8 +228,10 @@ impl Policy {
             let file = file.to_owned();
             CheckError::Policy { file, field, message }
         };
-        let policy: Self =
-            serde_yaml::from_str(text).map_err(|e| wrong("policy".to_owned(), e.to_string()))?;
+        // By way of a value, whose maps refuse a key that is given twice.
+        let policy =
+            serde_yaml::from_str::<serde_yaml::Value>(text).and_then(serde_yaml::from_value);
+        let policy: Self = policy.map_err(|e| wrong("policy".to_owned(), e.to_string()))?;
         let found = |field: &str, value: &dyn fmt::Display, expected: &str| {
             Err(wrong(field.to_owned(), format!("found {value}, expected {expected}")))
         };
@@ -309,6 +311,10 @@ mod tests {
             ("margins: { forgetting.bits_per_byte: 5 bits }", "expected bits a byte"),
             ("margins: { forgetting.bits: 1 }", "forgetting.bits_per_byte"),
             ("marigns: {}", "marigns"),
+            (
+                "margins: { learning.bits_per_byte: 1, learning.bits_per_byte: 2 }",
+                "duplicate entry with key \"learning.bits_per_byte\"",
+            ),
             ("resamples: 9", "at least 40"),
             ("minimum_documents: 1", "at least 2"),
             (

@@ -158,18 +158,19 @@ impl ModelFolder {
     }
 }
 
-/// The safetensors files of a folder, headers read.
+/// The safetensors files of a folder, headers read. Of a folder that was saved to twice, whole and in parts, the
+/// whole, as transformers does.
 fn weight_files(folder: &Path) -> Result<Vec<TensorFile>, ModelError> {
+    let single = folder.join(WEIGHTS);
+    if single.is_file() {
+        return Ok(vec![TensorFile::open(&single)?]);
+    }
     let index = folder.join(INDEX);
     if !index.is_file() {
-        let single = folder.join(WEIGHTS);
-        if !single.is_file() {
-            let message = format!(
-                "has neither {WEIGHTS} nor {INDEX}; weights in another form must be saved as safetensors first"
-            );
-            return Err(ModelError::Folder { path: folder.to_path_buf(), message });
-        }
-        return Ok(vec![TensorFile::open(&single)?]);
+        let message = format!(
+            "has neither {WEIGHTS} nor {INDEX}; weights in another form must be saved as safetensors first"
+        );
+        return Err(ModelError::Folder { path: folder.to_path_buf(), message });
     }
     let wrong = |found: String| ModelError::ConfigFile {
         path: index.clone(),
@@ -260,7 +261,9 @@ fn with_both_forms_of_rope(mut json: Value) -> Value {
             json["rope_scaling"] = if plain { Value::Null } else { scaling };
         }
         None if json.get("rope_theta").is_some_and(Value::is_number)
-            && json.get("rope_local_base_freq").is_none() =>
+            && json.get("rope_local_base_freq").is_none()
+            // Its angles differ by kind of layer, said or not.
+            && json.get("model_type").is_none_or(|kind| kind != "gemma3_text") =>
         {
             let older = json.get("rope_scaling").filter(|v| v.is_object()).cloned();
             let mut parameters = older.unwrap_or_else(|| json!({"rope_type": "default"}));
@@ -310,5 +313,19 @@ impl TransformerConfig {
             "tie_word_embeddings": self.tie_embeddings,
             "vocab_size": self.vocab_size,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gemma_of_the_third_generation_keeps_its_form_and_others_get_both() {
+        let of =
+            |kind: &str| with_both_forms_of_rope(json!({"model_type": kind, "rope_theta": 1e6}));
+        assert_eq!(of("llama")["rope_parameters"]["rope_theta"], 1e6);
+        // Even where it leaves the other rotation to its default.
+        assert!(of("gemma3_text").get("rope_parameters").is_none());
     }
 }

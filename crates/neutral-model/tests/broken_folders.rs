@@ -80,6 +80,14 @@ fn shards_must_hold_what_their_index_says_and_lie_in_the_folder() {
 }
 
 #[test]
+fn of_a_folder_saved_to_twice_the_whole_file_counts() {
+    let (_place, folder) = copy("llama2");
+    let index = folder.join("model.safetensors.index.json");
+    std::fs::write(index, r#"{"weight_map": {"a": "model-00001-of-00002.safetensors"}}"#).unwrap();
+    ModelFolder::open(&folder).unwrap();
+}
+
+#[test]
 fn a_file_cut_short_anywhere_is_an_error() {
     let (_place, folder) = copy("smollm2");
     let file = folder.join("model.safetensors");

@@ -11,7 +11,7 @@ use neutral_check::{
 };
 use neutral_store::{write_atomic, write_json};
 
-use crate::exit::BadInput;
+use crate::exit::{BadInput, NoVerdict};
 
 /// Arguments of `neutral check`.
 #[derive(Debug, Args)]
@@ -72,8 +72,12 @@ pub(crate) struct CalibrateArgs {
     pub policy: PathBuf,
 }
 
-/// `neutral check`.
+/// `neutral check`. Exit code 1 is a verdict: whatever keeps it from one is code 2.
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    judge(args).map_err(|error| NoVerdict(error).into())
+}
+
+fn judge(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if let Some(CheckCommand::Calibrate(args)) = &args.command {
         return calibrated(args);
     }

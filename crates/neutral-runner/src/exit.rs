@@ -80,6 +80,18 @@ impl fmt::Display for UnitEnded {
 
 impl std::error::Error for UnitEnded {}
 
+/// Why `neutral check` has no verdict.
+#[derive(Debug)]
+pub(crate) struct NoVerdict(pub anyhow::Error);
+
+impl fmt::Display for NoVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for NoVerdict {}
+
 /// Prints an error with its causes and chooses the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {error:#}");
@@ -101,6 +113,7 @@ fn code(error: &anyhow::Error) -> u8 {
         return ended.code();
     }
     let input = error.downcast_ref::<BadInput>().is_some()
+        || error.downcast_ref::<NoVerdict>().is_some()
         || error.downcast_ref::<UnitEnded>().is_some_and(|ended| ended.code == EXIT_BAD_INPUT)
         || error.downcast_ref::<SpecError>().is_some()
         || matches!(error.downcast_ref(), Some(StoreError::NoCache))

@@ -57,7 +57,7 @@ impl Failure {
 }
 
 /// Whether it says so: a training does while it runs, and scoring of what its last steps have made.
-fn has_diverged(error: &anyhow::Error) -> bool {
+pub(crate) fn has_diverged(error: &anyhow::Error) -> bool {
     use EvalError::{NonFinite, NonFiniteResidue, Perplexity};
     error.chain().any(|cause| {
         matches!(cause.downcast_ref(), Some(TrainError::Diverged { .. }))

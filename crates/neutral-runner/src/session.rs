@@ -94,7 +94,8 @@ impl Setting<'_> {
                 let shared = session.shared();
                 session.base_results(&shared)?;
                 session.take_finished(&shared)?;
-                self.plan.trials.iter().try_for_each(|trial| shared.forget_record(trial))
+                self.plan.trials.iter().try_for_each(|trial| shared.forget_record(trial))?;
+                Ok(executor::write_judged(self.out, &self.plan.fingerprint())?)
             }
             Unit::Collect => {
                 let _lock = Lock::acquire(self.out)?;

@@ -13,7 +13,7 @@ use crate::StoreError;
 ///
 /// The bytes go to a temporary file in the same folder, which is synced and renamed over `path`;
 /// then the folder itself is synced, so that the new name survives a loss of power. Missing parent
-/// folders are created.
+/// folders are created. A device or a pipe, such as `/dev/stdout`, is written to as it is.
 ///
 /// # Errors
 /// Any error of the file system or of `write`; the temporary file is removed then.
@@ -21,6 +21,12 @@ pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<(), StoreError> {
+    if is_stream(path) {
+        let file = File::options().append(true).open(path);
+        let mut writer = BufWriter::new(file.map_err(|e| StoreError::io("open", path, e))?);
+        let done = write(&mut writer).and_then(|()| writer.flush());
+        return done.map_err(|e| StoreError::io("write", path, e));
+    }
     let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(|e| StoreError::io("create", folder, e))?;
     let temporary = tempfile::Builder::new()
@@ -36,6 +42,12 @@ pub fn write_atomic(
         .map_err(|e| StoreError::io("write", path, e))?;
     temporary_path.persist(path).map_err(|e| StoreError::io("write", path, e.error))?;
     sync(folder)
+}
+
+/// What no file can take the place of; of `/dev/stdout` that holds of its name, even where it leads to a file.
+fn is_stream(path: &Path) -> bool {
+    let special = |found: fs::Metadata| !found.is_file() && !found.is_dir();
+    (path.starts_with("/dev") && path.exists()) || fs::metadata(path).is_ok_and(special)
 }
 
 /// The folder that a path lies in; a bare name lies in the current one.
@@ -162,6 +174,16 @@ mod tests {
         });
         assert!(failed.unwrap_err().to_string().contains("free some space"));
         assert_eq!(read_json::<i32>(&path).unwrap(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        write_json(&path, &1).unwrap();
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -102,7 +102,9 @@ fn model_folder(all: Vec<String>) -> Vec<String> {
         "chat_template.jinja",
     ];
     let wanted = |file: &String| {
-        let weights = file.ends_with(".safetensors") || file.ends_with(".safetensors.index.json");
+        // As transformers names them; others hold the same once more, in another form.
+        let weights = file.starts_with("model")
+            && (file.ends_with(".safetensors") || file.ends_with(".safetensors.index.json"));
         !file.contains('/') && (weights || names.contains(&file.as_str()))
     };
     all.into_iter().filter(wanted).collect()
@@ -117,7 +119,8 @@ mod tests {
         let all = ["README.md", "config.json", "onnx/model.onnx", "original/x.safetensors"]
             .into_iter()
             .chain(["model-00001-of-00002.safetensors", "model.safetensors.index.json"])
-            .chain(["pytorch_model.bin", "tokenizer.json", "chat_template.jinja"])
+            .chain(["pytorch_model.bin", "consolidated.safetensors"])
+            .chain(["tokenizer.json", "chat_template.jinja"])
             .map(str::to_owned)
             .collect();
         assert_eq!(

@@ -63,6 +63,7 @@ fn plain(
     rotary: Rotary,
     activation: Activation,
 ) -> Result<TransformerConfig, ModelError> {
+    fields.only("is_causal", &[Value::Bool(true)])?;
     let d_model = fields.size("hidden_size")?;
     let n_heads = fields.size("num_attention_heads")?;
     let head_dim = fields.size_or("head_dim", d_model / n_heads)?;

@@ -48,6 +48,7 @@ fn what_cannot_be_computed_is_named_with_what_was_found() {
         ("rms_norm_eps", json!("small"), "expected a number"),
         ("rope_theta", json!(0), "expected a positive number"),
         ("tie_word_embeddings", json!("yes"), "expected true or false"),
+        ("is_causal", json!(false), "only true can be computed here"),
     ];
     for (field, value, stem) in cases {
         let message = message(field, value.clone());

@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicBool;
 
 use indicatif::MultiProgress;
 use neutral_spec::{ExecutorSpec, Plan};
-use neutral_store::{Lock, StoreError, read_json, write_json};
+use neutral_store::{Fingerprint, Lock, StoreError, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{ExecutorArgs, ExecutorKind, MachineArgs, RunArgs};
@@ -106,6 +106,15 @@ pub(crate) fn hold(out: &Path) -> Result<Option<Lock>, StoreError> {
     folder.is_dir().then(|| Lock::acquire(&folder)).transpose()
 }
 
+/// Writes down that no record is left in a run's folder that does not hold for a plan.
+pub(crate) fn write_judged(out: &Path, plan: &Fingerprint) -> Result<(), StoreError> {
+    write_json(&judged(out), plan)
+}
+
+fn judged(out: &Path) -> PathBuf {
+    folder(out).join("judged.json")
+}
+
 /// What a unit said, in a file that grows with each attempt.
 pub(crate) fn log_path(out: &Path, name: &str) -> PathBuf {
     out.join("logs").join(format!("{name}.log"))
@@ -155,10 +164,18 @@ pub(crate) fn started(out: &Path) -> anyhow::Result<Option<Box<dyn Started>>> {
 /// `neutral cancel`.
 pub(crate) fn cancel(out: &Path) -> anyhow::Result<()> {
     RunFile::read(out)?;
-    let by_executor = started(out)?.map(|started| started.cancel(out)).transpose()?.flatten();
-    // A run without an executor, or what is left of one.
-    let here = process::stop_owner(out)?;
-    let stopped: Vec<_> = by_executor.into_iter().chain(here).collect();
+    let by_executor = started(out)?.map_or(Ok(None), |started| started.cancel(out));
+    // A run without an executor, or what is left of one. One of the two is enough: a job that the executor has
+    // just cancelled may hold the run on another host, and a host without the executor may have gone on with it.
+    let here = process::stop_owner(out);
+    let stopped: Vec<_> = match (by_executor, here) {
+        (Ok(by_executor), Ok(here)) => by_executor.into_iter().chain(here).collect(),
+        (Ok(Some(stopped)), Err(error)) | (Err(error), Ok(Some(stopped))) => {
+            tracing::warn!("{error:#}");
+            vec![stopped]
+        }
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
     let mut stdout = std::io::stdout().lock();
     if stopped.is_empty() {
         writeln!(stdout, "nothing of {} is running", out.display())?;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::RunArgs;
 use crate::exit::BadInput;
+use crate::failure;
 use crate::unit::Unit;
 
 /// How long the leader, when it is done, waits for followers that do not hear it.
@@ -66,7 +67,7 @@ fn is_broken(error: &anyhow::Error) -> bool {
 /// Whether a training failed in a way that all processes of a group know of, so that they may go on together: each has
 /// the same losses. Of another failure the others know nothing, and would wait in the middle of a training.
 pub(crate) fn is_shared(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(TrainError::Diverged { .. }))
+    failure::has_diverged(error)
 }
 
 /// Refuses what several processes cannot do as one.

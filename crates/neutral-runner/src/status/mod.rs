@@ -96,7 +96,11 @@ impl RunStatus {
         let run = RunFile::read(out)?;
         let started = started(out)?;
         let under_way = match &started {
-            Some(started) => started.under_way(&run, out)?,
+            // Files and locks say the rest, wherever the run's folder can be seen.
+            Some(started) => started.under_way(&run, out).unwrap_or_else(|error| {
+                tracing::warn!("what waits is not known: {error:#}");
+                BTreeMap::new()
+            }),
             None => BTreeMap::new(),
         };
         let status =

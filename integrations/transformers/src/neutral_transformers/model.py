@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,11 @@ def load_extension(
 
 def device_of(sub_layer: nn.Module) -> torch.device:
     """Where a sub-layer computes; that is not where its weights are, if accelerate has put these elsewhere."""
-    device = next(sub_layer.parameters()).device
+    # Quantised layers keep theirs in buffers.
+    weight = next(chain(sub_layer.parameters(), sub_layer.buffers()), None)
+    if weight is None:
+        raise ExtensionError(f"a sub-layer of the model ({type(sub_layer).__name__}) has no weights")
+    device = weight.device
     if device.type != "meta":
         return device
     hooks = (getattr(module, "_hf_hook", None) for module in sub_layer.modules())

@@ -92,9 +92,10 @@ class Window:
         if self.mask is not None:
             seen &= self.mask[:, start : self.past + t].to(product.device).bool()
         firsts = self.firsts(seen, whole)[:, read:, None]
-        # In fp64, so that the mean at a token does not depend on how much was read in one pass.
-        sums = sums_before(torch.where(seen[..., None], product, 0).double())
-        counts = sums_before(seen[..., None].double())
+        # In fp64, so that the mean at a token does not depend on how much was read in one pass; MPS has none.
+        wide = torch.float32 if product.device.type == "mps" else torch.float64
+        sums = sums_before(torch.where(seen[..., None], product, 0).to(wide))
+        counts = sums_before(seen[..., None].to(wide))
         total, count = (
             s[:, read + 1 :] - s.gather(1, firsts.expand(-1, -1, s.shape[2])) for s in (sums, counts)
         )
@@ -136,11 +137,13 @@ def sums_before(values: Tensor) -> Tensor:
 def begin_pass(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """The hook before the decoder's forward pass. It finds the decoder's own window, so that copies use theirs."""
     given = dict(zip(inspect.signature(decoder.forward).parameters, args, strict=False)) | kwargs
-    if given.get("cache") is not None:
+    # From transformers 5.24 on all caches have the name that paged ones, which are no `Cache`, have before.
+    cache = given.get("cache")
+    if cache is None:
+        cache = given.get("past_key_values")
+    elif not isinstance(cache, Cache):
         raise ExtensionError("a gate with a window cannot read a paged cache (generate_batch)")
-    decoder.gate_window.begin(
-        given.get("past_key_values"), given.get("attention_mask"), given.get("position_ids")
-    )
+    decoder.gate_window.begin(cache, given.get("attention_mask"), given.get("position_ids"))
 
 
 def end_pass(decoder: nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any], output: Any) -> None:

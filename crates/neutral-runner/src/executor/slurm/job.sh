@@ -120,8 +120,9 @@ while kill -0 "$child" 2>/dev/null; do wait "$child"; done
 wait "$child"
 code=$?
 made=("$run/results.json")
-# A training that has finished has a record, and no checkpoint any more.
-[[ $unit != trial ]] || made=("$run/trials/$name/checkpoint" "$run/trials/$name/record.json")
+# A training that has finished has a record, and no checkpoint any more. Of all trials: one waits for those that it
+# goes on from, or makes them.
+[[ $unit != trial ]] || made=("$run"/trials/*/checkpoint "$run"/trials/*/record.json)
 newer=$(find "${made[@]}" -newer "$begun" -print -quit 2>/dev/null)
 rm -f "$begun"
 echo "-- exit code $code"

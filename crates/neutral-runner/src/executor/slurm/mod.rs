@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use neutral_spec::ExecutorSpec;
-use neutral_store::{Cache, Fingerprint, Lock, StoreError, write_atomic};
+use neutral_store::{Cache, Fingerprint, Lock, StoreError, read_json, write_atomic};
 use serde::{Deserialize, Serialize};
 
 use self::alive::Alive;
@@ -26,7 +26,7 @@ use self::script::{JobKind, Options};
 use crate::cli::ExecutorArgs;
 use crate::executor::bars::Bars;
 use crate::executor::{
-    Executor, Record, Started, UnderWay, Work, attempts, command, folder, log_path,
+    Executor, Record, Started, UnderWay, Work, attempts, command, folder, judged, log_path,
 };
 use crate::exit::{BadInput, Detached};
 use crate::results;
@@ -147,7 +147,7 @@ impl Slurm {
         }
         // Of another plan, say of other pages to score, a trial's own file does not tell whether its record holds.
         // One that does ends at once.
-        let same = RunFile::read(&out).is_ok_and(|kept| kept.plan == run.plan);
+        let same = read_json::<Fingerprint>(&judged(&out)).is_ok_and(|plan| plan == run.plan);
         run.write(&out)?;
         let is_left = |(index, trial): (usize, &PlannedTrial)| {
             let finished = same && trial.has_finished(&out);
