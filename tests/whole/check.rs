@@ -37,6 +37,14 @@ fn a_run_is_checked_from_baseline_to_exit_code() {
     let dirty = check(&write);
     assert_code(&dirty, 2);
     assert!(words(&dirty).contains("0123456789ab-dirty"), "{}", words(&dirty));
+    // Nor is a tree clean because its results were collected again: each trial knows what it was made by.
+    edit(&sandbox.path("out/trials/finetune-s0/record.json"), |record| {
+        record["git"] = json!("ba9876543210-dirty");
+    });
+    assert_code(&sandbox.run(&sandbox.path("disturbed.yaml"), "out"), 0);
+    let dirty = check(&write);
+    assert_code(&dirty, 2);
+    assert!(words(&dirty).contains("ba9876543210-dirty"), "{}", words(&dirty));
     commit("0123456789ab");
     assert_code(&check(&write), 0);
 

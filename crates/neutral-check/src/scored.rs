@@ -267,7 +267,7 @@ pub fn write_baseline(run: &Path, scored: &Scored, path: &Path) -> Result<(), Ch
     }
     match scored.environment.git.as_deref() {
         None => refuse("the run was computed outside of a checkout, by no known commit".to_owned()),
-        Some(git) if git.ends_with("-dirty") => refuse(format!(
+        Some(git) if git.contains("-dirty") => refuse(format!(
             "it was computed by {git}, with changes that no commit has; commit them and run it again in another folder"
         )),
         Some(_) => Ok(write_json(path, scored)?),

@@ -57,7 +57,8 @@ pub struct Environment {
     pub processes: Option<usize>,
     /// The processor's name.
     pub cpu: String,
-    /// The commit of the code, `-dirty` if it was changed; null outside of a checkout.
+    /// The commit of the code, `-dirty` if it was changed; null outside of a checkout. Where trials were made by
+    /// other commits than the one that collected them, all, with commas.
     pub git: Option<String>,
 }
 

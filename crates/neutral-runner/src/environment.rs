@@ -1,6 +1,7 @@
 //! What a result was computed on.
 
 use std::process::Command;
+use std::sync::OnceLock;
 
 use neutral_report::Environment;
 use neutral_spec::Precision;
@@ -16,12 +17,17 @@ pub(crate) fn describe(device: Device, precision: Precision, group: Option<&Grou
         threads: neutral_torch::threads(),
         processes: group.map(Group::size),
         cpu: neutral_torch::cpu_features().model.unwrap_or_else(|| "unknown".to_owned()),
-        git: git_commit(),
+        git: code().map(str::to_owned),
     }
 }
 
-/// The commit of the checkout that this binary was built in, `-dirty` if it has changed; none if the
-/// checkout is gone.
+/// The commit of the checkout that this binary was built in, `-dirty` if it has changed, when the process first
+/// asked; none if the checkout is gone.
+pub(crate) fn code() -> Option<&'static str> {
+    static CODE: OnceLock<Option<String>> = OnceLock::new();
+    CODE.get_or_init(git_commit).as_deref()
+}
+
 fn git_commit() -> Option<String> {
     let output = Command::new("git")
         .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"])

@@ -84,6 +84,19 @@ impl ResultsBuilder {
         };
         self.results.trials.push(result);
         self.results.measure_from_control();
+        self.made_by(record.git.as_deref());
+    }
+
+    /// Notes whose code a trial was made by, where that is not this process'.
+    fn made_by(&mut self, code: Option<&str>) {
+        let all = &mut self.results.environment.git;
+        match (all.as_mut(), code) {
+            (Some(all), Some(code)) if all.split(", ").all(|known| known != code) => {
+                *all = format!("{all}, {code}");
+            }
+            (None, Some(code)) => *all = Some(code.to_owned()),
+            _ => {}
+        }
     }
 
     /// Adds a trial that an error ended.

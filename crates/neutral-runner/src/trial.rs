@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::base::Base;
+use crate::environment;
 use crate::exit::{Interrupted, is_interrupted};
 use crate::failure::{Failure, caught};
 use crate::group::{self, Next};
@@ -45,6 +46,9 @@ pub(crate) const MARK: &str = "fingerprint.json";
 pub(crate) struct TrialRecord {
     /// What it was made from.
     pub fingerprint: Fingerprint,
+    /// The commit of the code that made it ([`environment::code`]); earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<String>,
     /// How the training went.
     pub training: TrainSummary,
     /// Scores on every corpus, by document.
@@ -205,6 +209,7 @@ impl Shared<'_> {
 
     /// From its checkpoint if it has one.
     fn run(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
+        let git = environment::code().map(str::to_owned);
         let folder = self.folder(trial);
         let fingerprint = self.fingerprint(trial);
         self.clear_if_stale(trial, &fingerprint)?;
@@ -222,7 +227,7 @@ impl Shared<'_> {
         let params = if trial.method.trains_base() { model.params() } else { extension.params() };
         let metadata = BTreeMap::from([("fingerprint".to_owned(), fingerprint.to_string())]);
         params.save(&folder.join(weights_name(&trial.method)), &metadata)?;
-        let record = TrialRecord { fingerprint, training, scores };
+        let record = TrialRecord { fingerprint, git, training, scores };
         write_json(&folder.join(RECORD), &record)?;
         self.remove_checkpoint(trial);
         Ok(record)
