@@ -9,6 +9,7 @@
 //!
 //! The crate has no tensors and does not link libtorch. It knows nothing of models or methods.
 
+mod around_text;
 mod batch;
 mod clean;
 mod control;

@@ -16,8 +16,9 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as HuggingFace};
 
+use crate::around_text::heed_config;
 use crate::progress::bytes_bar;
-use crate::prompts::begins_with;
+use crate::prompts::{begins_with, framed};
 use crate::text_stream::TextStream;
 use crate::{CleanCorpus, Control, DataError, Document, Split};
 
@@ -96,7 +97,8 @@ impl Tokenizer {
     /// Reads a Hugging Face `tokenizer.json`. Its truncation and padding are ignored: documents are whole. Of
     /// its template of special tokens only the first that it puts before a text counts: that is what the
     /// model knows a document's start by (BOS), so it is the separator, which [`crate::TokenShards`] puts.
-    /// Without one the separator is the token that ends a text.
+    /// Without one the separator is the token that ends a text. A `tokenizer_config.json` beside it that has
+    /// `add_bos_token` or `add_eos_token` stands over the template.
     ///
     /// # Errors
     /// If the file is no tokenizer, or has no token that could separate documents.
@@ -109,6 +111,13 @@ impl Tokenizer {
         inner.with_truncation(None).map_err(|e| fail(e.to_string()))?;
         inner.with_padding(None);
         inner.set_encode_special_tokens(true);
+        let by_template = framed(&inner);
+        let config = path.with_file_name("tokenizer_config.json");
+        heed_config(&mut inner, &config).map_err(|message| DataError::Tokenizer {
+            what: config.display().to_string(),
+            message,
+        })?;
+        let by_config = framed(&inner);
         let named = SEPARATORS.iter().find_map(|name| inner.token_to_id(name));
         let begins = begins_with(&inner);
         let separator_id = begins.or(named).ok_or_else(|| {
@@ -120,6 +129,11 @@ impl Tokenizer {
         let fingerprint = match begins.filter(|begins| Some(*begins) != named) {
             None => Fingerprint::of(&(digest, TOKENIZER_VERSION)),
             Some(begins) => Fingerprint::of(&(digest, TOKENIZER_VERSION, begins)),
+        };
+        let fingerprint = if by_config == by_template {
+            fingerprint
+        } else {
+            Fingerprint::of(&(fingerprint, by_config))
         };
         Ok(Self { inner, fingerprint, separator_id, vocab_size: largest as usize + 1 })
     }
