@@ -39,10 +39,8 @@ pub(crate) fn heed_config(tokenizer: &mut HuggingFace, config: &Path) -> Result<
     let (before, after) = (piece(bos, "bos_token")?, piece(eos, "eos_token")?);
     let single: Vec<String> =
         [before, Some("$A:0".to_owned()), after].into_iter().flatten().collect();
-    special.dedup();
     let template = TemplateProcessing::builder()
-        .try_single(single)
-        .map_err(|e| e.clone())?
+        .try_single(single)?
         .special_tokens(special)
         .build()
         .map_err(|e| e.to_string())?;
@@ -53,32 +51,14 @@ pub(crate) fn heed_config(tokenizer: &mut HuggingFace, config: &Path) -> Result<
 #[cfg(test)]
 mod tests {
     use crate::Tokenizer;
-    use crate::tokenizer::tests::tokenizer;
+    use crate::prompts::tests::save_with_template;
 
     #[test]
     fn the_configuration_stands_over_the_template() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");
-        tokenizer(300).save(&path).unwrap();
-        let mut json: serde_json::Value = neutral_store::read_json(&path).unwrap();
-        for (id, content) in [(300, "<s>"), (301, "</s>")] {
-            json["added_tokens"].as_array_mut().unwrap().push(serde_json::json!({
-                "id": id, "content": content, "single_word": false, "lstrip": false,
-                "rstrip": false, "normalized": false, "special": true
-            }));
-        }
-        let mut load = |template: bool, config: &str| {
-            json["post_processor"] = if template {
-                let text = serde_json::json!({"Sequence": {"id": "A", "type_id": 0}});
-                let begin = serde_json::json!({"SpecialToken": {"id": "<s>", "type_id": 0}});
-                serde_json::json!({
-                    "type": "TemplateProcessing", "single": [&begin, &text], "pair": [&begin, &text],
-                    "special_tokens": {"<s>": {"id": "<s>", "ids": [300], "tokens": ["<s>"]}}
-                })
-            } else {
-                serde_json::Value::Null
-            };
-            std::fs::write(&path, json.to_string()).unwrap();
+        let load = |template: bool, config: &str| {
+            save_with_template(&path, if template { &["<s>", "A"] } else { &["A"] });
             std::fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
             Tokenizer::load(&path)
         };

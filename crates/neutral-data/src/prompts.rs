@@ -58,37 +58,49 @@ pub(crate) fn begins_with(tokenizer: &HuggingFace) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
     use super::*;
     use crate::tokenizer::tests::tokenizer;
+
+    /// A tokenizer with the special tokens `<s>`, 300, and `</s>`, 301, and a template of such and of `A`, the text.
+    pub(crate) fn save_with_template(path: &Path, template: &[&str]) {
+        tokenizer(300).save(path).unwrap();
+        let mut all: serde_json::Value = neutral_store::read_json(path).unwrap();
+        for (id, content) in [(300, "<s>"), (301, "</s>")] {
+            all["added_tokens"].as_array_mut().unwrap().push(json!({
+                "id": id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true
+            }));
+        }
+        let pieces = template.iter().map(|name| {
+            let kind = if *name == "A" { "Sequence" } else { "SpecialToken" };
+            json!({kind: {"id": name, "type_id": 0}})
+        });
+        let pieces: Vec<_> = pieces.collect();
+        all["post_processor"] = json!({
+            "type": "TemplateProcessing", "single": pieces, "pair": pieces,
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [300], "tokens": ["<s>"]}}
+        });
+        std::fs::write(path, all.to_string()).unwrap();
+    }
 
     #[test]
     fn a_template_that_begins_a_text_gives_the_separator_and_one_that_ends_it_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");
         let plain = tokenizer(300);
-        plain.save(&path).unwrap();
-        let mut json: serde_json::Value = neutral_store::read_json(&path).unwrap();
-        json["added_tokens"].as_array_mut().unwrap().push(serde_json::json!({
-            "id": 300, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true
-        }));
-        let [begin, text] = [
-            serde_json::json!({"SpecialToken": {"id": "<s>", "type_id": 0}}),
-            serde_json::json!({"Sequence": {"id": "A", "type_id": 0}}),
-        ];
-        let mut load = |single: [&serde_json::Value; 2]| {
-            json["post_processor"] = serde_json::json!({
-                "type": "TemplateProcessing", "single": single, "pair": single,
-                "special_tokens": {"<s>": {"id": "<s>", "ids": [300], "tokens": ["<s>"]}}
-            });
-            std::fs::write(&path, json.to_string()).unwrap();
+        let load = |template: &[&str]| {
+            save_with_template(&path, template);
             Tokenizer::load(&path).unwrap()
         };
-        let begun = load([&begin, &text]);
+        let begun = load(&["<s>", "A"]);
         assert_eq!(begun.separator_id(), 300);
         // The text itself has none: whoever joins documents puts it.
         assert_eq!(begun.encode("a b").unwrap(), plain.encode("a b").unwrap());
-        assert_eq!(load([&text, &begin]).separator_id(), plain.separator_id());
+        assert_eq!(load(&["A", "<s>"]).separator_id(), plain.separator_id());
     }
 }

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_end_in_an_ellipsis() {
+    fn long_names_lose_their_middle() {
         assert_eq!([shorten("abcdef", 4), shorten("abcdef", 5)], ["ab…f", "ab…ef"]);
         assert_eq!(shorten("abcd", 4), "abcd");
     }

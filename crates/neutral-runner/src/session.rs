@@ -334,9 +334,7 @@ impl Shared<'_> {
         self.trial_tasks(trial, &mut interrupted)?;
         if interrupted { Err(Interrupted.into()) } else { Ok(()) }
     }
-}
 
-impl Shared<'_> {
     /// What a trial goes on from. Why that failed is why the trial fails; a divergence is not tried again.
     fn unit_before(&self, before: &Trial, trial: &Trial) -> anyhow::Result<()> {
         let mut failure = self.failed_before(trial)?.filter(|f| f.status == Status::Diverged);

@@ -44,10 +44,13 @@ pub fn write_atomic(
     sync(folder)
 }
 
-/// What no file can take the place of; of `/dev/stdout` that holds of its name, even where it leads to a file.
+/// What no file can take the place of: devices, pipes, and the names of this process' own streams, even where they
+/// lead to a file.
 fn is_stream(path: &Path) -> bool {
+    let streams = ["/dev", "/dev/fd", "/proc/self/fd"];
+    let named = path.parent().is_some_and(|folder| streams.iter().any(|f| folder == Path::new(f)));
     let special = |found: fs::Metadata| !found.is_file() && !found.is_dir();
-    (path.starts_with("/dev") && path.exists()) || fs::metadata(path).is_ok_and(special)
+    (named && path.is_symlink()) || fs::metadata(path).is_ok_and(special)
 }
 
 /// The folder that a path lies in; a bare name lies in the current one.
@@ -185,6 +188,20 @@ mod tests {
         write_json(&path, &1).unwrap();
         assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_stream_is_one_by_its_name_and_a_file_in_memory_is_none() {
+        assert!(is_stream(Path::new("/dev/null")) && is_stream(Path::new("/dev/stdout")));
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            let folder = tempfile::tempdir_in(memory).unwrap();
+            let path = folder.path().join("a.json");
+            for value in [1, 2] {
+                write_json(&path, &value).unwrap();
+                assert_eq!(read_json::<i32>(&path).unwrap(), value);
+            }
+        }
     }
 
     #[test]

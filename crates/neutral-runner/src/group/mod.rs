@@ -64,8 +64,8 @@ fn is_broken(error: &anyhow::Error) -> bool {
     matches!(inner, Some(TorchError::Distributed { .. }))
 }
 
-/// Whether a training failed in a way that all processes of a group know of, so that they may go on together: each has
-/// the same losses. Of another failure the others know nothing, and would wait in the middle of a training.
+/// Whether a trial failed in a way that leaves the processes of a group together: each has the same losses, and what
+/// the leader finds when it scores, it finds while the others wait for what comes next. Of another failure the others know nothing, and would wait in the middle of a training.
 pub(crate) fn is_shared(error: &anyhow::Error) -> bool {
     failure::has_diverged(error)
 }
