@@ -21,7 +21,7 @@ pub(crate) fn experiment(methods: &str) -> String {
     format!("{head}{methods}evaluation:{tail}").replace("fraction: 0.1 }\n", "fraction: 0.3 }\n")
 }
 
-fn only_folder(path: &std::path::Path) -> std::path::PathBuf {
+pub(crate) fn only_folder(path: &std::path::Path) -> std::path::PathBuf {
     let mut folders: Vec<_> = std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(folders.len(), 1, "{folders:?}");
     folders.remove(0)

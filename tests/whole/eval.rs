@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use neutral_torch::{load_tensors, save_tensors};
 use serde_json::Value;
+use tch::Device;
 
 use crate::command::{Sandbox, assert_code, root, words};
 
@@ -213,6 +215,11 @@ fn an_experiment_scores_tasks_of_each_domain_before_and_after() {
         assert_eq!(tasks["original"]["minimal_pairs"]["metric"], "acc");
         assert_eq!(tasks["new"]["mutual_information"]["metric"], "acc_norm");
         assert_eq!(tasks["new"]["mutual_information"]["documents"], 5);
+        // Of shares the standard error is known without bootstraps: of k right of n, √(k/n · (1 − k/n) / (n − 1)).
+        let task = &tasks["original"]["minimal_pairs"];
+        let share = task["value"].as_f64().unwrap();
+        let expected = (share * (1.0 - share) / 4.0).sqrt();
+        assert!((task["stderr"].as_f64().unwrap() - expected).abs() < 1e-12, "{task}");
     }
     let report = std::fs::read_to_string(sandbox.path("out/report.md")).unwrap();
     assert!(report.contains("## Tasks") && report.contains("mean, original"), "{report}");
@@ -227,6 +234,20 @@ fn an_experiment_scores_tasks_of_each_domain_before_and_after() {
     assert_eq!(alone, &trial["original"]["minimal_pairs"]["value"]);
     assert_code(&sandbox.run(&file, "out"), 0);
     assert_eq!(sandbox.results("out")["trials"][0]["tasks"], *trial);
+
+    // Answers are of weights: a trial of the same fingerprint with others is asked anew.
+    let kept = || std::fs::read_dir(sandbox.path("cache/task-scores")).unwrap().count();
+    let before = kept();
+    assert_code(&sandbox.neutral(&arguments.concat()).output().unwrap(), 0);
+    assert_eq!(kept(), before);
+    let weights = sandbox.path("out/trials/lora-s0/extension.safetensors");
+    let whole = std::fs::read(&weights).unwrap();
+    let (tensors, metadata) = load_tensors(&weights, Device::Cpu).unwrap();
+    let halved = tensors.into_iter().map(|(name, tensor)| (name, tensor * 0.5)).collect();
+    save_tensors(&weights, &halved, &metadata).unwrap();
+    assert_code(&sandbox.neutral(&arguments.concat()).output().unwrap(), 0);
+    assert!(kept() > before, "other weights have answers of their own");
+    std::fs::write(&weights, whole).unwrap();
 
     // Its answers can be held against a baseline, of the same questions.
     let text_of = |name: &str| std::fs::read_to_string(sandbox.path(name)).unwrap();

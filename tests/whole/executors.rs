@@ -121,8 +121,13 @@ fn units_done_one_by_one_give_the_results_of_a_whole_run() {
     let begin = text.find(": \"").unwrap() + 3;
     std::fs::write(&record, format!("{}0000{}", &text[..begin], &text[begin + 4..])).unwrap();
     assert_eq!(state(&status(&sandbox, "units"), "finetune-s0").0, "finished");
+    let failure = sandbox.path("units/trials/finetune-s0/failure.json");
+    let of_another =
+        r#"{"fingerprint": "0000000000000000", "status": "diverged", "error": "before"}"#;
+    std::fs::write(&failure, of_another).unwrap();
     assert_code(&unit("prepare"), 0);
     assert_eq!(state(&status(&sandbox, "units"), "finetune-s0").0, "stopped");
+    assert!(!failure.exists());
 }
 
 #[test]

@@ -77,13 +77,11 @@ fn killed_three_times_and_stopped_once_the_results_are_the_same() {
     let sandbox = Sandbox::new();
     let experiment = sandbox.write("disturbed.yaml", EXPERIMENT);
     let out = sandbox.path("out");
-    let signs: [&dyn Fn() -> bool; 3] = [
-        &|| {
-            exists_below(&sandbox.path("cache").join("tokens"), "meta.json")
-                || exists_below(&sandbox.path("cache"), "tokenizers")
-        },
+    let signs: [&dyn Fn() -> bool; 4] = [
+        &|| exists_below(&sandbox.path("cache"), "tokenizers"),
         &|| exists_below(&sandbox.path("cache").join("bases"), "checkpoint"),
         &|| exists_below(&out.join("trials"), "checkpoint"),
+        &|| out.join("results.json").exists(),
     ];
     let mut killed = 0;
     for sign in signs {
@@ -96,6 +94,8 @@ fn killed_three_times_and_stopped_once_the_results_are_the_same() {
         child.wait().unwrap();
     }
     assert!(killed >= 2, "the run was too fast to be killed");
+    // Whatever there is of results names all trials, those that were not begun too.
+    assert_eq!(sandbox.results("out")["trials"].as_array().unwrap().len(), 2);
 
     // The last trial is begun anew if it ends before it is stopped.
     let last = out.join("trials/neutral-residues-s0");

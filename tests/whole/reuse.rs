@@ -1,10 +1,15 @@
 //! `--reuse`: what another run has finished is taken from it, and nothing else is.
 
+use std::path::Path;
 use std::process::Output;
 
-use crate::baselines::experiment;
+use neutral_torch::{load_tensors, save_tensors};
+use tch::Device;
+
+use crate::baselines::{experiment, only_folder};
 use crate::command::{Sandbox, assert_code, root, words};
 use crate::control::trial;
+use crate::interruption::lasting;
 
 const FIRST: &str = "methods:
   - method: { kind: adapter, budget: 20% }
@@ -65,6 +70,90 @@ fn a_trial_made_from_the_same_is_taken_from_another_run() {
     assert_code(&output, 2);
     assert!(words(&output).contains("first has no run.json"), "{}", words(&output));
     assert_code(&run("here", &["first", "--dry-run"]), 2);
+}
+
+/// Run anew in the same folder, with the same cache: what is left of before must not stand in for what the
+/// file says now.
+#[test]
+fn what_was_made_with_other_settings_is_not_kept() {
+    let sandbox = Sandbox::new();
+    let first = experiment("methods:\n  - method: { kind: adapter, budget: 20% }\n");
+    let scored_apart = first.replace("max_bytes: 5000", "max_bytes: 5000, window: 32");
+    let in_bf16 = first.replace("precision: fp32", "precision: bf16");
+    for (text, kept) in [(&first, 0), (&first, 1), (&scored_apart, 0), (&in_bf16, 0), (&first, 0)] {
+        let output = sandbox.run(&sandbox.write("file.yaml", text), "out");
+        assert_code(&output, 0);
+        let said = words(&output);
+        assert_eq!(said.matches("finished earlier, kept").count(), kept, "{text}\n{said}");
+        let fresh = format!("fresh-{}", text.len());
+        assert_code(&sandbox.run(&sandbox.write("file.yaml", text), &fresh), 0);
+        let [here, there] = ["out", &fresh].map(|run| lasting(sandbox.results(run)));
+        assert_eq!(here["trials"], there["trials"]);
+        assert_eq!(here["base"]["metrics"], there["base"]["metrics"]);
+    }
+}
+
+/// A base that was made anew, by more threads or processes, may have other weights under the same recipe.
+#[test]
+fn a_trial_of_a_base_with_other_weights_is_trained_again() {
+    let sandbox = Sandbox::new();
+    let text = experiment("methods:\n  - method: { kind: adapter, budget: 20% }\n");
+    let file = sandbox.write("file.yaml", &text);
+    assert_code(&sandbox.run(&file, "out"), 0);
+    let first = sandbox.results("out");
+
+    let weights = only_folder(&sandbox.path("cache/bases")).join("model.safetensors");
+    move_a_little(&weights);
+    let again = sandbox.run(&file, "out");
+    assert_code(&again, 0);
+    assert!(words(&again).contains("its base was made anew"), "{}", words(&again));
+    assert_code(&sandbox.run(&file, "fresh"), 0);
+    let [again, fresh] = ["out", "fresh"].map(|run| lasting(sandbox.results(run)));
+    assert_eq!((&again["base"], &again["trials"]), (&fresh["base"], &fresh["trials"]));
+    assert_ne!(again["base"]["metrics"], first["base"]["metrics"]);
+
+    let mut command = sandbox.neutral(&["run", "--out", "other", "--device", "cpu", "--reuse"]);
+    let manifests = root().join("data-manifests");
+    move_a_little(&weights);
+    let output = command.arg("out").arg(&file).arg("--manifests").arg(&manifests).output().unwrap();
+    assert_code(&output, 0);
+    assert!(words(&output).contains("whose base had other weights"), "{}", words(&output));
+}
+
+fn move_a_little(weights: &Path) {
+    let (tensors, metadata) = load_tensors(weights, Device::Cpu).unwrap();
+    let moved = tensors.into_iter().map(|(name, tensor)| (name, tensor * 1.01)).collect();
+    save_tensors(weights, &moved, &metadata).unwrap();
+}
+
+/// A trial that has been trained anew by itself: what the run said of it before is not of it.
+#[test]
+fn results_of_before_are_not_joined_to_a_trial_that_was_made_anew() {
+    let sandbox = Sandbox::new();
+    let text = experiment("methods:\n  - method: { kind: finetune }\n");
+    let file = sandbox.write("file.yaml", &text);
+    assert_code(&sandbox.run(&file, "out"), 0);
+    let export = |out: &str| {
+        let arguments = ["export", "out/finetune-s0", "--format", "hf", "--out", out];
+        assert_code(&sandbox.neutral(&arguments).output().unwrap(), 0);
+        std::fs::read_to_string(sandbox.path(out).join("README.md")).unwrap()
+    };
+    assert!(export("first").contains("## Results"));
+
+    sandbox.write(
+        "file.yaml",
+        &text.replace("learning_rate: 5.0e-3\n  schedule", "learning_rate: 1.0e-3\n  schedule"),
+    );
+    for unit in ["prepare", "trial:finetune-s0"] {
+        let manifests = root().join("data-manifests");
+        let arguments = ["run", "--out", "out", "--device", "cpu", "--only", unit, "--manifests"];
+        let output = sandbox.neutral(&arguments).arg(manifests).arg(&file).output().unwrap();
+        assert_code(&output, 0);
+    }
+    assert!(!export("second").contains("## Results"));
+    let check = sandbox.neutral(&["check", "out"]).output().unwrap();
+    assert_code(&check, 2);
+    assert!(words(&check).contains("finetune-s0 is made anew"), "{}", words(&check));
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn assemble(
         return Err(AdapterError::Units {
             method: method.kind(),
             found: units,
-            expected: if adds { "at least 1" } else { "0, as it adds no weights" },
+            expected: if adds { "1 to 4294967296" } else { "0, as it adds no weights" },
         });
     }
     let sigma = adapter_activation(method, config);

@@ -70,17 +70,20 @@ impl LoraLayer {
 /// `DoRA`, its rows brought to their lengths in fp32. The model then computes without the extension what it did with it, but for rounding.
 ///
 /// # Errors
-/// If a weight is missing.
+/// If a weight is missing; no weight is changed then.
 pub fn merge_lora(
     model: &mut Transformer,
     lora: &ParamStore,
     layers: &[LoraLayer],
 ) -> Result<(), AdapterError> {
-    for layer in layers {
+    let weights_of = |layer: &LoraLayer| {
         let weight_oi = model.params().get(&format!("{}.weight", layer.module()))?;
         let [a_ri, b_or] = layer.names().map(|name| lora.get(&name));
-        let (a_ri, b_or) = (a_ri?, b_or?);
         let magnitude_o = layer.dora.then(|| lora.get(&layer.magnitude_name())).transpose()?;
+        Ok((weight_oi, a_ri?, b_or?, magnitude_o))
+    };
+    let weights: Vec<_> = layers.iter().map(weights_of).collect::<Result<_, AdapterError>>()?;
+    for (layer, (weight_oi, a_ri, b_or, magnitude_o)) in layers.iter().zip(weights) {
         tch::no_grad(|| {
             let delta_oi = b_or.matmul(a_ri) * layer.scale();
             // In place: the layer and the store share the tensor.

@@ -12,7 +12,7 @@
 //!   "made_by": "neutral 0.1.0", "fingerprint": "…" }
 //! ```
 //!
-//! `method` is the experiment file's, `units` the width or rank that its budget bought, `activation`
+//! `method` is the experiment file's, `units` the width, rank or number of blocks that its budget bought, `activation`
 //! the σ inside the adapters, the method's or the base's. An extension fits any base of the same family and sizes; `digest` says
 //! on which one it was trained.
 //!

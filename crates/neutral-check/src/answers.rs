@@ -1,7 +1,7 @@
 //! Answers to tasks, right or wrong, question by question: the accuracies of a check.
 
 use neutral_report::{ByDomain, ByTask};
-use neutral_stats::{StatsError, more_often_right, ratio_of_seeds};
+use neutral_stats::{StatsError, more_often_right, more_often_right_of_seeds};
 use neutral_store::Fingerprint;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -97,7 +97,7 @@ pub(crate) fn compare(
 }
 
 /// How much less often the run is right than the baseline: one seed by Tango's score method, several as bits a
-/// byte are, each question with the same weight.
+/// byte are, each question with the same weight, and never surer than one seed.
 fn worse_by(
     both: &[(&Answers, &Answers)],
     policy: &Policy,
@@ -119,7 +119,7 @@ fn worse_by(
         pairs.map(|(ours, theirs)| f64::from(*theirs) - f64::from(*ours)).collect()
     };
     let differences: Vec<_> = both.iter().map(difference).collect();
-    ratio_of_seeds(&differences, &vec![1.0; questions])
+    more_often_right_of_seeds(&differences)
 }
 
 #[cfg(test)]
@@ -153,6 +153,17 @@ mod tests {
         // As many right, but others: that is no loss, and the test has to see the exchange.
         let others = rows(&scored(&[&|i| i % 4 != 1]), &baseline);
         assert_eq!((others[1].worse_by, others[1].verdict), (0.0, Verdict::Inconclusive));
+    }
+
+    #[test]
+    fn more_seeds_of_few_questions_show_no_more_than_one() {
+        let baseline = scored(&[&|i| i % 4 != 0, &|i| i % 4 != 0]);
+        let policy = policy("margins: { forgetting.accuracy: 0.001 }");
+        let rows = check(&baseline, Some(&baseline), &policy).unwrap().rows;
+        let row = rows.iter().find(|row| row.trial == "lora").unwrap();
+        let high = row.interval.unwrap().high;
+        // 200 questions without a difference leave up to z² / (200 + z²) open, z = 1.96.
+        assert!((high - 0.0188).abs() < 1e-4 && row.verdict == Verdict::Inconclusive, "{row:?}");
     }
 
     #[test]

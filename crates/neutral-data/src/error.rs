@@ -125,6 +125,12 @@ impl DataError {
         matches!(self, Self::NoClient { .. } | Self::Fetch { .. } | Self::NoLocal { .. })
     }
 
+    /// Whether the experiment may still run with text from elsewhere: it is unavailable, or the machine's
+    /// packages hold another version of it.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_unavailable() || matches!(self, Self::Checksum { .. })
+    }
+
     /// Whether the user gave something wrong, rather than that the machine refused: a full disk or a
     /// folder that cannot be written is no mistake in the input.
     pub fn is_input(&self) -> bool {

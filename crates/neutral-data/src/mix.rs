@@ -264,6 +264,21 @@ mod tests {
         assert_ne!(orders[1], orders[2]);
     }
 
+    /// Each domain counts its own sequences: at a quarter, 7 chunks of original text and 21 of new text
+    /// take 28 positions an epoch.
+    #[test]
+    fn in_a_mix_each_domain_has_its_own_epochs() {
+        let stream = stream(0.25, 9);
+        for epoch in 0..3 {
+            let batch = stream.batch(epoch * 28, 28);
+            let mut starts: Vec<u32> = batch.tokens.iter().step_by(T).copied().collect();
+            starts.sort_unstable();
+            let ranges = [(1000, 7), (2000, 5), (3000, 16)];
+            let expected = ranges.iter().flat_map(|&(first, n)| (0..n).map(move |c| first + 4 * c));
+            assert!(starts.iter().copied().eq(expected), "epoch {epoch}: {starts:?}");
+        }
+    }
+
     #[test]
     fn domains_are_labelled_by_where_the_tokens_are_from() {
         let batch = stream(0.4, 2).batch(0, 200);

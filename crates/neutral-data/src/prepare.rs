@@ -264,11 +264,15 @@ split: {valid: 0, test: 0}
             fs::write(self.0.path().join("text").join(name), text).unwrap();
         }
 
-        fn prepare(&self, name: &str) -> Result<Vec<(String, String)>, DataError> {
+        fn corpus(&self, name: &str) -> Result<CleanCorpus, DataError> {
             let manifests = Manifests::read(self.0.path()).unwrap();
             let cache = Cache::at(self.0.path().join("cache"));
             let name = name.to_owned().try_into().unwrap();
-            let corpus = prepare(&name, &manifests, &cache, &Control::default())?;
+            prepare(&name, &manifests, &cache, &Control::default())
+        }
+
+        fn prepare(&self, name: &str) -> Result<Vec<(String, String)>, DataError> {
+            let corpus = self.corpus(name)?;
             let documents = corpus.documents(Split::Train).unwrap().map(Result::unwrap);
             Ok(documents.map(|d| (d.id, d.text)).collect())
         }
@@ -315,5 +319,46 @@ split: {valid: 0, test: 0}
         texts.write("en/a.txt", "a line");
         let message = texts.prepare("m/fr").unwrap_err().to_string();
         assert!(message.contains("fr/a.txt.gz would be one document"), "{message}");
+    }
+
+    /// Of 30 files 10 are trained on, 12 valid and 8 test, by their SHA-256. Each has a line of its own, one
+    /// that all have, and one that the next file has too.
+    #[test]
+    fn no_line_is_in_two_splits() {
+        let texts = Texts::new();
+        let manifest = MANIFEST.replace("{valid: 0, test: 0}", "{valid: 0.3, test: 0.3}");
+        fs::write(texts.0.path().join("m.yaml"), manifest).unwrap();
+        for i in 0..30 {
+            let text =
+                format!("own line {i}\nin every file\nborder {i} here\nborder {} here", i + 1);
+            texts.write(&format!("en/{i:02}.txt"), &text);
+        }
+        let corpus = texts.corpus("m/en").unwrap();
+        let split_of = |split| {
+            let documents: Vec<_> = corpus.documents(split).unwrap().map(Result::unwrap).collect();
+            let lines = documents.iter().flat_map(|d| d.text.lines().map(str::to_owned));
+            (documents.len(), lines.collect::<Vec<_>>())
+        };
+        let [train, valid, test] = Split::ALL.map(split_of);
+        assert_eq!([train.0, valid.0, test.0], [10, 12, 8]);
+        let mut lines = [train.1, valid.1, test.1].concat();
+        lines.sort_unstable();
+        let mut expected: Vec<_> = (0..30).map(|i| format!("own line {i}")).collect();
+        expected.extend((0..31).map(|i| format!("border {i} here")));
+        expected.push("in every file".to_owned());
+        expected.sort_unstable();
+        assert_eq!(lines, expected);
+
+        // Nor is the tokenizer of any but the lines that are trained on.
+        let cache = Cache::at(texts.0.path().join("cache"));
+        let tokenizer = |corpus| {
+            let trained = crate::Tokenizer::train(&[corpus], 270, &cache, &Control::default());
+            trained.unwrap().fingerprint().clone()
+        };
+        let before = tokenizer(corpus);
+        texts.write("en/05.txt", "zzz zzz zzz zzz zzz");
+        assert_eq!(tokenizer(texts.corpus("m/en").unwrap()), before, "05.txt is tested on");
+        texts.write("en/07.txt", "zzz zzz zzz zzz zzz");
+        assert_ne!(tokenizer(texts.corpus("m/en").unwrap()), before, "07.txt is trained on");
     }
 }

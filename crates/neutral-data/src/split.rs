@@ -71,22 +71,18 @@ impl SplitRules {
 mod tests {
     use super::*;
 
+    /// Counted with Python's hashlib: a changed hash would move pages between the splits of published
+    /// results. Expected are 1,000 and 4,000, with standard deviations of 31 and 57.
     #[test]
-    fn shares_are_met_and_ids_keep_their_split() {
+    fn ids_keep_their_split() {
         let rules = SplitRules { valid: 0.05, test: 0.2 };
         let mut counts = [0; 3];
         for i in 0..20_000 {
-            let id = format!("text/{i}.html");
-            assert_eq!(rules.of(&id), rules.of(&id));
-            counts[rules.of(&id) as usize] += 1;
+            counts[rules.of(&format!("text/{i}.html")) as usize] += 1;
         }
-        // Three standard deviations are 170 documents.
-        assert!(
-            (counts[1] - 1000i32).abs() < 170 && (counts[2] - 4000i32).abs() < 170,
-            "{counts:?}"
-        );
-        // Golden: a changed hash would move pages between the splits of published results.
-        assert_eq!(SplitRules::default().of("swriter/main0000.html"), Split::Train);
+        assert_eq!(counts, [14_996, 1_014, 3_990]);
+        let page = |n: &str| SplitRules::default().of(&format!("swriter/main{n}.html"));
+        assert_eq!(["0000", "0010", "0017"].map(page), [Split::Train, Split::Test, Split::Valid]);
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Joined {
         let biases = biases.chain(std::iter::repeat_with(|| None));
         (outputs.zip(&self.parts).zip(biases).zip(deltas))
             .map(|(((y, weight), bias), delta)| match delta {
-                Some(delta) => delta.apply(x, weight, bias.as_ref(), y),
+                Some(delta) => delta.apply(x, &weight.to_kind(x.kind()), bias.as_ref(), y),
                 None => y,
             })
             .collect()

@@ -173,7 +173,9 @@ fn lines<'a>(group: &Group<'a>, control: Option<&str>) -> Vec<Line<'a>> {
     let finished: Vec<_> = group.finished().collect();
     if several && !finished.is_empty() {
         let seed = format!("mean of {}", finished.len());
-        lines.push(Line { trials: finished, seed, competes: method });
+        // Without those that failed the mean would favour what is unstable.
+        let competes = method && finished.len() == group.trials.len();
+        lines.push(Line { trials: finished, seed, competes });
     }
     lines
 }
@@ -253,7 +255,7 @@ fn short_path(path: &str, all: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample;
+    use crate::{Status, sample};
 
     fn best_methods(grid: &Grid, title: &str) -> Vec<String> {
         let column = grid.columns.iter().position(|c| c.title == title).unwrap();
@@ -302,6 +304,17 @@ mod tests {
         let column = grid.columns.iter().position(|c| c.title == "learning").unwrap();
         let cells = grid.rows.iter().map(|row| row.cells[column].text.as_str());
         assert_eq!(cells.filter(|text| text.ends_with(" (of 2)")).count(), 1);
+    }
+
+    #[test]
+    fn the_mean_of_the_seeds_that_survived_does_not_compete() {
+        let mut results = sample::seeds();
+        let method = best_methods(&grid(&results), "learning").remove(0);
+        let of_best = |t: &&mut TrialResult| crate::series::name(t) == method;
+        for trial in results.trials.iter_mut().filter(of_best).skip(1) {
+            trial.status = Status::Diverged;
+        }
+        assert!(!best_methods(&grid(&results), "learning").contains(&method));
     }
 
     #[test]

@@ -63,8 +63,13 @@ fn row(trial: &TrialResult, domain: &str, corpus: &str, found: &Divergence) -> V
     let percent = |share: f64| format!("{:.2}", 100.0 * share);
     let dash = || "–".to_owned();
     let (prefixes, kl) = (&found.neutral_prefixes, &found.kl_nats);
+    // One that goes on from another is compared with that one.
+    let name = match trial.spec["after"]["trial"].as_str() {
+        Some(before) => format!("{}, beside {before}", trial.id),
+        None => trial.id.clone(),
+    };
     let mut row = vec![
-        trial.id.clone(),
+        name,
         format!("{corpus}, {domain}"),
         thousands(found.tokens),
         prefixes.map_or_else(dash, |prefixes| percent(prefixes.fraction)),

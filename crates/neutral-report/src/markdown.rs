@@ -91,7 +91,10 @@ fn push_divergence(out: &mut String, results: &Results) {
     if rows.is_empty() {
         return;
     }
-    out.push_str("\n## Beside the base\n\n");
+    out.push_str(
+        "\n## Beside the base\n\nEach trained model and what it extends, which is the pristine base unless \
+         another trial is named, on the same held-out tokens.\n\n",
+    );
     push_rows(out, &HEADS, TEXTS, &rows);
     out.push('\n');
     for (term, meaning) in MEANINGS {
@@ -171,13 +174,12 @@ fn push_origin(out: &mut String, results: &Results) {
     let _ = write!(
         out,
         "\n## Origin\n\n\
-         - plan: `{}` (fingerprint of everything in the experiment file that determines results)\n\
+         - trials: `{}` (fingerprint of all that determines their results: settings, text, tokenizer, base, numerics)\n\
          - code: `{}`\n\
          - libtorch {} on {}, {} threads, {}\n\
          - processor: {}\n\n\
          Every number stands in `results.json`, one row a trial in `results.csv`. To make them again, \
-         check out the code above and run the experiment file whose plan has this fingerprint; for \
-         one that ships with neutral:\n\n    scripts/neutral run $(find experiments -name {}.yaml)\n",
+         check out the code above and run the experiment file; for one that ships with neutral:\n\n    scripts/neutral run $(find experiments -name {}.yaml)\n",
         results.plan_fingerprint,
         escaped(code),
         environment.libtorch,

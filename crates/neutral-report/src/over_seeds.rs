@@ -186,10 +186,10 @@ mod tests {
     #[test]
     fn a_ratio_is_the_mean_of_the_seeds_and_needs_something_forgotten() {
         let values = |pairs: &[(u64, f64)]| pairs.iter().copied().collect::<BTreeMap<u64, f64>>();
-        // 0.25 and 0.75; the third seed has no partner. 12.706 · 0.3536 / √2 = 3.177.
+        // 0.25 and 0.75; the third seed has no partner. 12.7062 · 0.35355 / √2 = 3.177.
         let own = values(&[(0, 1.0), (1, 1.5), (2, 9.0)]);
         let found = ratio(&own, &values(&[(0, 4.0), (1, 2.0)])).unwrap();
-        assert_eq!(found, "0.500 (-2.676 to 3.676)");
+        assert_eq!(found, "0.500 (-2.677 to 3.677)");
         assert_eq!(ratio(&own, &values(&[(0, 4.0), (1, 0.0)])), None);
     }
 

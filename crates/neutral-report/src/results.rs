@@ -25,7 +25,7 @@ pub struct Results {
     pub experiment: String,
     /// The question that the run answers.
     pub question: String,
-    /// Fingerprint of everything in the experiment file that determines results.
+    /// Fingerprint of everything that determines the trials' results: settings, text, tokenizer, base, numerics.
     pub plan_fingerprint: Fingerprint,
     /// What it was computed on.
     pub environment: Environment,
@@ -103,6 +103,10 @@ pub struct Metrics {
 pub struct TrialResult {
     /// Unique within the run; the name of its folder.
     pub id: String,
+    /// Of all that determines its result, as in its folder's `record.json`; absent unless it finished, and of
+    /// earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
     /// The method's kind, as in YAML: `neutral_residues`.
     pub method: String,
     /// The method's name in tables.

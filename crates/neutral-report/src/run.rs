@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::results::Results;
+use neutral_store::{Fingerprint, read_json};
+use serde::Deserialize;
+
+use crate::results::{Results, TrialResult};
 use crate::step::{Step, read_steps};
 use crate::{ReportError, read};
 
@@ -25,8 +28,9 @@ impl Run {
         let results = read(&folder.join("results.json"))?;
         let mut steps = BTreeMap::new();
         for trial in &results.trials {
-            let path = folder.join("trials").join(&trial.id).join("metrics.jsonl");
-            if path.is_file() {
+            let folder = folder.join("trials").join(&trial.id);
+            let path = folder.join("metrics.jsonl");
+            if path.is_file() && !is_made_anew(&folder, trial)? {
                 let read = read_steps(&path)?;
                 let found = read.last().map_or(0, |step| step.tokens);
                 if let Some(tokens) = trial.tokens.filter(|&tokens| tokens != found) {
@@ -36,5 +40,19 @@ impl Run {
             }
         }
         Ok(Self { results, steps })
+    }
+}
+
+/// Whether a trial's folder is of another training than its row, which then has no curves.
+fn is_made_anew(folder: &Path, trial: &TrialResult) -> Result<bool, ReportError> {
+    #[derive(Deserialize)]
+    struct Record {
+        fingerprint: Fingerprint,
+    }
+    let path = folder.join("record.json");
+    match &trial.fingerprint {
+        Some(made) if path.is_file() => Ok(read_json::<Record>(&path)?.fingerprint != *made),
+        Some(_) => Ok(true),
+        None => Ok(false),
     }
 }

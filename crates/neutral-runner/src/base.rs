@@ -73,7 +73,9 @@ fn of(
 pub(crate) fn scores(base: &Base, scorer: &Scorer, cache: &Cache) -> anyhow::Result<Scores> {
     let Scorer { evaluation, inputs, .. } = scorer;
     let corpora = evaluation.original.iter().chain(&evaluation.new);
-    let key = Fingerprint::of(&(&base.fingerprint, evaluation, inputs.fingerprint(corpora)));
+    // The digest too: a base that was made anew may have other weights, by threads or processes.
+    let made_from = (&base.fingerprint, &base.digest);
+    let key = Fingerprint::of(&(made_from, evaluation, inputs.fingerprint(corpora)));
     let place = cache.get_or_make("base-scores", &key, |folder| -> anyhow::Result<()> {
         let scores = scorer.score(&base.load()?, &Extension::none(), "base")?;
         Ok(write_json(&folder.join("scores.json"), &scores)?)

@@ -37,7 +37,7 @@ impl Inputs {
         let mut corpora = BTreeMap::new();
         for reference in plan.corpora() {
             let corpus = prepare(&reference, manifests, cache, control).map_err(|error| {
-                let fallback = plan.if_unavailable.as_ref().filter(|_| error.is_unavailable());
+                let fallback = plan.if_unavailable.as_ref().filter(|_| error.is_elsewhere());
                 let error = anyhow::Error::new(error);
                 match fallback {
                     Some(file) => error.context(format!(

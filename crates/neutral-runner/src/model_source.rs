@@ -91,3 +91,20 @@ pub(crate) fn knows(folder: &ModelFolder, tokenizer: &Path, tokens: usize) -> Re
     }
     Ok(())
 }
+
+/// Refuses another tokenizer than the one in the model's folder, by which tasks and exports read and write.
+pub(crate) fn has_no_other(
+    folder: &ModelFolder,
+    path: &Path,
+    given: &Tokenizer,
+) -> Result<(), BadInput> {
+    let own = folder.tokenizer().and_then(|own| Tokenizer::load(&own).ok());
+    if own.is_some_and(|own| own.fingerprint() != given.fingerprint()) {
+        return Err(BadInput(format!(
+            "{} is not the tokenizer in {}, by which exports and tasks go; write `tokenizer: {{ kind: base }}`, or put the file there",
+            path.display(),
+            folder.path().display()
+        )));
+    }
+    Ok(())
+}

@@ -138,7 +138,8 @@ impl Pretraining<'_> {
         let mut model = Transformer::new(self.config()?, seed, device, plan.precision)?;
         let mix =
             MixConfig { original_fraction: 0.0, sequence_length: training.sequence_length, seed };
-        let stream = MixedStream::new(Vec::new(), inputs.shards(corpora)?, mix)?;
+        let stream = MixedStream::new(Vec::new(), inputs.shards(corpora)?, mix)
+            .context("base.corpora, for base.training")?;
         group::announce(group, &Next::Base)?;
         let bar = progress::bar(bars, "base: pretraining");
         let outcome = train(TrainJob {

@@ -21,6 +21,9 @@ pub(crate) struct ResultsBuilder {
     results: Results,
 }
 
+/// What is said of a trial that has not finished.
+const STOPPED: &str = "stopped before its end; the same command goes on with it";
+
 impl ResultsBuilder {
     /// Results without trials yet.
     pub(crate) fn new(
@@ -54,6 +57,15 @@ impl ResultsBuilder {
         &self.results
     }
 
+    /// What there is so far, these trials not begun.
+    pub(crate) fn without(&self, rest: &[Trial]) -> Results {
+        let mut results = self.results.clone();
+        let not_begun =
+            |trial: &Trial| self.unmeasured(trial, Status::Interrupted, Some(STOPPED.to_owned()));
+        results.trials.extend(rest.iter().map(not_begun));
+        results
+    }
+
     /// Adds a finished trial, and holds those that there are against the control.
     pub(crate) fn finished(
         &mut self,
@@ -69,6 +81,7 @@ impl ResultsBuilder {
             neutral_report::learning(&base.new, &after.new),
         );
         let result = TrialResult {
+            fingerprint: Some(record.fingerprint.clone()),
             status: Status::Finished,
             forgetting: Some(forgetting),
             learning: Some(learning),
@@ -107,14 +120,14 @@ impl ResultsBuilder {
 
     /// Adds a trial that the user stopped, or that was not begun.
     pub(crate) fn interrupted(&mut self, trial: &Trial) {
-        let words = "stopped before its end; the same command goes on with it".to_owned();
-        let result = self.unmeasured(trial, Status::Interrupted, Some(words));
+        let result = self.unmeasured(trial, Status::Interrupted, Some(STOPPED.to_owned()));
         self.results.trials.push(result);
     }
 
     fn unmeasured(&self, trial: &Trial, status: Status, error: Option<String>) -> TrialResult {
         TrialResult {
             id: trial.id.clone(),
+            fingerprint: None,
             method: trial.method.kind().to_owned(),
             label: trial.label.clone(),
             seed: trial.seed,

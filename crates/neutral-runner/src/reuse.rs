@@ -43,6 +43,11 @@ impl Shared<'_> {
     /// Gives a trial that has not finished the files of one that has, if there is one made from the same.
     pub(crate) fn take(&self, trial: &Trial, elsewhere: &FinishedElsewhere) -> anyhow::Result<()> {
         let Some(from) = elsewhere.0.get(&self.fingerprint(trial)) else { return Ok(()) };
+        if !self.extends_this_base(from)? {
+            let from = from.display();
+            tracing::warn!("{}: not taken from {from}, whose base had other weights", trial.id);
+            return Ok(());
+        }
         let Some(_lock) = self.hold(trial)? else { return Ok(()) };
         if self.finished(trial)?.is_some() {
             return Ok(());

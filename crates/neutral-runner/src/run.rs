@@ -74,6 +74,9 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
         return executor.run(&executor::Work { args, plan: &plan, out: &out, stop: &stop, bars });
     }
     let group = place.map(|place| place.connect(device)).transpose()?;
+    if let Some(group) = &group {
+        group::check_batches(&plan, group.size())?;
+    }
     let setting = Setting {
         args,
         plan: &plan,
@@ -126,9 +129,11 @@ fn resolved(
         TokenizerSpec::Train { vocab_size, .. } => Some(*vocab_size),
         TokenizerSpec::Load { path } => {
             let path = here.join(path);
-            let tokens = Tokenizer::load(&path)?.vocab_size();
+            let tokenizer = Tokenizer::load(&path)?;
+            let tokens = tokenizer.vocab_size();
             if let Some(folder) = &folder {
                 model_source::knows(folder, &path, tokens)?;
+                model_source::has_no_other(folder, &path, &tokenizer)?;
             }
             Some(tokens)
         }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::anyhow;
 use indicatif::MultiProgress;
@@ -94,7 +94,11 @@ impl Setting<'_> {
                 let shared = session.shared();
                 session.base_results(&shared)?;
                 session.take_finished(&shared)?;
-                self.plan.trials.iter().try_for_each(|trial| shared.forget_record(trial))?;
+                self.plan.trials.iter().try_for_each(|trial| shared.forget(trial))?;
+                // What waited in vain has not been looked at.
+                if self.stop.load(Ordering::SeqCst) {
+                    return Err(Interrupted.into());
+                }
                 Ok(executor::write_judged(self.out, &self.plan.fingerprint())?)
             }
             Unit::Collect => {
@@ -213,11 +217,11 @@ impl Session<'_> {
         if trials == Trials::Here {
             self.take_finished(&shared)?;
         }
-        for trial in &plan.trials {
+        for (done, trial) in (1..).zip(&plan.trials) {
             match trials {
                 Trials::Here => {
                     shared.run_here(trial, &mut results, &mut interrupted)?;
-                    neutral_report::write_all(results.current(), out)?;
+                    neutral_report::write_all(&results.without(&plan.trials[done..]), out)?;
                 }
                 Trials::Elsewhere => shared.collect(trial, &mut results, &mut interrupted)?,
             }
@@ -288,10 +292,15 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// Removes a record that does not hold, so that whoever looks at files alone sees that the trial is to
-    /// be run.
-    fn forget_record(&self, trial: &Trial) -> anyhow::Result<()> {
-        let record = self.folder(trial).join(RECORD);
+    /// Removes a record or a failure that does not hold, so that whoever looks at files alone sees that the
+    /// trial is to be run.
+    fn forget(&self, trial: &Trial) -> anyhow::Result<()> {
+        let folder = self.folder(trial);
+        let failure = Failure::read(&folder)?;
+        if failure.is_some_and(|failure| failure.fingerprint != self.fingerprint(trial)) {
+            Failure::clear(&folder);
+        }
+        let record = folder.join(RECORD);
         if !record.exists() {
             return Ok(());
         }

@@ -19,8 +19,8 @@ use crate::eval::{Evaluated, Evaluation, LanguageModel, Parts, RuleOptions, Sour
 use crate::exit::{BadInput, is_interrupted};
 use crate::trial::Shared;
 
-/// Scores of perplexities have no standard error in a report: bootstraps would take longer than scoring.
-const NO_BOOTSTRAPS: usize = 0;
+/// Means alone have a standard error in a report: a perplexity's bootstraps would take longer than scoring.
+const BOOTSTRAPS: Option<usize> = Some(0);
 
 /// The tasks of an experiment with their documents.
 pub(crate) struct Tasks {
@@ -73,7 +73,7 @@ impl Tasks {
             requests: self.requests,
             limit: self.limit.map(|limit| limit as f64),
             batch_size: BatchSize::Auto,
-            bootstraps: NO_BOOTSTRAPS,
+            bootstraps: BOOTSTRAPS,
             cache: Some(&self.cache),
             stop,
             bars,
@@ -216,9 +216,9 @@ impl Shared<'_> {
     ) -> anyhow::Result<Option<ByDomain<ByTask>>> {
         let Some(tasks) = self.tasks.filter(|_| !*interrupted) else { return Ok(None) };
         let scored = || {
-            let (model, extension) =
-                self.file(trial)?.after(&self.folder(trial), self.loading())?;
-            let made_from = vec![self.fingerprint(trial).to_string()];
+            let (file, folder) = (self.file(trial)?, self.folder(trial));
+            let (model, extension) = file.after(&folder, self.loading())?;
+            let made_from = file.made_from(&folder)?;
             let parts = Parts { model, extension, digest: self.base.digest.clone(), made_from };
             self.score_tasks(tasks, parts)
         };
@@ -274,6 +274,29 @@ mod tests {
         let words = main_score(&metrics(&[("word_perplexity,none", f64::INFINITY)]), 7).unwrap();
         let error = check_finite("corpus_ja", &words).unwrap_err().to_string();
         assert!(error.contains("task corpus_ja: word_perplexity is inf"), "{error}");
+    }
+
+    /// `child_names` of the harness's group has the same names.
+    #[test]
+    fn a_group_without_a_score_has_the_rows_of_what_its_names_stand_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let rest = "dataset_path: json\ndataset_kwargs: {data_files: {test: d.jsonl}}\ntest_split: test\n\
+            output_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: [x, y]\ndoc_to_target: a\n";
+        for (name, tags) in [("a", "one"), ("b", "one, two"), ("c", "two")] {
+            let task = format!("task: {name}\ntag: [{tags}]\n{rest}");
+            std::fs::write(folder.path().join(format!("{name}.yaml")), task).unwrap();
+        }
+        let own = rest.replace('\n', "\n    ");
+        let group = format!("group: g\ntask:\n  - one\n  - two\n  - task: own\n    {own}\n");
+        std::fs::write(folder.path().join("g.yaml"), group).unwrap();
+        let library = Library::open(&[folder.path().to_path_buf()]).unwrap();
+        let selection = library.select(&["g"]).unwrap();
+        let mut rows = Vec::new();
+        add_row("g", &selection, &mut rows).unwrap();
+        assert_eq!(rows, ["a", "b", "c", "g::own"]);
+        assert!(
+            add_row("one", &selection, &mut rows).unwrap_err().to_string().contains("is a tag")
+        );
     }
 
     #[test]

@@ -109,6 +109,13 @@ impl Shared<'_> {
         if record.fingerprint != self.fingerprint(trial) {
             return Ok(None);
         }
+        if !self.extends_this_base(&self.folder(trial))? {
+            tracing::warn!(
+                "{}: its base was made anew since, with other weights; trained again",
+                trial.id
+            );
+            return Ok(None);
+        }
         // Those that the user has removed are not missed unless a trial that is still to run goes on from
         // them; half of them would be.
         let weights = self.folder(trial).join(weights_name(&trial.method));
@@ -126,6 +133,12 @@ impl Shared<'_> {
         // Where the base lies may have changed, and earlier versions did not write the file.
         self.describe(trial)?;
         Ok(Some(record))
+    }
+
+    /// Whether what is in a trial's folder stands on the very weights of this base. Earlier versions did not say.
+    pub(crate) fn extends_this_base(&self, folder: &Path) -> anyhow::Result<bool> {
+        let path = folder.join(TRIAL_FILE);
+        Ok(!path.exists() || read_json::<TrialFile>(&path)?.base.digest == self.base.digest)
     }
 
     /// Whether a trial that has not finished goes on from this one, or from one that does.
@@ -252,8 +265,12 @@ impl Shared<'_> {
     fn clear_if_stale(&self, trial: &Trial, fingerprint: &Fingerprint) -> anyhow::Result<()> {
         let folder = self.folder(trial);
         let mark = folder.join(MARK);
-        if mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint {
-            tracing::info!("{}: made from another spec or other data, run anew", folder.display());
+        let other = mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint;
+        if other || !self.extends_this_base(&folder)? {
+            tracing::info!(
+                "{}: made from another spec, other data or another base, run anew",
+                folder.display()
+            );
             self.empty(trial)?;
         }
         Ok(write_json(&mark, fingerprint)?)

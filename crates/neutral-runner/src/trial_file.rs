@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use neutral_model::{Extension, ModelFolder, Transformer};
 use neutral_report::{BaseResult, TrialResult};
 use neutral_spec::{After, BaseSpec, Method, ModelSource, Precision, Trial};
-use neutral_store::{Fingerprint, read_json};
+use neutral_store::{Fingerprint, read_json, sha256_file};
 use neutral_torch::TensorFile;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::exit::BadInput;
+use crate::numerics::forward;
 use crate::trial::{MARK, RECORD, TrialRecord};
 
 pub(crate) const TRIAL_FILE: &str = "trial.json";
@@ -130,6 +131,27 @@ impl TrialFile {
         before.file.after(&before.folder, loading)
     }
 
+    /// All that makes the model what it is, beside its base.
+    pub(crate) fn made_from(&self, folder: &Path) -> anyhow::Result<Vec<String>> {
+        let mut all = vec![self.fingerprint.to_string(), forward()];
+        all.extend(self.weights_digest(folder)?);
+        Ok(all)
+    }
+
+    /// Checksums of the weights that make it what it is: its own, and those of the trials that it goes on from.
+    /// Those of one fingerprint may differ, by threads or processes.
+    pub(crate) fn weights_digest(&self, folder: &Path) -> anyhow::Result<Vec<String>> {
+        let mut digests = match &self.trial.after {
+            None => Vec::new(),
+            Some(After { trial, .. }) => {
+                let before = FinishedTrial::open(&folder.with_file_name(trial))?;
+                before.file.weights_digest(&before.folder)?
+            }
+        };
+        digests.push(sha256_file(&folder.join(weights_name(&self.trial.method)))?);
+        Ok(digests)
+    }
+
     /// What is compared with what the trial made, unless that is the same model without its extension.
     pub(crate) fn pristine(
         &self,
@@ -180,11 +202,13 @@ impl FinishedTrial {
 
     /// The folder that a path means, if it is a trial's.
     pub(crate) fn folder(path: &Path) -> Option<PathBuf> {
+        // From within the run too: its results lie above.
+        let path = &std::path::absolute(path).ok()?;
         let within = path.parent().zip(path.file_name());
         let within = within.map(|(run, trial)| run.join("trials").join(trial));
         let is_trial =
             |folder: &PathBuf| folder.join(MARK).is_file() || folder.join(RECORD).is_file();
-        [Some(path.to_path_buf()), within].into_iter().flatten().find(is_trial)
+        [Some(path.clone()), within].into_iter().flatten().find(is_trial)
     }
 
     /// The base, which must still be the one that was extended.
@@ -206,7 +230,8 @@ impl FinishedTrial {
         self.file.after(&self.folder, loading)
     }
 
-    /// The base's and the trial's rows of the run's results, if the folder still lies in its run.
+    /// The base's and the trial's rows of the run's results, if the folder still lies in its run and they are
+    /// of this record.
     pub(crate) fn results(&self) -> anyhow::Result<Option<(BaseResult, TrialResult)>> {
         let run = self.folder.parent().and_then(Path::parent);
         let Some(path) = run.map(|run| run.join("results.json")).filter(|path| path.is_file())
@@ -215,7 +240,10 @@ impl FinishedTrial {
         };
         let results = neutral_report::read(&path)?;
         let id = &self.file.trial.id;
-        let trial = results.trials.into_iter().find(|t| t.id == *id && t.finished().is_some());
+        let made = &self.record.fingerprint;
+        let of_this = |t: &TrialResult| t.fingerprint.as_ref().is_none_or(|found| found == made);
+        let mut finished = results.trials.into_iter().filter(|t| t.finished().is_some());
+        let trial = finished.find(|t| t.id == *id && of_this(t));
         Ok(trial.map(|trial| (results.base, trial)))
     }
 }

@@ -100,7 +100,9 @@ pub fn training_cost(
     let head = if trains_base { 2 * (model.vocab_size * model.d_model) as u64 } else { 0 };
     let at_once = LOGITS[usize::from(trains_base)].max(head);
     let logits = (rows * model.vocab_size as u64).min(at_once) * number;
-    let original = (original_fraction * rows as f64).ceil() as u64;
+    // A batch's original sequences come first, in micro batches of their own.
+    let original = (original_fraction * training.batch_size as f64).ceil() as u64;
+    let original = (original * training.sequence_length as u64).min(rows);
     let probabilities = if kl.is_some() { original * model.vocab_size as u64 * 8 } else { 0 };
     let memory_bytes = weights + second + activations + logits + probabilities;
     CostEstimate { flops, memory_bytes, tokens }

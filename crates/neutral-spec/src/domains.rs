@@ -31,7 +31,6 @@ pub(crate) fn check(data: &DataSpec, training: &TrainingSpec, found: &mut Vec<Pr
             ),
         );
     }
-    // Of the first N sequences ⌊N p⌋ are of the original domain, so that of the new one there is always one.
     let sequences = training.steps() * training.batch_size as u64;
     // As mixes count, in billionths.
     let billionths = (p * 1e9).round() as u128;
@@ -42,6 +41,12 @@ pub(crate) fn check(data: &DataSpec, training: &TrainingSpec, found: &mut Vec<Pr
             format!(
                 "{p} of {sequences} sequences is less than one; expected 0, or at least {least}"
             ),
+        );
+    }
+    if p < 1.0 && billionths == BILLION {
+        problem(
+            "original_fraction",
+            format!("{p} is all but 1; expected 1, or at most 0.999999999"),
         );
     }
     disjoint("corpus", &data.original, &data.new, &FieldPath::dotted("data.new"), found);

@@ -141,7 +141,7 @@ pub struct DataSpec {
     #[schemars(extend("uniqueItems" = true))]
     pub new: Vec<CorpusRef>,
     /// The paper's p: share of sequences from the original domain, 0 to 1. At 0 no original text is
-    /// read and at 1 no new text, so that a sweep may pass through them.
+    /// trained on and at 1 no new text, so that a sweep may pass through them.
     #[schemars(range(min = 0, max = 1))]
     pub original_fraction: f64,
     /// What happens where one document ends and the next begins within a sequence.

@@ -39,7 +39,10 @@ pub struct Loaded {
 pub fn resolve(experiment: &Experiment, loaded: Loaded) -> Result<Plan, SpecError> {
     let invalid = |problems| SpecError::Invalid { problems };
     let Some(model) = model_size(experiment, loaded) else {
-        let path = if loaded.base.is_none() { "base.source" } else { "tokenizer.path" };
+        let path = match &experiment.base {
+            BaseSpec::Load { .. } if loaded.base.is_none() => "base.source",
+            _ => "tokenizer.path",
+        };
         return Err(invalid(vec![Problem::new(
             FieldPath::dotted(path),
             "the budgets depend on the size of what is loaded; load it first",

@@ -1,7 +1,7 @@
 //! How much more often one model is right than another, on the same questions.
 
 use crate::estimate::Estimate;
-use crate::{StatsError, normal_cdf, normal_quantile};
+use crate::{StatsError, normal_cdf, normal_quantile, ratio_of_seeds};
 
 /// Halvings of `[−1, 1]` until an end of an interval no longer moves.
 const HALVINGS: usize = 60;
@@ -41,6 +41,29 @@ pub fn more_often_right(
     let [n, first, second] = [questions, only_first, only_second].map(|count| count as f64);
     let pairs = Pairs { n, first, second };
     Ok(Estimate::score((first - second) / n, pairs.standard_error(), pairs))
+}
+
+/// The same of several seeds, each with all questions: `differences[seed][question]` is 1 where only the first
+/// model was right, −1 where only the second was, else 0.
+///
+/// Never surer than [`ratio_of_seeds`], which sees how seeds and questions vary, nor than [`more_often_right`] of one
+/// seed with the mean number of such questions: where no question tells the models apart nothing varies, and their
+/// number still bounds how often one could. More seeds of the same questions are no more questions.
+///
+/// # Errors
+/// Those of both.
+pub fn more_often_right_of_seeds(differences: &[Vec<f64>]) -> Result<Estimate, StatsError> {
+    let questions = differences.first().map_or(0, Vec::len);
+    let crossed = ratio_of_seeds(differences, &vec![1.0; questions])?;
+    let all = || differences.iter().flatten();
+    let mean = |count: usize| count as f64 / differences.len() as f64;
+    let pairs = Pairs {
+        n: questions as f64,
+        first: mean(all().filter(|d| **d > 0.0).count()),
+        second: mean(all().filter(|d| **d < 0.0).count()),
+    };
+    let value = (pairs.first - pairs.second) / pairs.n;
+    Ok(crossed.or_wider(Estimate::score(value, pairs.standard_error(), pairs)))
 }
 
 impl Pairs {
@@ -133,7 +156,8 @@ mod tests {
         assert!((ends.high - z2 / (100.0 + z2)).abs() < 1e-9, "{ends:?}");
         assert_eq!((found.value, ends.low), (0.0, -ends.high));
         assert!(found.p_at_least(0.05) < 0.025 && found.p_at_least(0.01) > 0.025);
-        assert!(found.detectable(0.025, 0.8) > 0.0);
+        // Nothing differs, so all that stands between is the bound.
+        assert!((found.detectable(0.025, 0.8) - z2 / (100.0 + z2)).abs() < 1e-9);
     }
 
     #[test]
@@ -145,6 +169,24 @@ mod tests {
         assert!((ends.low - (10.0 - z2) / (10.0 + z2)).abs() < 1e-9, "{ends:?}");
         assert!(found.value == 1.0 && ends.high > 0.999);
         assert_eq!(found.p_at_least(1.0), 0.5);
+    }
+
+    #[test]
+    fn several_seeds_are_never_surer_than_the_number_of_questions() {
+        let seeds = vec![vec![0.0; 20]; 3];
+        let (found, one) =
+            (more_often_right_of_seeds(&seeds).unwrap(), more_often_right(20, 0, 0).unwrap());
+        assert_eq!(found.interval(0.95), one.interval(0.95));
+        assert_eq!(found.p_at_least(0.05), one.p_at_least(0.05));
+        assert!(found.p_at_least(0.05) > 0.1);
+        assert!((found.detectable(0.025, 0.8) - one.detectable(0.025, 0.8)).abs() < 1e-12);
+        // Nor than seeds that disagree: 0.5, 0.6 and 0 of 200 questions.
+        let seeds =
+            [100, 120, 0].map(|n| (0..200).map(|i| f64::from(u8::from(i < n))).collect::<Vec<_>>());
+        let crossed = ratio_of_seeds(&seeds, &[1.0; 200]).unwrap();
+        let found = more_often_right_of_seeds(&seeds).unwrap();
+        assert_eq!(found.interval(0.95), crossed.interval(0.95));
+        assert_eq!(found.p_at_most(0.0), crossed.p_at_most(0.0));
     }
 
     #[test]

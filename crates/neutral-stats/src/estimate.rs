@@ -28,8 +28,12 @@ pub struct Estimate {
 #[derive(Clone, Debug)]
 enum Spread {
     Replicates(Replicates),
-    Student { df: f64 },
+    Student {
+        df: f64,
+    },
     Score(Pairs),
+    /// Of which neither is surer than the whole.
+    Either(Box<[Estimate; 2]>),
 }
 
 impl Estimate {
@@ -44,6 +48,13 @@ impl Estimate {
     pub(crate) fn bootstrapped(value: f64, replicates: Replicates) -> Self {
         let standard_error = replicates.deviation();
         Self { value, standard_error, spread: Spread::Replicates(replicates) }
+    }
+
+    /// Of two estimates of the same θ, each of which may be too sure, what neither rejects.
+    pub(crate) fn or_wider(self, other: Self) -> Self {
+        let value = self.value;
+        let standard_error = self.standard_error.max(other.standard_error);
+        Self { value, standard_error, spread: Spread::Either(Box::new([self, other])) }
     }
 
     /// The two-sided interval that covers θ with the given probability, such as 0.95; its ends leave out
@@ -69,6 +80,10 @@ impl Estimate {
             Spread::Score(pairs) => {
                 Interval { low: pairs.bound(tail), high: pairs.bound(1.0 - tail) }
             }
+            Spread::Either(both) => {
+                let [one, other] = both.each_ref().map(|of| of.interval(confidence));
+                Interval { low: one.low.min(other.low), high: one.high.max(other.high) }
+            }
         }
     }
 
@@ -81,6 +96,7 @@ impl Estimate {
             Spread::Replicates(replicates) => replicates.p_at_least(margin),
             Spread::Student { df } => student_p(margin - self.value, self.standard_error, *df),
             Spread::Score(pairs) => pairs.p_at_least(margin),
+            Spread::Either(both) => larger(both.each_ref().map(|of| of.p_at_least(margin))),
         }
     }
 
@@ -90,6 +106,7 @@ impl Estimate {
             Spread::Replicates(replicates) => replicates.p_at_most(margin),
             Spread::Student { df } => student_p(self.value - margin, self.standard_error, *df),
             Spread::Score(pairs) => pairs.p_at_most(margin),
+            Spread::Either(both) => larger(both.each_ref().map(|of| of.p_at_most(margin))),
         }
     }
 
@@ -106,6 +123,9 @@ impl Estimate {
             "level {level} and power {power} are no probabilities"
         );
         let (bound, quantile) = match &self.spread {
+            Spread::Either(both) => {
+                return larger(both.each_ref().map(|of| of.detectable(level, power)));
+            }
             Spread::Score(pairs) => (pairs.bound(1.0 - level), normal_quantile(power)),
             _ if self.standard_error == 0.0 => return 0.0,
             Spread::Replicates(replicates) => {
@@ -118,6 +138,10 @@ impl Estimate {
         };
         bound - self.value + quantile * self.standard_error
     }
+}
+
+fn larger([one, other]: [f64; 2]) -> f64 {
+    one.max(other)
 }
 
 /// `P(T ≥ distance / error)`; without an error a distance above 0 is certain, and no other is anything.

@@ -5,7 +5,7 @@
 //!        of nats           ─ several seeds ► ratio_of_seeds() Student, seeds and documents   ├► Estimate
 //!                                          ► bootstrap_of_seeds(), to compare with           ┘
 //! Estimate ─► interval · non_inferiority · inferiority · detectable          p values ─► holm
-//! right or wrong by both models ─► mcnemar · more_often_right() Tango's score method ─────────► Estimate
+//! right or wrong by both models ─► mcnemar · more_often_right() Tango's score method, also _of_seeds() ► Estimate
 //! ```
 //!
 //! Everything here is **paired**: document by document, one model's score minus the other's. What makes a
@@ -31,7 +31,7 @@ mod ratio;
 mod seeds;
 mod student;
 
-pub use answers::more_often_right;
+pub use answers::{more_often_right, more_often_right_of_seeds};
 pub use binomial::{McNemar, mcnemar};
 pub use bootstrap::{Bootstrap, Replicates};
 pub use error::StatsError;

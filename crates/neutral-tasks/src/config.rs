@@ -21,7 +21,7 @@ use crate::yaml::{self, Fields, Keys, Node};
 
 /// Keys that change neither requests nor scores: names, what only generation reads, and `repeats`, since
 /// of equal answers the first is taken.
-const WITHOUT_EFFECT: [&str; 10] = [
+const WITHOUT_EFFECT: [&str; 9] = [
     "tag",
     "group",
     "task_list",
@@ -30,7 +30,6 @@ const WITHOUT_EFFECT: [&str; 10] = [
     "generation_kwargs",
     "repeats",
     "metadata",
-    "include",
     "task_alias",
 ];
 
@@ -297,6 +296,27 @@ fn fewshot(
     templates: &mut Templates,
 ) -> Result<Fewshot, TaskError> {
     let Some(mut fields) = fields.map("fewshot_config")? else { return Ok(own) };
+    // A key without a value overrides what the task has; the harness cannot do without these.
+    for key in ["sampler", "doc_to_text", "doc_to_target", "target_delimiter", "fewshot_delimiter"]
+    {
+        if fields.is_null(key) {
+            return Err(
+                fields.wrong(key, "is null, which is not the task's own; leave the key out")
+            );
+        }
+    }
+    if fields.is_null("split") {
+        own.split = None;
+    }
+    if fields.is_null("process_docs") {
+        own.process = None;
+    }
+    if fields.is_null("doc_to_choice") {
+        own.choice = None;
+    }
+    if fields.is_null("gen_prefix") {
+        own.prefix = None;
+    }
     let mut source =
         |fields: &mut Fields, key| Source::read(fields, "fewshot_config.", key, templates);
     own.sampler = match fields.text("sampler")?.as_deref() {

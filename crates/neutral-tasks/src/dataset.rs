@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
-use crate::TaskError;
 use crate::documents::{self, Format};
-use crate::glob;
 use crate::value::{Document, Value};
 use crate::yaml::Fields;
+use crate::{TaskError, glob, numbers};
 
 /// How the hub's files are named among others: `hf://datasets/OWNER/NAME/PATH`.
 const HUB: &str = "hf://datasets/";
@@ -121,14 +120,18 @@ impl Dataset {
     /// names.
     ///
     /// # Errors
-    /// If a file cannot be read, is damaged, or has a format that is not known.
+    /// If a file cannot be read, is damaged, or has a format that is not known, or if numbers are whole in one
+    /// split and fractions in a later one.
     pub fn read_files(&self, splits: &IndexMap<String, Vec<PathBuf>>) -> Result<Splits, TaskError> {
         let own = Format::find(&self.path);
         let split = |(split, files): (&String, &Vec<PathBuf>)| {
             let documents = documents::read(own, self.columns.as_deref(), files)?;
             Ok((split.clone(), documents))
         };
-        splits.iter().map(split).collect()
+        let mut splits: Splits = splits.iter().map(split).collect::<Result<_, TaskError>>()?;
+        let wrong = |found| TaskError::Data { path: PathBuf::from(&self.path), found };
+        numbers::as_in_the_first(&mut splits).map_err(wrong)?;
+        Ok(splits)
     }
 }
 

@@ -7,8 +7,8 @@ use neutral_store::StoreError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 
-use crate::TaskError;
 use crate::value::{Document, Value};
+use crate::{TaskError, numbers};
 
 /// What pandas takes for no value.
 const MISSING: [&str; 19] = [
@@ -50,8 +50,8 @@ impl Format {
 }
 
 /// The documents of several files, in the format of each file's name where none is given. All get the columns that any
-/// of them has, in the order in which they turn up; one that lacks a column has `None` there. A column with fractions
-/// has no whole numbers. `columns` are those of CSV files without a line of names.
+/// of them has, in the order in which they turn up; one that lacks a column has `None` there. Where there
+/// are fractions there are no whole numbers. `columns` are those of CSV files without a line of names.
 ///
 /// # Errors
 /// If a file cannot be read, is damaged, or holds what documents cannot.
@@ -71,19 +71,13 @@ pub(crate) fn read(
         });
     }
     let columns: IndexSet<String> = documents.iter().flat_map(IndexMap::keys).cloned().collect();
-    let mut fractions = IndexSet::new();
-    for document in &documents {
-        let of = document.iter().filter(|(_, value)| matches!(value, Value::Float(_)));
-        fractions.extend(of.map(|(column, _)| column.clone()));
-    }
     let whole = |mut document: Document| -> Document {
-        let value = |column: &String| match document.swap_remove(column) {
-            Some(Value::Int(n)) if fractions.contains(column) => Value::Float(n as f64),
-            found => found.unwrap_or(Value::Null),
-        };
+        let value = |column: &String| document.swap_remove(column).unwrap_or(Value::Null);
         columns.iter().cloned().zip(columns.iter().map(value)).collect()
     };
-    Ok(documents.into_iter().map(whole).collect())
+    let mut documents: Vec<Document> = documents.into_iter().map(whole).collect();
+    numbers::of_one_type(&mut documents);
+    Ok(documents)
 }
 
 fn bad(path: &Path, found: impl Into<String>) -> TaskError {

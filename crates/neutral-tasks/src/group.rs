@@ -18,7 +18,8 @@ pub struct Group {
     pub name: String,
     /// What tables call it.
     pub alias: String,
-    /// Tasks, groups and tags, as the file lists them.
+    /// Tasks and groups that are directly in it, each once: those of a tag in its place, and `GROUP::NAME` for one
+    /// that the file itself describes.
     pub members: Vec<String>,
     /// `metadata.version`, as text; `N/A` where there is none.
     pub version: String,
@@ -63,7 +64,6 @@ impl Group {
         };
         let member = |item: Node| member(item).map_err(|found| fields.wrong("task", found));
         let listed: Vec<_> = items.into_iter().map(member).collect::<Result<_, _>>()?;
-        let members = listed.iter().map(|member| member.name.clone()).collect();
         let version = match fields.value("metadata")? {
             Some(Value::Map(map)) => match map.get("version") {
                 Some(Value::Text(version)) => version.clone(),
@@ -85,6 +85,8 @@ impl Group {
             fields.finish()?;
             averages.push(Average { metric, filters, by_size });
         }
+        // What names stand for is known to the library.
+        let members = Vec::new();
         Ok((Self { name, alias, members, version, averages }, listed, changed))
     }
 

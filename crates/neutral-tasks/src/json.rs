@@ -16,6 +16,10 @@ fn write(value: &Value, indent: Option<usize>, depth: usize, out: &mut String) {
         Value::Null => out.push_str("null"),
         Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
         Value::Int(n) => out.push_str(&n.to_string()),
+        Value::Float(x) if x.is_nan() => out.push_str("NaN"),
+        Value::Float(x) if x.is_infinite() => {
+            out.push_str(if *x > 0.0 { "Infinity" } else { "-Infinity" });
+        }
         Value::Float(x) => out.push_str(&python::float(*x)),
         Value::Text(text) => out.push_str(&quoted(text)),
         Value::List(items) => {
@@ -80,5 +84,12 @@ mod tests {
         assert_eq!(dumps(&value, None), line);
         let indented = "{\n  \"a\": [\n    1,\n    2.0,\n    1e-07,\n    null,\n    true\n  ],\n  \"b\": {},\n  \"ö\\n\\u0001\u{7f}\": [],\n  \"c\": [\n    {\n      \"d\": \"\\\"/\"\n    }\n  ]\n}";
         assert_eq!(dumps(&value, Some(2)), indented);
+    }
+
+    /// Written by Python 3.11.
+    #[test]
+    fn numbers_that_are_not_finite_have_the_names_that_python_gives_them() {
+        let numbers = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(Value::Float).to_vec();
+        assert_eq!(dumps(&Value::List(numbers), None), "[NaN, Infinity, -Infinity]");
     }
 }

@@ -32,12 +32,19 @@ pub struct Library {
     broken: Vec<TaskError>,
 }
 
+/// Folders that the harness leaves out: copies that Python and Jupyter keep.
+const LEFT_OUT: [&str; 2] = ["__pycache__", ".ipynb_checkpoints"];
+
+/// Names of tasks and groups, with the tasks below each.
+type Children = IndexMap<String, Vec<String>>;
+
 /// Tasks and groups that were asked for.
 #[derive(Debug, Default)]
 pub struct Selection {
     /// Tasks by name, each once.
     pub tasks: IndexMap<String, Task>,
-    /// Groups by name, with the names of all tasks below; members come before what they belong to.
+    /// Groups by name, with the names of all tasks below, one that is in several subgroups as often; members
+    /// come before what they belong to.
     pub groups: IndexMap<String, (Group, Vec<String>)>,
 }
 
@@ -98,14 +105,15 @@ impl Library {
         Ok(selection)
     }
 
-    /// Adds what a name stands for, with some of its tasks' keys changed; returns the tasks below it.
+    /// Adds what a name stands for, with some of its tasks' keys changed; returns what was added: the task or
+    /// group, or all tasks of a tag.
     fn add(
         &self,
         name: &str,
         changed: &Keys,
         selection: &mut Selection,
         above: &mut Vec<String>,
-    ) -> Result<Vec<String>, TaskError> {
+    ) -> Result<Children, TaskError> {
         match self.entries.get(name) {
             None => Err(TaskError::Config {
                 path: PathBuf::from("tasks"),
@@ -115,14 +123,14 @@ impl Library {
             Some(Entry::Task(path)) => {
                 let task = Task::read(path, with(yaml::load(path)?, changed))?;
                 selection.tasks.insert(name.to_owned(), task);
-                Ok(vec![name.to_owned()])
+                Ok(Children::from([(name.to_owned(), vec![name.to_owned()])]))
             }
             Some(Entry::Tag(tasks)) => {
-                let mut below = Vec::new();
+                let mut added = Children::new();
                 for task in tasks {
-                    below.extend(self.add(task, changed, selection, above)?);
+                    added.extend(self.add(task, changed, selection, above)?);
                 }
-                Ok(below)
+                Ok(added)
             }
             Some(Entry::Group(path)) => {
                 self.add_group(path, yaml::load(path)?, changed, selection, above)
@@ -138,16 +146,18 @@ impl Library {
         changed: &Keys,
         selection: &mut Selection,
         above: &mut Vec<String>,
-    ) -> Result<Vec<String>, TaskError> {
-        let (group, members, own) = Group::read(path, map)?;
+    ) -> Result<Children, TaskError> {
+        let (mut group, members, own) = Group::read(path, map)?;
         let changed = with(own, changed);
-        if above.contains(&group.name) {
-            let found = format!("leads from the group {} back to it", group.name);
+        let wrong = |found: String| {
             let field = "task".to_owned();
-            return Err(TaskError::Config { path: path.to_path_buf(), field, found });
+            TaskError::Config { path: path.to_path_buf(), field, found }
+        };
+        if above.contains(&group.name) {
+            return Err(wrong(format!("leads from the group {} back to it", group.name)));
         }
         above.push(group.name.clone());
-        let mut below = Vec::new();
+        let mut children = Children::new();
         for Member { name, mut keys, is_group } in members {
             let known = self.entries.contains_key(&name);
             let within = format!("{}::{name}", group.name);
@@ -161,13 +171,22 @@ impl Library {
                 let mut keys = with(changed.clone(), &keys);
                 keys.insert("task".to_owned(), Node::Plain(Value::Text(within.clone())));
                 selection.tasks.insert(within.clone(), Task::read(path, keys)?);
-                vec![within]
+                Children::from([(within.clone(), vec![within])])
             };
-            below.extend(added);
+            // What is listed twice counts once.
+            for (child, tasks) in added {
+                if children.get(&child).is_some_and(|before| *before != tasks) {
+                    return Err(wrong(format!("lists {child} twice, with other tasks")));
+                }
+                children.insert(child, tasks);
+            }
         }
         above.pop();
-        selection.groups.insert(group.name.clone(), (group, below.clone()));
-        Ok(below)
+        let below: Vec<String> = children.values().flatten().cloned().collect();
+        group.members = children.into_keys().collect();
+        let name = group.name.clone();
+        selection.groups.insert(name.clone(), (group, below.clone()));
+        Ok(Children::from([(name, below)]))
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -195,7 +214,10 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), TaskError> {
     for entry in entries {
         let path = entry.map_err(|e| StoreError::io("read", folder, e))?.path();
         if path.is_dir() {
-            find(&path, files)?;
+            let name = path.file_name().unwrap_or_default();
+            if !LEFT_OUT.iter().any(|out| name == *out) {
+                find(&path, files)?;
+            }
         } else if path.extension().is_some_and(|extension| extension == "yaml") {
             files.push(path);
         }

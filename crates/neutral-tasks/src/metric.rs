@@ -220,17 +220,16 @@ impl Aggregation {
     }
 
     /// The standard error: of a mean the sample deviation over √n, of a perplexity, F1 and Matthews'
-    /// coefficient the deviation of `iterations` bootstraps in chunks of a thousand; of all else there is
-    /// none, nor of one document or with no iterations.
-    pub fn standard_error(self, items: &Items, iterations: usize) -> Option<f64> {
-        if iterations == 0 || items.len() < 2 {
-            return None;
-        }
+    /// coefficient the deviation of so many bootstraps in chunks of a thousand, if any; of all else there is
+    /// none, nor of one document, nor of anything without `bootstraps`.
+    pub fn standard_error(self, items: &Items, bootstraps: Option<usize>) -> Option<f64> {
+        let iterations = bootstraps.filter(|_| items.len() > 1)?;
         let deviation = |replicates: Vec<f64>| Some(sample_deviation(&replicates));
         match (self, items) {
             (Self::Mean, Items::Plain(items)) => {
                 Some(sample_deviation(items) / (items.len() as f64).sqrt())
             }
+            _ if iterations == 0 => None,
             (Self::Perplexity, Items::Plain(items)) => {
                 deviation(bootstrap(items, iterations, |drawn| (-mean(drawn)).exp()))
             }

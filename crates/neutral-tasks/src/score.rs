@@ -60,8 +60,8 @@ impl Task {
         Ok(Metric::all().filter(wanted).filter_map(pair).collect())
     }
 
-    /// The task's result, of the responses to every example's requests. Perplexities get a standard
-    /// error by so many bootstraps; none: there are no standard errors at all, as in the harness.
+    /// The task's result, of the responses to every example's requests, with standard errors:
+    /// [`Aggregation::standard_error`]. (The harness's 0 bootstraps are `None`: no standard errors at all.)
     ///
     /// # Errors
     /// If there are not as many responses as requests.
@@ -69,7 +69,7 @@ impl Task {
         &self,
         examples: &[Example],
         responses: &[Vec<Response>],
-        bootstraps: usize,
+        bootstraps: Option<usize>,
     ) -> Result<TaskResult, TaskError> {
         let mut scores = Vec::new();
         for (metric, values) in self.values(examples, responses)? {

@@ -6,7 +6,11 @@ use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value as Jinja};
 
 use crate::python;
+use crate::substitute::substitute;
 use crate::value::{Document, Value};
+
+/// Filters that give something else than Jinja's.
+const REFUSED_FILTERS: [&str; 3] = ["indent", "e", "escape"];
 
 /// The templates of a task, compiled, by name.
 pub(crate) struct Templates {
@@ -35,7 +39,11 @@ impl Templates {
             }
             out.write_str(&text(value)).map_err(|_| ErrorKind::WriteFailure.into())
         });
+        for name in REFUSED_FILTERS {
+            environment.remove_filter(name);
+        }
         environment.add_filter("string", |value: &Jinja| text(value));
+        environment.add_filter("trim", trim);
         environment.add_filter("join", join);
         environment.add_filter("regex_replace", regex_replace);
         Self { environment }
@@ -92,7 +100,12 @@ fn repr(value: &Jinja) -> String {
             f64::try_from(value.clone()).map_or_else(|_| value.to_string(), python::float)
         }
         ValueKind::Seq | ValueKind::Iterable => {
-            format!("[{}]", items().map(|item| repr(&item)).collect::<Vec<_>>().join(", "))
+            let items: Vec<_> = items().map(|item| repr(&item)).collect();
+            match (value.is_tuple(), items.as_slice()) {
+                (true, [one]) => format!("({one},)"),
+                (true, _) => format!("({})", items.join(", ")),
+                (false, _) => format!("[{}]", items.join(", ")),
+            }
         }
         ValueKind::Map => {
             let pair = |key: Jinja| {
@@ -105,24 +118,32 @@ fn repr(value: &Jinja) -> String {
     }
 }
 
+/// `str.strip`, of white space where no characters are given.
+fn trim(value: &Jinja, characters: Option<String>) -> Result<String, Error> {
+    if value.is_undefined() {
+        return Err(ErrorKind::UndefinedError.into());
+    }
+    let text = text(value);
+    Ok(match characters {
+        None => text.trim_matches(python::is_space).to_owned(),
+        Some(characters) => text.trim_matches(|c: char| characters.contains(c)).to_owned(),
+    })
+}
+
 fn join(items: &Jinja, separator: Option<String>) -> Result<String, Error> {
     let parts: Vec<_> = items.try_iter()?.map(|item| text(&item)).collect();
     Ok(parts.join(separator.as_deref().unwrap_or_default()))
 }
 
-/// `re.sub`, the harness's filter; `\1` in a replacement is a group.
+/// The harness's filter.
 fn regex_replace(
     string: &str,
     pattern: &str,
     replacement: &str,
     count: Option<usize>,
 ) -> Result<String, Error> {
-    let pattern = regex::Regex::new(pattern)
-        .map_err(|e| failed(format!("regex_replace: {pattern} is not supported: {e}")))?;
-    let escaped = replacement.replace('$', "$$");
-    let groups = regex::Regex::new(r"\\(?:g<)?(\w+)>?").map_err(|e| failed(e.to_string()))?;
-    let replacement = groups.replace_all(&escaped, "$${$1}");
-    Ok(pattern.replacen(string, count.unwrap_or(0), replacement.as_ref()).into_owned())
+    let replaced = substitute(string, pattern, replacement, count.unwrap_or(0));
+    replaced.map_err(|found| failed(format!("regex_replace: {found}")))
 }
 
 /// Methods of Python's strings, lists and dicts.
@@ -153,6 +174,12 @@ fn method(state: &mut State, value: &Jinja, name: &str, args: &[Jinja]) -> Resul
             at.map(Jinja::from)
                 .ok_or_else(|| failed(format!("{} is not in {}", repr(item), repr(value))))
         }
+        // What the crate has under these names is not Python's.
+        (
+            Some(_),
+            "title" | "isdigit" | "isnumeric" | "isalpha" | "isalnum" | "isspace" | "splitlines",
+            _,
+        ) => Err(failed(format!("the method {name} of text is not supported"))),
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
     }
 }

@@ -81,10 +81,6 @@ impl<'a> Writer<'a> {
     /// A target: digits are the number of a choice, and brackets a list where Python reads one.
     fn target(&self, source: &Source, document: &Document) -> Result<Value, Trouble> {
         let (value, rendered) = self.field(source, document)?;
-        let value = match value {
-            Value::Bool(flag) => Value::Int(flag.into()),
-            value => value,
-        };
         if !rendered {
             return Ok(value);
         }
@@ -189,7 +185,7 @@ impl<'a> Writer<'a> {
             {
                 targets.iter().map(|t| place("doc_to_target", t, choices)).collect()
             }
-            (false, Value::Int(_) | Value::Text(_)) => {
+            (false, Value::Bool(_) | Value::Int(_) | Value::Text(_)) => {
                 Ok(vec![place("doc_to_target", target, choices)?])
             }
             (many, other) => {
@@ -221,7 +217,9 @@ impl<'a> Writer<'a> {
             let choices = choices.map_err(of)?;
             let target = self.target(&rules.target, example).map_err(of)?;
             let choice = |key: &str, value: &Value| match (&choices, value) {
-                (Some(choices), Value::Int(_)) => Ok(choices[place(key, value, choices)?].clone()),
+                (Some(choices), Value::Bool(_) | Value::Int(_)) => {
+                    Ok(choices[place(key, value, choices)?].clone())
+                }
                 _ => needs_text(key, value.clone()),
             };
             let text = choice("doc_to_text", &text).map_err(of)?;
@@ -270,9 +268,10 @@ fn needs_text(key: &str, value: Value) -> Result<String, Trouble> {
     }
 }
 
-/// The choice that a target is: by number, or by its text.
+/// The choice that a target is: by number, which truth values are in Python, or by its text.
 fn place(key: &str, target: &Value, choices: &[String]) -> Result<usize, Trouble> {
     let place = match target {
+        Value::Bool(flag) => Some(usize::from(*flag)).filter(|n| *n < choices.len()),
         Value::Int(n) => usize::try_from(*n).ok().filter(|n| *n < choices.len()),
         Value::Text(text) => choices.iter().position(|choice| choice == text),
         _ => None,

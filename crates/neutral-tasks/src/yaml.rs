@@ -155,6 +155,11 @@ impl Fields {
         if matches!(node, Node::Plain(Value::Null)) { None } else { Some(node) }
     }
 
+    /// Whether a key is there without a value.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        matches!(self.map.get(key), Some(Node::Plain(Value::Null)))
+    }
+
     /// Removes keys that change no result.
     pub(crate) fn ignore(&mut self, keys: &[&str]) {
         self.map.retain(|key, _| !keys.contains(&key.as_str()));

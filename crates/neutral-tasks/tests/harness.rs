@@ -121,7 +121,7 @@ fn every_result_is_the_harness_own() {
             let examples =
                 task.examples(&task.dataset().load(&folder()).unwrap(), &options).unwrap();
             let responses: Vec<_> = examples.iter().map(respond).collect();
-            let result = task.score(&examples, &responses, bootstraps).unwrap();
+            let result = task.score(&examples, &responses, Some(bootstraps)).unwrap();
             same(name, &serde_json::to_value(&result).unwrap(), &found["results"][name]);
             assert_eq!(task.shots(&options) as u64, found["n-shot"][name].as_u64().unwrap());
             assert_eq!(serde_json::to_value(task.version()).unwrap(), found["versions"][name]);

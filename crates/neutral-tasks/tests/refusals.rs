@@ -124,7 +124,7 @@ fn f1_of_more_than_two_choices_has_to_be_told_how() {
     let splits = task.dataset().load(folder.path()).unwrap();
     let examples = task.examples(&splits, &RequestOptions::default()).unwrap();
     let answer = Response { log_likelihood: -1.0, is_greedy: false };
-    let error = task.score(&examples, &[vec![answer; 3]], 0).unwrap_err().to_string();
+    let error = task.score(&examples, &[vec![answer; 3]], None).unwrap_err().to_string();
     assert!(error.contains("f1") && error.contains("a choice 2"), "{error}");
 }
 

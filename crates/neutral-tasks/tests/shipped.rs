@@ -62,8 +62,15 @@ fn every_group_lists_what_the_harness_own_does() {
     for (name, theirs) in fixture["groups"].as_object().unwrap() {
         let selection = library.select(&[name]).unwrap();
         let (group, below) = &selection.groups[name];
-        let members: Vec<_> =
-            theirs["task"].as_array().unwrap().iter().map(|m| m.as_str().unwrap()).collect();
+        let listed = theirs["task"].as_array().unwrap().iter().map(|m| m.as_str().unwrap());
+        let members: Vec<String> = listed
+            .flat_map(|member| match library.select(&[member]).unwrap() {
+                // A group, which comes after those within it.
+                found if !found.groups.is_empty() => vec![member.to_owned()],
+                // A task, or all of a tag.
+                found => found.tasks.into_keys().collect(),
+            })
+            .collect();
         assert_eq!(group.members, members, "{name}");
         assert_eq!(group.version, theirs["metadata"]["version"].to_string());
         assert_eq!(group.alias, theirs["group_alias"].as_str().unwrap_or(name));

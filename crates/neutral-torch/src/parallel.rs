@@ -23,8 +23,8 @@ struct Context<'a> {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// Calls `body(begin, end)` on disjoint ranges that cover `0..n`, at least `grain` long but for the
-/// last, on as many threads as libtorch uses.
+/// Calls `body(begin, end)` on disjoint ranges that cover `0..n`, at most one for each `grain` begun, on
+/// as many threads as libtorch uses.
 ///
 /// # Panics
 /// If the body does, on any thread.

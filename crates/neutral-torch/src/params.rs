@@ -102,7 +102,7 @@ impl ParamStore {
         });
     }
 
-    /// Every weight's gradient; `None` if it has had none since it became trainable.
+    /// Every weight's gradient; `None` if it never had one.
     pub fn gradients(&self) -> Vec<(&str, Option<Tensor>)> {
         let gradient = |tensor: &Tensor| {
             let gradient = tensor.grad();

@@ -48,6 +48,9 @@ pub enum TrainError {
         "an anchor holds the weights of a base that trains, but the extension is trained; pass `Anchor::None`"
     )]
     AnchoredExtension,
+    /// It was asked to stop before its first step; [`crate::train`] says [`crate::TrainOutcome::Interrupted`].
+    #[error("stopped before the first step")]
+    Stopped,
     /// An anchor that nothing feeds.
     #[error(
         "`{anchor}` measures what the original domain needs, but the mix has none; raise data.original_fraction"

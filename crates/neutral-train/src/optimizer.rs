@@ -67,11 +67,6 @@ impl AdamW {
         }
     }
 
-    /// Steps taken.
-    pub fn steps(&self) -> u64 {
-        self.steps
-    }
-
     /// The moments by the tensor's name, ordered as the store is.
     pub fn moments(&self) -> &BTreeMap<String, Moments> {
         &self.moments

@@ -100,7 +100,12 @@ pub(crate) fn train_until(
             }
         }
     }
-    Loop::start(job)?.run(stop_after)
+    match Loop::start(job) {
+        Ok(ready) => ready.run(stop_after),
+        // What came before the first step is done again.
+        Err(TrainError::Stopped) => Ok(TrainOutcome::Interrupted { step: 0 }),
+        Err(error) => Err(error),
+    }
 }
 
 fn check(job: &TrainJob<'_>) -> Result<(), TrainError> {
@@ -194,7 +199,7 @@ impl<'a> Loop<'a> {
             ])?;
         }
         // Before a checkpoint: the weights are still the base's.
-        let text = FisherText { stream: job.stream, settings };
+        let text = FisherText { stream: job.stream, settings, stop: job.stop };
         let penalty =
             job.anchor.penalty(job.model, job.extension, params, &text, ranks.as_ref())?;
         let keeps = |tensor| ranks.as_ref().is_none_or(|ranks| ranks.keeps(tensor));

@@ -187,7 +187,8 @@ impl Fields {
 
     fn rank(&self, name: &str, value: &Value) -> Result<usize, AdapterError> {
         let rank = value.as_u64().filter(|r| (1..=1 << 24).contains(r));
-        let rank = rank.ok_or_else(|| self.wrong(name, value, "expected a rank of 1 or more"))?;
+        let rank =
+            rank.ok_or_else(|| self.wrong(name, value, "expected a rank of 1 to 16777216"))?;
         Ok(rank as usize)
     }
 

@@ -2,7 +2,7 @@
 
 use neutral_adapters::{BlockGate, GluAdapter, LoraDelta, NeutralResidue};
 use neutral_model::{Activation, Before, Branch, LinearDelta};
-use neutral_spec::{GatePer, GateSpec};
+use neutral_spec::{GateActivation, GatePer, GateSpec};
 use neutral_torch::RandomStream;
 use tch::{Device, Kind, Tensor};
 
@@ -141,6 +141,13 @@ fn of_the_adapter_behind_a_norm_of_its_own() {
     let longer: Vec<_> =
         std::iter::once(x * 3.0).chain(leaves[1..].iter().map(Tensor::copy)).collect();
     assert!(of(&longer, 0.0).allclose(&of(&leaves, 0.0), 1e-12, 1e-12, false));
+    // The gate reads the stream as it is.
+    let w = leaf("weight", &[4]);
+    let gate = BlockGate::new(GateActivation::Relu, w.shallow_clone(), None);
+    let normed = adapter(&leaves).with_input_norm(leaves[4].shallow_clone(), epsilon);
+    let residue = NeutralResidue::new(normed, gate).forward(x, &mut Before::nothing());
+    let value = x.matmul(&w).clamp_min(0.0).unsqueeze(-1);
+    assert!(residue.output_btd.allclose(&(value * expected), 1e-13, 1e-13, false));
 }
 
 #[test]

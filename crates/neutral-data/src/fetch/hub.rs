@@ -126,60 +126,18 @@ impl Repository<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::TcpListener;
-
     use super::*;
+    use crate::fetch::test_hub::{hub, listing};
 
-    const BODY: &[u8] = b"{\"text\": \"from the hub\"}\n";
-
-    const LISTING: &[u8] =
-        br#"{"sha": "abc", "siblings": [{"rfilename": "config.json"}, {"rfilename": "a/b.bin"}]}"#;
-
-    /// Serves one file and one listing as the hub does, and 404 for anything else; its address.
-    fn serve() -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let head: Vec<String> = BufReader::new(stream.try_clone().unwrap())
-                    .lines()
-                    .map(Result::unwrap)
-                    .take_while(|l| !l.is_empty())
-                    .collect();
-                let found = head[0].contains("/datasets/us/corpus/resolve/abc/data/a.jsonl");
-                let listing = head[0].contains("/api/models/us/model/revision/abc");
-                let body = match (found, head.iter().any(|l| l.ends_with("bytes=0-0"))) {
-                    (true, true) => &BODY[..1],
-                    (true, false) => BODY,
-                    (false, _) if listing => LISTING,
-                    (false, _) => b"",
-                };
-                let status = match (found, listing) {
-                    (true, _) => "206 Partial Content",
-                    (_, true) => "200 OK",
-                    _ => "404 Not Found",
-                };
-                let head = format!(
-                    "HTTP/1.1 {status}\r\nETag: \"e1\"\r\nX-Repo-Commit: abc\r\nContent-Range: bytes 0-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                    body.len(),
-                    BODY.len(),
-                    body.len()
-                );
-                stream.write_all(head.as_bytes()).unwrap();
-                stream.write_all(body).unwrap();
-            }
-        });
-        format!("http://{address}")
-    }
+    const BODY: &str = "{\"text\": \"from the hub\"}\n";
 
     #[test]
     fn a_models_files_are_listed_and_a_model_that_is_not_there_is_named() {
-        let endpoint = serve();
+        let files = listing("abc", &["config.json", "a/b.bin"]);
+        let hub = hub(&[("/api/models/us/model/revision/abc", &files)]);
         let list = |repo| {
             let repository = Repository { repo, repo_type: HubRepoType::Model, revision: "abc" };
-            repository.list(Some(&endpoint), &Control::default())
+            repository.list(Some(&hub.endpoint), &Control::default())
         };
         assert_eq!(list("us/model").unwrap().files, ["config.json", "a/b.bin"]);
         let error = list("us/other").unwrap_err().to_string();
@@ -188,16 +146,16 @@ mod tests {
 
     #[test]
     fn a_file_comes_from_the_endpoint_and_a_missing_one_is_named() {
-        let endpoint = serve();
+        let hub = hub(&[("/datasets/us/corpus/resolve/abc/data/a.jsonl", BODY)]);
         let folder = tempfile::tempdir().unwrap();
         let repository =
             Repository { repo: "us/corpus", repo_type: HubRepoType::Dataset, revision: "abc" };
         let fetch = |file: &str| {
             let control = Control::default();
-            repository.fetch(&[file.to_owned()], Some(&endpoint), folder.path(), &control)
+            repository.fetch(&[file.to_owned()], Some(&hub.endpoint), folder.path(), &control)
         };
         assert_eq!(fetch("data/a.jsonl").unwrap(), "us/corpus abc");
-        assert_eq!(fs::read(folder.path().join("files/data/a.jsonl")).unwrap(), BODY);
+        assert_eq!(fs::read_to_string(folder.path().join("files/data/a.jsonl")).unwrap(), BODY);
         assert!(!folder.path().join("work").exists());
 
         let error = fetch("data/b.jsonl").unwrap_err();

@@ -195,7 +195,7 @@ fn push_origin(out: &mut String, results: &Results) {
     let _ = writeln!(out, "<h2>Origin</h2>\n<dl>");
     let code = environment.git.as_deref().unwrap_or("unknown (not run in a checkout)");
     let facts = [
-        ("plan", results.plan_fingerprint.to_string()),
+        ("trials", results.plan_fingerprint.to_string()),
         ("code", code.to_owned()),
         ("libtorch", environment.libtorch.clone()),
         ("device", environment.device.clone()),
@@ -208,8 +208,8 @@ fn push_origin(out: &mut String, results: &Results) {
     }
     let _ = writeln!(
         out,
-        "</dl>\n<p class=\"note\">The plan's fingerprint is of everything in the experiment file that \
-         determines results. Every number here stands in <code>results.json</code>.</p>"
+        "</dl>\n<p class=\"note\">The trials' fingerprint is of all that determines their results: settings, text, \
+         tokenizer, base, numerics. Every number here stands in <code>results.json</code>.</p>"
     );
     for trial in &results.trials {
         let spec = serde_json::to_string_pretty(&trial.spec).unwrap_or_default();

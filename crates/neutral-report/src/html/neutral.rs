@@ -31,7 +31,8 @@ pub(super) fn push(out: &mut String, results: &Results) {
     let _ = writeln!(out, "<h2>Beside the base</h2>");
     if !rows.is_empty() {
         out.push_str(
-            "<p>Each trained model and the pristine base, on the same held-out tokens.</p>\n",
+            "<p>Each trained model and what it extends, which is the pristine base unless another \
+             trial is named, on the same held-out tokens.</p>\n",
         );
         out.push_str(&number_table(&HEADS, TEXTS, &rows));
         out.push_str("<details><summary>What the columns mean</summary>\n<ul>\n");

@@ -21,7 +21,7 @@ pub(crate) struct Evaluation<'a> {
     /// Documents of a task: so many, or below 1 this share of them.
     pub limit: Option<f64>,
     pub batch_size: BatchSize,
-    pub bootstraps: usize,
+    pub bootstraps: Option<usize>,
     /// Where answers are kept; nowhere, if absent.
     pub cache: Option<&'a Cache>,
     pub stop: &'a AtomicBool,

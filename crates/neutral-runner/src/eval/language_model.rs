@@ -6,7 +6,7 @@ use super::tokens::{RequestTokenizer, RuleOptions};
 use crate::cli::{MachineArgs, ScoringPrecisionArg};
 use crate::exit::BadInput;
 use crate::model_source;
-use crate::numerics::{FORWARD_VERSION, NUMERICS_VERSION};
+use crate::numerics::{NUMERICS_VERSION, forward};
 use crate::trial_file::{FinishedTrial, Loading};
 use anyhow::Context as _;
 use clap::Args;
@@ -76,7 +76,7 @@ impl LanguageModel {
             (Some(trial), None) => {
                 let (model, extension) =
                     trial.model(Loading { base: &folder, device, precision })?;
-                (model, extension, vec![trial.file.fingerprint.to_string(), forward()])
+                (model, extension, trial.file.made_from(&trial.folder)?)
             }
             (None, extension) => {
                 let mut model = folder.load(device, precision)?;
@@ -116,10 +116,6 @@ impl LanguageModel {
     pub(crate) fn parameters(&self) -> u64 {
         self.model.params().parameter_count() + self.extension.params().parameter_count()
     }
-}
-
-fn forward() -> String {
-    format!("forward {FORWARD_VERSION}")
 }
 
 /// Checksums of an extension's files.

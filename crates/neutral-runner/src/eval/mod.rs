@@ -126,7 +126,8 @@ pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
         requests: RequestOptions { num_fewshot, limit: None, seed },
         limit: args.limit,
         batch_size: args.batch_size.0,
-        bootstraps: args.bootstrap_iters,
+        // As in the harness, 0 means no standard errors at all.
+        bootstraps: Some(args.bootstrap_iters).filter(|n| *n > 0),
         cache: (!args.no_cache).then_some(&cache),
         stop: &stop,
         bars,

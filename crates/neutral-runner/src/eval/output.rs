@@ -40,8 +40,10 @@ pub(crate) fn results(
         if members.len() == below.len() {
             let members: Vec<_> = members.iter().map(|evaluated| &evaluated.result).collect();
             let result = json!(group.aggregate(&members));
-            results.insert(name.clone(), result.clone());
-            groups.insert(name.clone(), result);
+            if group.has_score() {
+                groups.insert(name.clone(), result.clone());
+            }
+            results.insert(name.clone(), result);
         }
     }
     let tasks = || done.iter().map(|(name, evaluated)| (name, evaluated, &selection.tasks[name]));
@@ -184,7 +186,60 @@ pub(crate) fn shown(version: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::sanitized;
+    use neutral_tasks::{Library, Score, TaskResult};
+
+    use super::*;
+
+    fn evaluated(name: &str) -> Evaluated {
+        Evaluated {
+            result: TaskResult {
+                name: name.to_owned(),
+                alias: name.to_owned(),
+                sample_len: 1,
+                metrics: IndexMap::from([("acc,none".to_owned(), Score::Number(1.0))]),
+            },
+            samples: Vec::new(),
+            right: IndexMap::new(),
+            shots: 0,
+            documents: 1,
+        }
+    }
+
+    /// As `_to_eval_results` of the harness: children by their names, and under `groups` those with scores.
+    #[test]
+    fn groups_are_told_with_what_their_names_stand_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(format!("{name}.yaml")), text).unwrap();
+        };
+        for name in ["a", "b"] {
+            let rest = "tag: one\ndataset_path: us/set\ntest_split: test\noutput_type: multiple_choice\n\
+                doc_to_text: q\ndoc_to_choice: [x, y]\ndoc_to_target: 0\n";
+            write(name, &format!("task: {name}\n{rest}"));
+        }
+        let scored = "{group: s, task: [one], aggregate_metric_list: [{metric: acc}]}";
+        write("g", &format!("group: g\ntask: [{scored}, one, a]\n"));
+        let library = Library::open(&[folder.path().to_path_buf()]).unwrap();
+        let selection = library.select(&["g"]).unwrap();
+        let done = ["a", "b"].map(|name| (name.to_owned(), evaluated(name)));
+        let envelope = Envelope {
+            config: json!({}),
+            own: json!({}),
+            model_name: "m".to_owned(),
+            prefix: (String::new(), 0),
+            max_length: 1,
+            git: None,
+            started: jiff::Timestamp::UNIX_EPOCH,
+            seconds: 0.0,
+        };
+        let all = results(&selection, &IndexMap::from(done), &envelope);
+        assert_eq!(all["group_subtasks"], json!({"g::s": ["a", "b"], "g": ["g::s", "a", "b"]}));
+        let groups: Vec<_> = all["groups"].as_object().unwrap().keys().collect();
+        assert_eq!(groups, ["g::s"]);
+        assert_eq!(all["results"]["g"], json!({"alias": "g", "name": "g"}));
+        assert_eq!(all["n-shot"]["g"], 0);
+        assert_eq!(all["higher_is_better"]["g"]["acc"], true);
+    }
 
     #[test]
     fn names_of_models_become_names_of_folders_as_in_the_harness() {

@@ -57,7 +57,6 @@ impl Table<'_> {
             }
             return;
         }
-        // A tag among a group's members is not shown: its tasks are.
         if let (Some(task), Some(evaluated)) = (selection.tasks.get(name), done.get(name)) {
             let result = &evaluated.result;
             self.metrics(name, title(&result.alias), shown(task.version()), &result.metrics);

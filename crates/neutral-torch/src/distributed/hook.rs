@@ -11,7 +11,8 @@ use crate::autograd::{message_of, release_message, take_message};
 type Seen = Box<dyn FnMut(&Tensor) + Send>;
 
 /// Calls a closure as soon as libtorch has the whole gradient of a leaf, while the backward pass goes
-/// on with what lies below. Removed on drop.
+/// on with what lies below. Removed on drop, but for the place in a list of the leaf that libtorch keeps: one hook
+/// serves many passes.
 #[derive(Debug)]
 pub struct GradientHook {
     raw: *mut c_void,

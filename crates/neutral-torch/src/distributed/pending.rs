@@ -20,7 +20,8 @@ pub struct Pending {
 unsafe impl Send for Pending {}
 
 impl Pending {
-    /// Waits until it is done: here, not everywhere. On CUDA the device's stream waits, not this thread.
+    /// Waits until it is done: here, not everywhere. On CUDA too: NCCL is
+    /// told to block, so that a process that is gone is an error.
     ///
     /// # Errors
     /// If a process is gone or does not come in time. The tensor's values mean nothing then.

@@ -100,10 +100,11 @@ fn in_chunks(
         let chunks = hidden_nd.split(rows as i64, 0).into_iter();
         for (hidden, targets) in chunks.zip(targets_n.split(rows as i64, 0)) {
             let mut logits = hidden.linear(&head, None::<&Tensor>);
-            let slope = softcap.map(|cap| cap_in_place(&mut logits, cap));
-            losses.push(losses_and_gradient(&mut logits, &targets, wants.hidden || wants.head));
-            if let Some(slope) = slope {
-                logits = logits * slope;
+            let bent = softcap.map(|cap| cap_in_place(&mut logits, cap));
+            let gradient = wants.hidden || wants.head;
+            losses.push(losses_and_gradient(&mut logits, &targets, gradient));
+            if let Some(bent) = bent.filter(|_| gradient) {
+                logits = logits * (1.0 - bent.square());
             }
             if wants.hidden {
                 of_hidden.push(logits.matmul(&head));
@@ -157,11 +158,11 @@ fn add_kernel<T: Element>(sum: &mut Tensor, new: &Tensor) {
     });
 }
 
-/// Caps logits; the slope `1 − tanh²(z / c)` of what was done to each.
+/// Caps logits; `tanh(z / c)` of each, of which the cap's slope is 1 less the square.
 pub(super) fn cap_in_place(logits: &mut Tensor, cap: f64) -> Tensor {
     let bent = (&*logits / cap).tanh();
     logits.copy_(&(&bent * cap));
-    1.0 - bent.square()
+    bent
 }
 
 /// The rows' losses; turns logits into `softmax − onehot(target)` in place, if wanted.
@@ -171,7 +172,8 @@ fn losses_and_gradient(logits: &mut Tensor, targets: &Tensor, gradient: bool) ->
     }
     let mut log_p = logits.to_kind(sum_kind(logits.kind())).log_softmax(-1, None::<Kind>);
     let counted = targets.ne(IGNORED);
-    let index = targets.clamp_min(0).unsqueeze(-1);
+    // Of what does not count, any token; a target that is none stays one, and `gather` refuses it.
+    let index = targets.masked_fill(&counted.logical_not(), 0).unsqueeze(-1);
     let losses = -log_p.gather(-1, &index, false).squeeze_dim(-1) * &counted;
     if gradient {
         let ones = Tensor::ones_like(&index).to_kind(log_p.kind());

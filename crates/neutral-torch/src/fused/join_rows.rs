@@ -12,6 +12,8 @@ use crate::autograd::{Gradients, attach};
 /// # Panics
 /// If there are no parts, or their widths differ.
 pub fn join_rows(parts: &[&Tensor], kind: Kind) -> Tensor {
+    let width = |part: &Tensor| part.size()[1..].to_vec();
+    assert!(parts.iter().all(|part| width(part) == width(parts[0])), "rows of one width");
     let out = no_grad(|| {
         let mut size = parts[0].size();
         size[0] = parts.iter().map(|part| part.size()[0]).sum();

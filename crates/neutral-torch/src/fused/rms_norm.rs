@@ -24,6 +24,9 @@ pub struct NormRule {
 /// # Shapes
 /// `x` and each added: `[…, d]` of one kind, `weight`: `[d]`, results `(s, y)`: as `x`.
 ///
+/// # Panics
+/// If the widths differ.
+///
 /// Source: `LlamaRMSNorm` and `GemmaRMSNorm` of Hugging Face transformers.
 pub fn rms_norm(
     x: &Tensor,
@@ -31,6 +34,7 @@ pub fn rms_norm(
     weight: &Tensor,
     rule: NormRule,
 ) -> (Tensor, Tensor) {
+    assert_eq!(x.size().last(), weight.size().last(), "a weight for each of a row's numbers");
     if has_kernel(x) {
         by_kind!(x, kernel(x, added, weight, rule))
     } else {

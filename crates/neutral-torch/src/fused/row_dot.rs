@@ -13,7 +13,11 @@ use crate::simd::{self, vectorised};
 ///
 /// # Shapes
 /// `x`: `[…, d]`, `weight_d`: `[d]`; result: `[…, 1]`, fp32 (fp64 if `x` is).
+///
+/// # Panics
+/// If the widths differ.
 pub fn row_dot(x: &Tensor, weight_d: &Tensor) -> Tensor {
+    assert_eq!(x.size().last(), weight_d.size().last(), "a weight for each of a row's numbers");
     if has_kernel(x) { by_kind!(x, kernel(x, weight_d)) } else { formula(x, weight_d) }
 }
 

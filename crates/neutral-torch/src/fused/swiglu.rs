@@ -70,7 +70,7 @@ fn packed<T: Element>(gate_up: &Tensor) -> Tensor {
         }
         let mut out = gate_up.new_empty(&size, (gate_up.kind(), gate_up.device()));
         let all = numbers::<T>(&gate_up);
-        forward(layout, all, &all[f..], numbers_mut::<T>(&mut out));
+        forward(layout, all, second_half(all, f), numbers_mut::<T>(&mut out));
         out
     });
     let saved = gate_up.detach();
@@ -80,10 +80,15 @@ fn packed<T: Element>(gate_up: &Tensor) -> Tensor {
         let mut of_both = saved.empty_like();
         let all = numbers::<T>(&saved);
         let parts = Parts::new(numbers_mut::<T>(&mut of_both));
-        backward(layout, [all, &all[f..], numbers::<T>(&of_out)], parts, parts, f);
+        backward(layout, [all, second_half(all, f), numbers::<T>(&of_out)], parts, parts, f);
         vec![Some(of_both)]
     });
     out
+}
+
+/// From the first row's second half on; nothing without rows.
+fn second_half<T>(all: &[T], f: usize) -> &[T] {
+    all.get(f..).unwrap_or_default()
 }
 
 /// Rows of `f` numbers, one every `stride`.

@@ -10,6 +10,8 @@
 //! Source: Kirkpatrick et al., *Overcoming catastrophic forgetting in neural networks*, PNAS 2017.
 //! Deviation: they draw labels from the model's predictions.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use neutral_data::MixedStream;
 use neutral_model::{Extension, Transformer};
 use neutral_torch::ParamStore;
@@ -26,13 +28,16 @@ pub struct FisherText<'a> {
     pub stream: &'a MixedStream,
     /// How the training reads it.
     pub settings: StepSettings<'a>,
+    /// Set to make it leave after the sequence that it is at; not looked at with others, which would wait.
+    pub stop: &'a AtomicBool,
 }
 
 /// The diagonal of the Fisher information a token, in the order of `params`, which are `model`'s and
 /// trainable; what the model is extended by is part of it. Of several processes each takes some of the sequences.
 ///
 /// # Errors
-/// [`TrainError::NoOriginalText`] if the mix has no original domain; that of a collective that failed.
+/// [`TrainError::NoOriginalText`] if the mix has no original domain, [`TrainError::Stopped`] if asked to stop;
+/// that of a collective that failed.
 pub fn diagonal(
     model: &Transformer,
     extension: &Extension,
@@ -41,7 +46,7 @@ pub fn diagonal(
     sequences: usize,
     ranks: Option<&Ranks>,
 ) -> Result<Vec<Tensor>, TrainError> {
-    let FisherText { stream, settings } = text;
+    let FisherText { stream, settings, stop } = text;
     // More sequences than the mix can be asked for without one of the original domain.
     if stream.counts(u64::MAX).0 == 0 {
         return Err(TrainError::NoOriginalText { anchor: "ewc" });
@@ -52,6 +57,9 @@ pub fn diagonal(
     let original = (0..).filter(|&at| stream.counts(at + 1).0 > stream.counts(at).0);
     let chosen: Vec<u64> = original.take(sequences).collect();
     for at in ranks.map_or_else(|| chosen.clone(), |ranks| ranks.deal(&chosen)) {
+        if ranks.is_none() && stop.load(Ordering::Relaxed) {
+            return Err(TrainError::Stopped);
+        }
         let batch = stream.batch(at, 1);
         let output = gradients(model, extension, &parameters, &batch, &settings, None)?;
         no_grad(|| {
@@ -91,7 +99,8 @@ mod tests {
             device: Device::Cpu,
             stop: false,
         };
-        let text = FisherText { stream: &stream, settings };
+        let stop = AtomicBool::new(false);
+        let text = FisherText { stream: &stream, settings, stop: &stop };
         let none = Extension::none();
         let found = diagonal(&model, &none, model.params(), &text, 2, None).unwrap();
 
@@ -129,7 +138,11 @@ mod tests {
         assert!(found.iter().zip(&extended).any(|(one, other)| !one.equal(other)));
 
         let no_text = crate::test_support::stream(0.0);
-        let text = FisherText { stream: &no_text, settings };
-        assert!(diagonal(&model, &none, model.params(), &text, 2, None).is_err());
+        let no_text = FisherText { stream: &no_text, settings, stop: &stop };
+        assert!(diagonal(&model, &none, model.params(), &no_text, 2, None).is_err());
+
+        stop.store(true, Ordering::Relaxed);
+        let stopped = diagonal(&model, &none, model.params(), &text, 2, None);
+        assert!(matches!(stopped, Err(TrainError::Stopped)));
     }
 }

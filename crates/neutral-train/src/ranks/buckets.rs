@@ -68,6 +68,8 @@ pub(super) struct Buckets {
     missing: Vec<usize>,
     pending: Vec<Pending>,
     failed: Option<TorchError>,
+    /// What the hooks see is of the step's last micro batch.
+    listening: bool,
 }
 
 impl Buckets {
@@ -84,6 +86,7 @@ impl Buckets {
             missing: Vec::new(),
             pending: Vec::new(),
             failed: None,
+            listening: false,
         }
     }
 
@@ -178,26 +181,41 @@ impl Buckets {
     }
 }
 
+/// Hooks that take the leaves' gradients within [`backward`], for as long as they live. A training has one a
+/// leaf: libtorch keeps the place of each that ever was.
+pub(super) fn hooks(shared: &Arc<Mutex<Buckets>>, leaves: &[&Tensor]) -> Vec<GradientHook> {
+    let hook = |(leaf, tensor): (usize, &&Tensor)| {
+        let shared = Arc::clone(shared);
+        GradientHook::on(tensor, move |gradient| {
+            let mut buckets = lock(&shared);
+            if buckets.listening {
+                buckets.put(leaf, gradient);
+            }
+        })
+    };
+    leaves.iter().enumerate().map(hook).collect()
+}
+
 /// The gradients of a step's last micro batch on this process, `so_far` and those of all other processes,
-/// summed; and what that cost. They are views, which the next call overwrites.
+/// summed; and what that cost. They are views, which the next call overwrites. Some of it happens within the
+/// backward pass where the leaves have [`hooks`].
 ///
 /// # Errors
 /// That of the collective that failed.
 pub(super) fn backward(
-    shared: &Arc<Mutex<Buckets>>,
+    shared: &Mutex<Buckets>,
     loss: &Tensor,
     leaves: &[&Tensor],
     so_far: Vec<Tensor>,
 ) -> Result<(Vec<Tensor>, Exchange), TorchError> {
-    lock(shared).begin(so_far);
-    let hook = |(leaf, tensor): (usize, &&Tensor)| {
-        let shared = Arc::clone(shared);
-        GradientHook::on(tensor, move |gradient| lock(&shared).put(leaf, gradient))
-    };
-    let hooks: Vec<_> = leaves.iter().enumerate().map(hook).collect();
+    {
+        let mut buckets = lock(shared);
+        buckets.begin(so_far);
+        buckets.listening = true;
+    }
     let new = Tensor::run_backward(&[loss], leaves, false, false);
-    drop(hooks);
     let mut buckets = lock(shared);
+    buckets.listening = false;
     let early: i64 = buckets.flat.iter().take(buckets.pending.len()).map(numel).sum();
     if buckets.layout.is_none() {
         buckets.agree(leaves[0].device())?;

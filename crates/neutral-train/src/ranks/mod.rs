@@ -19,21 +19,21 @@
 mod buckets;
 mod shards;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use neutral_store::Fingerprint;
-use neutral_torch::{Group, ParamStore};
+use neutral_torch::{GradientHook, Group, ParamStore};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::checkpoint::{self, TrainState};
 use crate::optimizer::{AdamW, Moments};
 use crate::{TrainError, Trained};
-use buckets::{Buckets, backward, lock};
+use buckets::{Buckets, backward, hooks, lock};
 use shards::{Slot, broadcast, owners};
 
 /// What a step exchanged with the other processes. Bytes are those of the tensors, however often the
@@ -60,6 +60,8 @@ pub struct Exchange {
 pub struct Ranks<'a> {
     group: &'a Group,
     buckets: Arc<Mutex<Buckets>>,
+    /// From the first step on.
+    hooks: OnceCell<Vec<GradientHook>>,
     device: Device,
     /// Who keeps each tensor's moments; none if all keep all.
     owners: Option<Vec<usize>>,
@@ -77,6 +79,7 @@ impl<'a> Ranks<'a> {
         Some(Self {
             group,
             buckets: Arc::new(Mutex::new(Buckets::new(group.clone(), numels.clone()))),
+            hooks: OnceCell::new(),
             owners: sharded.then(|| owners(&numels, group.size())),
             device: params.device(),
             exchange: Cell::default(),
@@ -141,6 +144,7 @@ impl<'a> Ranks<'a> {
         leaves: &[&Tensor],
         so_far: Vec<Tensor>,
     ) -> Result<Vec<Tensor>, TrainError> {
+        self.hooks.get_or_init(|| hooks(&self.buckets, leaves));
         let (gradients, exchange) = backward(&self.buckets, loss, leaves, so_far)?;
         self.exchange.set(exchange);
         Ok(gradients)
