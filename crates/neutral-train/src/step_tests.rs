@@ -1,18 +1,21 @@
 //! The gradient of a step is that of its loss as the formula has it, weights and denominators included.
 
+use std::f64::consts::PI;
+
 use neutral_data::Domain;
 use neutral_model::{Attention, Extension, Input, Residue, Transformer};
-use neutral_spec::{DocumentPolicy, LocalLossSpec};
+use neutral_spec::{DocumentPolicy, LocalLossSpec, TrainingSpec};
 use neutral_torch::ParamStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::step::{StepSettings, gradients};
-use crate::test_support::{BATCH, Fixture, LENGTH, extension, model, stream};
-use crate::{Anchor, Trained, train};
+use crate::test_support::{BATCH, Fixture, LENGTH, extension, model, stream, training_spec};
+use crate::trainer::train_until;
+use crate::{Anchor, TrainJob, Trained, train};
 
 const WITHIN: Attention = Attention::WithinDocument { separator_id: 0 };
 
-/// A batch of three original rows and seven new ones, as tensors.
+/// Rows of a mix with three original ones in ten, as tensors.
 struct Text {
     tokens_bt: Tensor,
     targets_bt: Tensor,
@@ -20,7 +23,11 @@ struct Text {
 }
 
 fn text(rows: usize) -> Text {
-    let batch = stream(0.3).batch(0, rows);
+    text_from(0, rows)
+}
+
+fn text_from(first: u64, rows: usize) -> Text {
+    let batch = stream(0.3).batch(first, rows);
     let ids = |values: &[u32]| {
         let ids: Vec<i64> = values.iter().map(|&token| i64::from(token)).collect();
         Tensor::from_slice(&ids).view([rows as i64, LENGTH as i64])
@@ -124,13 +131,71 @@ fn the_kl_to_the_base_is_a_mean_over_original_tokens_times_its_weight() {
     assert_gradient(&model, &none, model.params(), settings, &by_hand);
 }
 
+/// All that a step does and in which order: the rows, the penalty before the clipping, the rate's course, decay
+/// and moments. In fp64 by hand, but for the model's own gradient.
+#[test]
+fn the_steps_of_a_training_are_those_by_hand() {
+    let spec = TrainingSpec {
+        gradient_clip: 0.05,
+        weight_decay: 0.3,
+        // So large that a gradient's rounding does not decide the sign of an update.
+        epsilon: 1e-3,
+        ..training_spec()
+    };
+    let weight = 2.0;
+    let folder = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture { spec: spec.clone(), ..Fixture::new(Trained::Base) };
+    let job = TrainJob { anchor: Anchor::L2Sp { weight }, ..fixture.job(folder.path()) };
+    train_until(job, |step| step == 4).unwrap();
+
+    let mut model = model();
+    model.make_trainable();
+    let wide = |tensor: &Tensor| tensor.detach().copy().to_kind(Kind::Double);
+    let start: Vec<Tensor> = model.params().iter().map(|(_, leaf)| wide(leaf)).collect();
+    let mut moments: Vec<_> = start.iter().map(|w| (w.zeros_like(), w.zeros_like())).collect();
+    // Warm-up over a quarter of twelve steps, then a cosine down to a tenth.
+    let after_warmup = 0.1 + 0.45 * (1.0 + (PI / 9.0).cos());
+    let course = [1.0 / 3.0, 2.0 / 3.0, 1.0, after_warmup];
+    for (step, share) in (0..).zip(course) {
+        let text = text_from(step * BATCH as u64, BATCH);
+        let (log_probs_btv, _) = log_probs(&model, &Extension::none(), &text, WITHIN);
+        let leaves: Vec<&Tensor> = model.params().iter().map(|(_, leaf)| leaf).collect();
+        let of_text = Tensor::run_backward(&[nats(&log_probs_btv, &text)], &leaves, false, false);
+        let gradients: Vec<Tensor> = (leaves.iter().zip(&start).zip(&of_text))
+            .map(|((leaf, start), gradient)| wide(gradient) + weight * (wide(leaf) - start))
+            .collect();
+        let squares = gradients.iter().map(|g| g.square().sum(Kind::Double).double_value(&[]));
+        let norm = squares.sum::<f64>().sqrt();
+        assert!(norm > 0.05, "{norm}: nothing is clipped");
+        let (rate, count) = (spec.learning_rate * share, step as i32 + 1);
+        for ((leaf, gradient), (m, v)) in leaves.iter().zip(gradients).zip(&mut moments) {
+            let g = gradient * (0.05 / norm);
+            *m = &*m * spec.beta1 + &g * (1.0 - spec.beta1);
+            *v = &*v * spec.beta2 + g.square() * (1.0 - spec.beta2);
+            let corrected = (&*v / (1.0 - spec.beta2.powi(count))).sqrt() + spec.epsilon;
+            let update = &*m / (1.0 - spec.beta1.powi(count)) / corrected;
+            // Norms' gains do not decay.
+            let decay = if leaf.dim() > 1 { spec.weight_decay } else { 0.0 };
+            let w = wide(leaf);
+            no_grad(|| leaf.shallow_clone().copy_(&(&w - (&w * decay + update) * rate)));
+        }
+    }
+    let (found, by_hand) = (fixture.model.params().iter(), model.params().iter());
+    for (((name, found), (_, by_hand)), start) in found.zip(by_hand).zip(&start) {
+        let largest = |difference: Tensor| difference.abs().max().double_value(&[]);
+        let (apart, moved) = (largest(wide(found) - wide(by_hand)), largest(wide(found) - start));
+        // And a rounding of a gain near 1.
+        assert!(moved > 1e-5 && apart < 1e-4 * moved + 1.2e-7, "{name}: {apart:e} of {moved:e}");
+    }
+}
+
 #[test]
 fn a_training_attends_across_documents_or_within_as_it_is_told() {
     let first_loss = |documents| {
         let folder = tempfile::tempdir().unwrap();
         // So large that attention shows in the loss.
         let mut fixture = Fixture { model: scaled(4.0), ..Fixture::new(Trained::Base) };
-        train(crate::TrainJob { documents, ..fixture.job(folder.path()) }).unwrap();
+        train(TrainJob { documents, ..fixture.job(folder.path()) }).unwrap();
         let log = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
         let line: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
         line["loss_nats_per_token"].as_f64().unwrap()
