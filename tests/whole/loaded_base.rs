@@ -1,5 +1,8 @@
 //! Pretrained models through the command: a GGUF file that is extended, and text from one.
 
+use serde_json::Value;
+
+use crate::baselines::only_folder;
 use crate::command::{Sandbox, assert_code, root, words};
 
 fn gguf(name: &str) -> String {
@@ -52,6 +55,36 @@ fn a_gguf_file_is_extended_with_its_own_tokenizer() {
     let again = sandbox.run(&file, "again");
     assert_code(&again, 0);
     assert!(!words(&again).contains("30784 weights"), "{}", words(&again));
+}
+
+/// Exports and tasks go by the base's own, so that another one would train what they do not read.
+#[test]
+fn a_loaded_tokenizer_is_the_bases_own_however_it_is_written() {
+    let sandbox = Sandbox::new();
+    let text = experiment(&gguf("byte_level_smollm.gguf"));
+    let manifests = root().join("data-manifests");
+    let dry_run = |text: &str| {
+        let file = sandbox.write("loaded.yaml", text);
+        let mut command = sandbox.neutral(&["run", "--dry-run", "--manifests"]);
+        command.arg(&manifests).arg(file).output().unwrap()
+    };
+    assert_code(&dry_run(&text), 0);
+    let own = only_folder(&sandbox.path("cache/models")).join("tokenizer.json");
+    let mut tokenizer: Value =
+        serde_json::from_str(&std::fs::read_to_string(own).unwrap()).unwrap();
+    let load = text.replace("{ kind: base }\n", "{ kind: load, path: other.json }\n");
+    assert_ne!(load, text);
+    sandbox.write("other.json", &serde_json::to_string(&tokenizer).unwrap());
+    assert_code(&dry_run(&load), 0);
+
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    let [a, b] = ["a", "b"].map(|token| vocabulary[token].clone());
+    vocabulary["a"] = b;
+    vocabulary["b"] = a;
+    sandbox.write("other.json", &serde_json::to_string(&tokenizer).unwrap());
+    let output = dry_run(&load);
+    assert_code(&output, 2);
+    assert!(words(&output).contains("other.json is not the tokenizer in"), "{}", words(&output));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use neutral_report::{ByCorpus, ByDomain, Environment, Status, TrialResult, read};
-use neutral_store::{Fingerprint, read_json, write_json};
+use neutral_report::{ByCorpus, ByDomain, Environment, Status, TrialResult, made_from, read};
+use neutral_store::{read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use crate::{AllAnswers, CheckError, Fingerprints};
@@ -168,7 +168,6 @@ fn name_without_seed(trial: &TrialResult) -> String {
 /// What a check reads of a trial's `record.json`.
 #[derive(Deserialize)]
 struct Record {
-    fingerprint: Fingerprint,
     scores: ByDomain<ByCorpus<RecordedCorpus>>,
 }
 
@@ -196,7 +195,7 @@ fn trial_nats(
         return Err(CheckError::Missing { folder, file: "record.json".to_owned(), advice });
     }
     let record: Record = read_json(&path)?;
-    if trial.fingerprint.as_ref().is_some_and(|made| *made != record.fingerprint) {
+    if trial.fingerprint.is_some() && made_from(&folder)? != trial.fingerprint {
         let (run, trial) = (run.to_path_buf(), trial.id.clone());
         return Err(CheckError::Unfinished { run, trial, status: "made anew" });
     }

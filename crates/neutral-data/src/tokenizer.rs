@@ -160,6 +160,12 @@ impl Tokenizer {
         &self.fingerprint
     }
 
+    /// Whether it gives the same tokens by its own file's word, however that is written.
+    pub fn gives_the_same_as(&self, other: &Self) -> bool {
+        let text = |of: &Self| of.inner.to_string(false).ok();
+        self.separator_id == other.separator_id && text(self) == text(other)
+    }
+
     /// The token between documents, before the first and after the last.
     pub fn separator_id(&self) -> u32 {
         self.separator_id

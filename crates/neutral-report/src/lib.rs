@@ -57,7 +57,7 @@ pub use results::{
     BaseResult, ByCorpus, ByDomain, Environment, Metrics, Parameters, Results, SCHEMA, Status,
     TrialResult, forgetting, learning,
 };
-pub use run::Run;
+pub use run::{Run, made_from};
 pub use step::Step;
 pub use table::{Style, terminal_table};
 pub use tasks::{ByTask, TaskScore, mean_score};

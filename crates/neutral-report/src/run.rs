@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use neutral_store::{Fingerprint, read_json};
+use neutral_store::{Fingerprint, StoreError, read_json};
 use serde::Deserialize;
 
-use crate::results::{Results, TrialResult};
+use crate::results::Results;
 use crate::step::{Step, read_steps};
 use crate::{ReportError, read};
 
@@ -30,7 +30,9 @@ impl Run {
         for trial in &results.trials {
             let folder = folder.join("trials").join(&trial.id);
             let path = folder.join("metrics.jsonl");
-            if path.is_file() && !is_made_anew(&folder, trial)? {
+            // A folder of another training than the row has no curves of it.
+            let is_its = trial.fingerprint.is_none() || made_from(&folder)? == trial.fingerprint;
+            if path.is_file() && is_its {
                 let read = read_steps(&path)?;
                 let found = read.last().map_or(0, |step| step.tokens);
                 if let Some(tokens) = trial.tokens.filter(|&tokens| tokens != found) {
@@ -43,16 +45,28 @@ impl Run {
     }
 }
 
-/// Whether a trial's folder is of another training than its row, which then has no curves.
-fn is_made_anew(folder: &Path, trial: &TrialResult) -> Result<bool, ReportError> {
+/// What the trial in a folder was made from, as [`crate::TrialResult::fingerprint`] has it: all that determines its result, and
+/// the very weights of its base. None if it has not finished, or an earlier version made it.
+///
+/// # Errors
+/// If a file is there and cannot be read.
+pub fn made_from(folder: &Path) -> Result<Option<Fingerprint>, StoreError> {
     #[derive(Deserialize)]
     struct Record {
         fingerprint: Fingerprint,
     }
-    let path = folder.join("record.json");
-    match &trial.fingerprint {
-        Some(made) if path.is_file() => Ok(read_json::<Record>(&path)?.fingerprint != *made),
-        Some(_) => Ok(true),
-        None => Ok(false),
+    #[derive(Deserialize)]
+    struct Trial {
+        base: Base,
     }
+    #[derive(Deserialize)]
+    struct Base {
+        digest: Vec<String>,
+    }
+    let [record, trial] = ["record.json", "trial.json"].map(|name| folder.join(name));
+    if !record.is_file() || !trial.is_file() {
+        return Ok(None);
+    }
+    let (record, trial): (Record, Trial) = (read_json(&record)?, read_json(&trial)?);
+    Ok(Some(Fingerprint::of(&(record.fingerprint, trial.base.digest))))
 }

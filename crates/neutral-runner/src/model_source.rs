@@ -99,7 +99,7 @@ pub(crate) fn has_no_other(
     given: &Tokenizer,
 ) -> Result<(), BadInput> {
     let own = folder.tokenizer().and_then(|own| Tokenizer::load(&own).ok());
-    if own.is_some_and(|own| own.fingerprint() != given.fingerprint()) {
+    if own.is_some_and(|own| !own.gives_the_same_as(given)) {
         return Err(BadInput(format!(
             "{} is not the tokenizer in {}, by which exports and tasks go; write `tokenizer: {{ kind: base }}`, or put the file there",
             path.display(),

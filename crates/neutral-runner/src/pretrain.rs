@@ -159,9 +159,9 @@ impl Pretraining<'_> {
             stop,
             progress: &bar,
             group,
-        })?;
+        });
         bar.finish_and_clear();
-        match outcome {
+        match outcome.context("pretraining the base")? {
             TrainOutcome::Finished(summary) => Ok((model, summary)),
             TrainOutcome::Interrupted { .. } => Err(Interrupted.into()),
         }

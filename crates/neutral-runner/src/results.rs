@@ -21,9 +21,6 @@ pub(crate) struct ResultsBuilder {
     results: Results,
 }
 
-/// What is said of a trial that has not finished.
-const STOPPED: &str = "stopped before its end; the same command goes on with it";
-
 impl ResultsBuilder {
     /// Results without trials yet.
     pub(crate) fn new(
@@ -57,12 +54,13 @@ impl ResultsBuilder {
         &self.results
     }
 
-    /// What there is so far, these trials not begun.
+    /// What there is so far, these trials not looked at yet.
     pub(crate) fn without(&self, rest: &[Trial]) -> Results {
         let mut results = self.results.clone();
-        let not_begun =
-            |trial: &Trial| self.unmeasured(trial, Status::Interrupted, Some(STOPPED.to_owned()));
-        results.trials.extend(rest.iter().map(not_begun));
+        let words = "not looked at yet; the same command goes on with it";
+        let of =
+            |trial: &Trial| self.unmeasured(trial, Status::Interrupted, Some(words.to_owned()));
+        results.trials.extend(rest.iter().map(of));
         results
     }
 
@@ -71,6 +69,7 @@ impl ResultsBuilder {
         &mut self,
         trial: &Trial,
         record: &TrialRecord,
+        made_from: Option<Fingerprint>,
         against_base: Option<AgainstBase>,
         tasks: Option<ByDomain<ByTask>>,
     ) {
@@ -81,7 +80,7 @@ impl ResultsBuilder {
             neutral_report::learning(&base.new, &after.new),
         );
         let result = TrialResult {
-            fingerprint: Some(record.fingerprint.clone()),
+            fingerprint: made_from,
             status: Status::Finished,
             forgetting: Some(forgetting),
             learning: Some(learning),
@@ -120,7 +119,8 @@ impl ResultsBuilder {
 
     /// Adds a trial that the user stopped, or that was not begun.
     pub(crate) fn interrupted(&mut self, trial: &Trial) {
-        let result = self.unmeasured(trial, Status::Interrupted, Some(STOPPED.to_owned()));
+        let words = "stopped before its end; the same command goes on with it".to_owned();
+        let result = self.unmeasured(trial, Status::Interrupted, Some(words));
         self.results.trials.push(result);
     }
 

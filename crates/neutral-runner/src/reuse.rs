@@ -16,7 +16,7 @@ use crate::trial::{CHECKPOINT, RECORD, Shared, TrialRecord};
 use crate::trial_file::weights_name;
 
 /// The folders of finished trials, by the fingerprint of everything that determines their results.
-pub(crate) struct FinishedElsewhere(HashMap<Fingerprint, PathBuf>);
+pub(crate) struct FinishedElsewhere(HashMap<Fingerprint, Vec<PathBuf>>);
 
 impl FinishedElsewhere {
     /// Those of other runs' folders. A folder that is no run's is an error, one without a finished trial is not.
@@ -25,13 +25,14 @@ impl FinishedElsewhere {
         struct Record {
             fingerprint: Fingerprint,
         }
-        let mut found = HashMap::new();
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
         for run in runs {
             for trial in RunFile::read(run)?.trials {
                 let folder = run.join("trials").join(trial.id);
                 let record = folder.join(RECORD);
                 if record.is_file() {
-                    found.insert(read_json::<Record>(&record)?.fingerprint, folder);
+                    let made = read_json::<Record>(&record)?.fingerprint;
+                    found.entry(made).or_default().push(folder);
                 }
             }
         }
@@ -42,12 +43,16 @@ impl FinishedElsewhere {
 impl Shared<'_> {
     /// Gives a trial that has not finished the files of one that has, if there is one made from the same.
     pub(crate) fn take(&self, trial: &Trial, elsewhere: &FinishedElsewhere) -> anyhow::Result<()> {
-        let Some(from) = elsewhere.0.get(&self.fingerprint(trial)) else { return Ok(()) };
-        if !self.extends_this_base(from)? {
-            let from = from.display();
-            tracing::warn!("{}: not taken from {from}, whose base had other weights", trial.id);
-            return Ok(());
+        let mut from = None;
+        for folder in elsewhere.0.get(&self.fingerprint(trial)).into_iter().flatten() {
+            if self.extends_this_base(folder)? {
+                from = Some(folder);
+                break;
+            }
+            let folder = folder.display();
+            tracing::warn!("{}: not taken from {folder}, whose base had other weights", trial.id);
         }
+        let Some(from) = from else { return Ok(()) };
         let Some(_lock) = self.hold(trial)? else { return Ok(()) };
         if self.finished(trial)?.is_some() {
             return Ok(());

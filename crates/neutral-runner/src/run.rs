@@ -74,9 +74,6 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
         return executor.run(&executor::Work { args, plan: &plan, out: &out, stop: &stop, bars });
     }
     let group = place.map(|place| place.connect(device)).transpose()?;
-    if let Some(group) = &group {
-        group::check_batches(&plan, group.size())?;
-    }
     let setting = Setting {
         args,
         plan: &plan,

@@ -322,7 +322,8 @@ impl Shared<'_> {
     ) -> anyhow::Result<()> {
         let against_base = self.against_base(trial, interrupted)?;
         let tasks = self.trial_tasks(trial, interrupted)?;
-        results.finished(trial, record, against_base, tasks);
+        let made_from = neutral_report::made_from(&self.folder(trial))?;
+        results.finished(trial, record, made_from, against_base, tasks);
         Ok(())
     }
 

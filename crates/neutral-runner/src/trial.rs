@@ -137,8 +137,16 @@ impl Shared<'_> {
 
     /// Whether what is in a trial's folder stands on the very weights of this base. Earlier versions did not say.
     pub(crate) fn extends_this_base(&self, folder: &Path) -> anyhow::Result<bool> {
+        #[derive(Deserialize)]
+        struct Extends {
+            base: Weights,
+        }
+        #[derive(Deserialize)]
+        struct Weights {
+            digest: Vec<String>,
+        }
         let path = folder.join(TRIAL_FILE);
-        Ok(!path.exists() || read_json::<TrialFile>(&path)?.base.digest == self.base.digest)
+        Ok(!path.exists() || read_json::<Extends>(&path)?.base.digest == self.base.digest)
     }
 
     /// Whether a trial that has not finished goes on from this one, or from one that does.
@@ -226,6 +234,10 @@ impl Shared<'_> {
         let folder = self.folder(trial);
         let fingerprint = self.fingerprint(trial);
         self.clear_if_stale(trial, &fingerprint)?;
+        // Of weights that are made anew.
+        for measured in ["neutrality.json", "answers.json"] {
+            let _ = std::fs::remove_file(folder.join(measured));
+        }
         let file = self.describe(trial)?;
         let (mut model, mut extension) = self.build(trial, &file)?;
         let training = match self.take_fine_tuning(trial, &mut model)? {
@@ -340,14 +352,14 @@ impl Shared<'_> {
     }
 }
 
-/// Removes all that is in a folder but its lock, which this process holds. The record goes first and the mark of
-/// what all was made from last: what a kill leaves is no finished trial, and is known to be stale.
+/// Removes all that is in a folder but its lock, which this process holds. The record goes first and what says from
+/// what all was made last: what a kill leaves is no finished trial, and is known to be stale.
 fn empty(folder: &Path) -> std::io::Result<()> {
     let mut entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
     entries.retain(|entry| entry.file_name() != ".lock");
     entries.sort_by_key(|entry| {
         let name = entry.file_name();
-        (name == MARK, name != RECORD)
+        (name == MARK || name == TRIAL_FILE, name != RECORD)
     });
     for entry in entries {
         if entry.file_type()?.is_dir() {

@@ -240,8 +240,8 @@ impl FinishedTrial {
         };
         let results = neutral_report::read(&path)?;
         let id = &self.file.trial.id;
-        let made = &self.record.fingerprint;
-        let of_this = |t: &TrialResult| t.fingerprint.as_ref().is_none_or(|found| found == made);
+        let made = neutral_report::made_from(&self.folder)?;
+        let of_this = |t: &TrialResult| t.fingerprint.is_none() || t.fingerprint == made;
         let mut finished = results.trials.into_iter().filter(|t| t.finished().is_some());
         let trial = finished.find(|t| t.id == *id && of_this(t));
         Ok(trial.map(|trial| (results.base, trial)))

@@ -102,7 +102,8 @@ impl Dataset {
     /// it runs in.
     ///
     /// # Errors
-    /// If it is on the hub, or a file cannot be read or is damaged.
+    /// If it is on the hub, a file cannot be read or is damaged, or numbers are whole in one split and fractions
+    /// in a later one.
     pub fn load(&self, root: &Path) -> Result<Splits, TaskError> {
         if !self.is_local() {
             let found = "is a data set on the hub, which is to be fetched first".to_owned();
@@ -113,25 +114,25 @@ impl Dataset {
             let files: Vec<_> = files.collect::<Result<Vec<_>, _>>()?.concat();
             Ok((split.clone(), files))
         };
-        self.read_files(&self.files.iter().map(split).collect::<Result<_, TaskError>>()?)
+        let files = self.files.iter().map(split).collect::<Result<_, TaskError>>()?;
+        let mut splits = self.read_files(&files)?;
+        let wrong = |found| TaskError::Data { path: PathBuf::from(&self.path), found };
+        numbers::as_in_the_first(&mut splits).map_err(wrong)?;
+        Ok(splits)
     }
 
     /// Reads splits from files that were fetched; formats are told by `dataset_path`, or by the files'
     /// names.
     ///
     /// # Errors
-    /// If a file cannot be read, is damaged, or has a format that is not known, or if numbers are whole in one
-    /// split and fractions in a later one.
+    /// If a file cannot be read, is damaged, or has a format that is not known.
     pub fn read_files(&self, splits: &IndexMap<String, Vec<PathBuf>>) -> Result<Splits, TaskError> {
         let own = Format::find(&self.path);
         let split = |(split, files): (&String, &Vec<PathBuf>)| {
             let documents = documents::read(own, self.columns.as_deref(), files)?;
             Ok((split.clone(), documents))
         };
-        let mut splits: Splits = splits.iter().map(split).collect::<Result<_, TaskError>>()?;
-        let wrong = |found| TaskError::Data { path: PathBuf::from(&self.path), found };
-        numbers::as_in_the_first(&mut splits).map_err(wrong)?;
-        Ok(splits)
+        splits.iter().map(split).collect()
     }
 }
 

@@ -82,18 +82,18 @@ fn fetched_files_are_read_by_their_names() {
 #[test]
 fn numbers_in_one_place_are_of_one_type() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        vec![path]
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let load = |test: &str| {
+        let files = format!("{{data_files: {{train: a.jsonl, test: {test}}}}}");
+        task(&format!("dataset_path: json\ndataset_kwargs: {files}\n"))
+            .dataset()
+            .load(folder.path())
     };
     let first = "{\"n\": [1, 2.5], \"s\": {\"k\": 1}, \"f\": 0.5, \"i\": 1}\n\
         {\"n\": [3], \"s\": {\"k\": 1.5}, \"f\": 2, \"i\": 2}\n";
-    let train = || ("train".to_owned(), write("a.jsonl", first));
-    let second = "{\"n\": [1, 2], \"s\": {\"k\": 1}, \"f\": 1, \"i\": 3.0}\n";
-    let splits = IndexMap::from([train(), ("test".to_owned(), write("b.jsonl", second))]);
-    let task = task("dataset_path: us/set\n");
-    let read = task.dataset().read_files(&splits).unwrap();
+    write("a.jsonl", first);
+    write("b.jsonl", "{\"n\": [1, 2], \"s\": {\"k\": 1}, \"f\": 1, \"i\": 3.0}\n");
+    let read = load("b.jsonl").unwrap();
     let written = |split: &str| {
         let documents =
             read[split].iter().cloned().map(|document| Value::Map(document).to_string());
@@ -106,7 +106,7 @@ fn numbers_in_one_place_are_of_one_type() {
     assert_eq!(written("train"), train_read);
     assert_eq!(written("test"), ["{'n': [1.0, 2.0], 's': {'k': 1.0}, 'f': 1.0, 'i': 3}"]);
 
-    let other = ("test".to_owned(), write("c.jsonl", "{\"i\": 0.5}\n"));
-    let error = task.dataset().read_files(&IndexMap::from([train(), other])).unwrap_err();
+    write("c.jsonl", "{\"i\": 0.5}\n");
+    let error = load("c.jsonl").unwrap_err();
     assert!(error.to_string().contains("has 0.5 at i in the split test"), "{error}");
 }

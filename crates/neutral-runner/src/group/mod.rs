@@ -10,7 +10,6 @@ pub(crate) mod rendezvous;
 
 use std::time::Duration;
 
-use neutral_spec::{BaseSpec, Plan};
 use neutral_torch::{Group, TorchError};
 use neutral_train::TrainError;
 use serde::{Deserialize, Serialize};
@@ -84,19 +83,4 @@ pub(crate) fn check(args: &RunArgs, has_executor: bool) -> Result<(), BadInput> 
         return Ok(());
     };
     Err(BadInput(format!("this is one of several processes of a run, and {problem}")))
-}
-
-/// Refuses more processes than a step has sequences, before anything is trained.
-pub(crate) fn check_batches(plan: &Plan, processes: usize) -> Result<(), BadInput> {
-    let base = match &plan.base {
-        BaseSpec::Pretrain { training, .. } => Some(("base".to_owned(), training.batch_size)),
-        BaseSpec::Load { .. } => None,
-    };
-    let trials = plan.trials.iter().map(|trial| (trial.id.clone(), trial.training.batch_size));
-    match base.into_iter().chain(trials).find(|(_, batch_size)| *batch_size < processes) {
-        None => Ok(()),
-        Some((what, found)) => Err(BadInput(format!(
-            "{what}: training.batch_size is {found}, and each of {processes} processes needs a sequence of a step; raise it, or start fewer"
-        ))),
-    }
 }
