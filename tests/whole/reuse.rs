@@ -106,7 +106,7 @@ fn a_trial_of_a_base_with_other_weights_is_trained_again() {
     move_a_little(&weights);
     let again = sandbox.run(&file, "out");
     assert_code(&again, 0);
-    assert!(words(&again).contains("its base was made anew"), "{}", words(&again));
+    assert!(words(&again).contains("what it extends was made anew"), "{}", words(&again));
     assert_code(&sandbox.run(&file, "fresh"), 0);
     let [again, fresh] = ["out", "fresh"].map(|run| lasting(sandbox.results(run)));
     assert_eq!((&again["base"], &again["trials"]), (&fresh["base"], &fresh["trials"]));
@@ -117,7 +117,7 @@ fn a_trial_of_a_base_with_other_weights_is_trained_again() {
     move_a_little(&weights);
     let output = command.arg("out").arg(&file).arg("--manifests").arg(&manifests).output().unwrap();
     assert_code(&output, 0);
-    assert!(words(&output).contains("whose base had other weights"), "{}", words(&output));
+    assert!(words(&output).contains("which extends other weights"), "{}", words(&output));
 }
 
 fn move_a_little(weights: &Path) {

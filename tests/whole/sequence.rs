@@ -111,6 +111,15 @@ fn a_second_extension_is_made_anew_with_its_first_and_read_with_it() {
     assert_ne!(bits(second), bits(trial(&first, "first-s0")));
     assert_eq!(run(MOVING).matches("finished earlier, kept").count(), 2);
 
+    // By another number of threads the same recipe may have made other weights: the second is not of those.
+    let record = sandbox.path("out/trials/first-s0/record.json");
+    let mut first_made: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    first_made["weights"] = "others".into();
+    std::fs::write(&record, first_made.to_string()).unwrap();
+    let said = run(MOVING);
+    assert!(said.contains("second-s0: what it extends was made anew"), "{said}");
+    assert!(said.contains("first-s0: finished earlier, kept"), "{said}");
+
     let inspect =
         ["inspect", "out/second-s0", "--on", "disturbed.yaml", "--window", "64", "--json"];
     let shown = sandbox.neutral(&inspect).output().unwrap();

@@ -57,8 +57,8 @@ pub struct Environment {
     pub processes: Option<usize>,
     /// The processor's name.
     pub cpu: String,
-    /// The commit of the code, `-dirty` if it was changed; null outside of a checkout. Where trials were made by
-    /// other commits than the one that collected them, all, with commas.
+    /// The commit that last changed the program's code when it was built, `-dirty` if the code was changed since; null
+    /// outside of a checkout. Where trials were made by other code than what collected them, all, with commas.
     pub git: Option<String>,
 }
 

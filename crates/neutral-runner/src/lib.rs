@@ -19,6 +19,7 @@ mod executor;
 mod exit;
 mod export;
 mod failure;
+mod finished;
 mod generate;
 mod group;
 mod inputs;

@@ -45,12 +45,12 @@ impl Shared<'_> {
     pub(crate) fn take(&self, trial: &Trial, elsewhere: &FinishedElsewhere) -> anyhow::Result<()> {
         let mut from = None;
         for folder in elsewhere.0.get(&self.fingerprint(trial)).into_iter().flatten() {
-            if self.extends_this_base(folder)? {
+            if self.stands(trial, folder)? {
                 from = Some(folder);
                 break;
             }
             let folder = folder.display();
-            tracing::warn!("{}: not taken from {folder}, whose base had other weights", trial.id);
+            tracing::warn!("{}: not taken from {folder}, which extends other weights", trial.id);
         }
         let Some(from) = from else { return Ok(()) };
         let Some(_lock) = self.hold(trial)? else { return Ok(()) };

@@ -9,8 +9,8 @@ use indicatif::MultiProgress;
 use neutral_data::{MixConfig, MixedStream};
 use neutral_model::{Extension, Transformer};
 use neutral_spec::{CorpusRef, DataSpec, Method, Plan, Trial};
-use neutral_store::{Fingerprint, Lock, StoreError, read_json, write_json};
-use neutral_torch::{Group, TensorFile, TorchError};
+use neutral_store::{Fingerprint, Lock, StoreError, read_json, sha256_file, write_json};
+use neutral_torch::Group;
 use neutral_train::{
     Anchor, TrainJob, TrainOutcome, TrainSummary, Trained, average_weights, train,
 };
@@ -46,9 +46,12 @@ pub(crate) const MARK: &str = "fingerprint.json";
 pub(crate) struct TrialRecord {
     /// What it was made from.
     pub fingerprint: Fingerprint,
-    /// The commit of the code that made it ([`environment::code`]); earlier versions did not say.
+    /// The commit of the code that made it ([`environment::CODE`]); earlier versions did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<String>,
+    /// The checksum of its weights; earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
     /// How the training went.
     pub training: TrainSummary,
     /// Scores on every corpus, by document.
@@ -99,69 +102,8 @@ impl Shared<'_> {
         trial.after.as_ref().and_then(|after| self.plan.trial(&after.trial))
     }
 
-    /// The record of a trial that finished earlier, if there is one and it still holds.
-    pub(crate) fn finished(&self, trial: &Trial) -> anyhow::Result<Option<TrialRecord>> {
-        let path = self.folder(trial).join(RECORD);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let record: TrialRecord = read_json(&path)?;
-        if record.fingerprint != self.fingerprint(trial) {
-            return Ok(None);
-        }
-        if !self.extends_this_base(&self.folder(trial))? {
-            tracing::warn!(
-                "{}: its base was made anew since, with other weights; trained again",
-                trial.id
-            );
-            return Ok(None);
-        }
-        // Those that the user has removed are not missed unless a trial that is still to run goes on from
-        // them; half of them would be.
-        let weights = self.folder(trial).join(weights_name(&trial.method));
-        if !weights.exists() && self.is_needed(trial)? {
-            tracing::warn!("{}: its weights are gone and needed, trained again", trial.id);
-            return Ok(None);
-        }
-        if let (true, Err(TorchError::CorruptFile { reason, .. })) =
-            (weights.exists(), TensorFile::open(&weights))
-        {
-            tracing::warn!("{}: its weights are damaged, trained again: {reason}", trial.id);
-            return Ok(None);
-        }
-        self.remove_checkpoint(trial);
-        // Where the base lies may have changed, and earlier versions did not write the file.
-        self.describe(trial)?;
-        Ok(Some(record))
-    }
-
-    /// Whether what is in a trial's folder stands on the very weights of this base. Earlier versions did not say.
-    pub(crate) fn extends_this_base(&self, folder: &Path) -> anyhow::Result<bool> {
-        #[derive(Deserialize)]
-        struct Extends {
-            base: Weights,
-        }
-        #[derive(Deserialize)]
-        struct Weights {
-            digest: Vec<String>,
-        }
-        let path = folder.join(TRIAL_FILE);
-        Ok(!path.exists() || read_json::<Extends>(&path)?.base.digest == self.base.digest)
-    }
-
-    /// Whether a trial that has not finished goes on from this one, or from one that does.
-    fn is_needed(&self, trial: &Trial) -> anyhow::Result<bool> {
-        let on_it = |t: &&Trial| t.after.as_ref().is_some_and(|after| after.trial == trial.id);
-        for after in self.plan.trials.iter().filter(on_it) {
-            if self.finished(after)?.is_none() || self.is_needed(after)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Writes down what a trial is and stands on.
-    fn describe(&self, trial: &Trial) -> anyhow::Result<TrialFile> {
+    pub(crate) fn describe(&self, trial: &Trial) -> anyhow::Result<TrialFile> {
         let file = self.file(trial)?;
         write_json(&self.folder(trial).join(TRIAL_FILE), &file)?;
         Ok(file)
@@ -182,6 +124,7 @@ impl Shared<'_> {
             trial: trial.clone(),
             precision: self.plan.precision,
             after_fingerprint: self.before(trial).map(|before| self.fingerprint(before)),
+            after_weights: self.after_weights(trial)?,
             base,
         })
     }
@@ -230,7 +173,6 @@ impl Shared<'_> {
 
     /// From its checkpoint if it has one.
     fn run(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
-        let git = environment::code().map(str::to_owned);
         let folder = self.folder(trial);
         let fingerprint = self.fingerprint(trial);
         self.clear_if_stale(trial, &fingerprint)?;
@@ -251,15 +193,18 @@ impl Shared<'_> {
         let scores = self.scorer.score(&model, &extension, &trial.id)?;
         let params = if trial.method.trains_base() { model.params() } else { extension.params() };
         let metadata = BTreeMap::from([("fingerprint".to_owned(), fingerprint.to_string())]);
-        params.save(&folder.join(weights_name(&trial.method)), &metadata)?;
-        let record = TrialRecord { fingerprint, git, training, scores };
+        let path = folder.join(weights_name(&trial.method));
+        params.save(&path, &metadata)?;
+        let weights = Some(sha256_file(&path)?);
+        let git = environment::CODE.map(str::to_owned);
+        let record = TrialRecord { fingerprint, git, weights, training, scores };
         write_json(&folder.join(RECORD), &record)?;
         self.remove_checkpoint(trial);
         Ok(record)
     }
 
     /// With the weights and the record safe, the checkpoint is dead weight.
-    fn remove_checkpoint(&self, trial: &Trial) {
+    pub(crate) fn remove_checkpoint(&self, trial: &Trial) {
         let _ = std::fs::remove_dir_all(self.folder(trial).join(CHECKPOINT));
     }
 
@@ -278,7 +223,7 @@ impl Shared<'_> {
         let folder = self.folder(trial);
         let mark = folder.join(MARK);
         let other = mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint;
-        if other || !self.extends_this_base(&folder)? {
+        if other || !self.stands(trial, &folder)? {
             tracing::info!(
                 "{}: made from another spec, other data or another base, run anew",
                 folder.display()

@@ -35,6 +35,9 @@ pub(crate) struct TrialFile {
     /// The [`TrialFile::fingerprint`] of the trial that it goes on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_fingerprint: Option<Fingerprint>,
+    /// The [`TrialRecord::weights`] of that trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_weights: Option<String>,
     /// The base that it, or the first of those before it, extends.
     pub base: TrialBase,
 }
@@ -120,7 +123,9 @@ impl TrialFile {
     pub(crate) fn before(&self, folder: &Path, loading: Loading) -> anyhow::Result<Extended> {
         let Some(After { trial, .. }) = &self.trial.after else { return loading.base() };
         let before = FinishedTrial::open(&folder.with_file_name(trial))?;
-        if Some(&before.file.fingerprint) != self.after_fingerprint.as_ref() {
+        let other_weights =
+            self.after_weights.is_some() && self.after_weights != before.record.weights;
+        if Some(&before.file.fingerprint) != self.after_fingerprint.as_ref() || other_weights {
             let message = format!(
                 "{} is not the trial that {} goes on from: it has been made anew; run the experiment again",
                 before.folder.display(),

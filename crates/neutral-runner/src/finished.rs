@@ -1,0 +1,92 @@
+//! Whether what an earlier run left in a trial's folder still holds.
+
+use std::path::Path;
+
+use neutral_spec::Trial;
+use neutral_store::read_json;
+use neutral_torch::{TensorFile, TorchError};
+use serde::Deserialize;
+
+use crate::trial::{RECORD, Shared, TrialRecord};
+use crate::trial_file::{TRIAL_FILE, weights_name};
+
+impl Shared<'_> {
+    /// The record of a trial that finished earlier, if there is one and it still holds.
+    pub(crate) fn finished(&self, trial: &Trial) -> anyhow::Result<Option<TrialRecord>> {
+        let path = self.folder(trial).join(RECORD);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let record: TrialRecord = read_json(&path)?;
+        if record.fingerprint != self.fingerprint(trial) {
+            return Ok(None);
+        }
+        if !self.stands(trial, &self.folder(trial))? {
+            tracing::warn!(
+                "{}: what it extends was made anew since, with other weights; trained again",
+                trial.id
+            );
+            return Ok(None);
+        }
+        // Those that the user has removed are not missed unless a trial that is still to run goes on from
+        // them; half of them would be.
+        let weights = self.folder(trial).join(weights_name(&trial.method));
+        if !weights.exists() && self.is_needed(trial)? {
+            tracing::warn!("{}: its weights are gone and needed, trained again", trial.id);
+            return Ok(None);
+        }
+        if let (true, Err(TorchError::CorruptFile { reason, .. })) =
+            (weights.exists(), TensorFile::open(&weights))
+        {
+            tracing::warn!("{}: its weights are damaged, trained again: {reason}", trial.id);
+            return Ok(None);
+        }
+        self.remove_checkpoint(trial);
+        // Where the base lies may have changed, and earlier versions did not write the file.
+        self.describe(trial)?;
+        Ok(Some(record))
+    }
+
+    /// Whether a trial's files in a folder stand on the very weights of this run's base, and of the trial here that
+    /// it goes on from. Earlier versions did not say.
+    pub(crate) fn stands(&self, trial: &Trial, folder: &Path) -> anyhow::Result<bool> {
+        #[derive(Deserialize)]
+        struct StandsOn {
+            base: Weights,
+            #[serde(default)]
+            after_weights: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Weights {
+            digest: Vec<String>,
+        }
+        let path = folder.join(TRIAL_FILE);
+        if !path.exists() {
+            return Ok(true);
+        }
+        let on: StandsOn = read_json(&path)?;
+        let on_before =
+            on.after_weights.is_none() || on.after_weights == self.after_weights(trial)?;
+        Ok(on_before && on.base.digest == self.base.digest)
+    }
+
+    /// The checksum of the weights that a trial goes on from, if they are there.
+    pub(crate) fn after_weights(&self, trial: &Trial) -> anyhow::Result<Option<String>> {
+        let record = self.before(trial).map(|before| self.folder(before).join(RECORD));
+        match record.filter(|path| path.exists()) {
+            Some(path) => Ok(read_json::<TrialRecord>(&path)?.weights),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a trial that has not finished goes on from this one, or from one that does.
+    fn is_needed(&self, trial: &Trial) -> anyhow::Result<bool> {
+        let on_it = |t: &&Trial| t.after.as_ref().is_some_and(|after| after.trial == trial.id);
+        for after in self.plan.trials.iter().filter(on_it) {
+            if self.finished(after)?.is_none() || self.is_needed(after)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
