@@ -1,6 +1,8 @@
 //! One extension after another: each goes on from what the one before it made.
 
+use neutral_torch::load_tensors;
 use serde_json::Value;
+use tch::{Device, Kind};
 
 use crate::baselines::experiment;
 use crate::command::{Sandbox, assert_code, root, words};
@@ -30,6 +32,13 @@ const STILL: &str = "methods:
   - label: lora, wise_ft
     after: lora
     method: { kind: wise_ft, share: 0.5 }
+    training: { learning_rate: 1.0e-12 }
+  - label: still
+    method: { kind: lora, budget: 20% }
+    training: { learning_rate: 1.0e-12 }
+  - label: still, again
+    after: still
+    method: { kind: lora, budget: 20% }
     training: { learning_rate: 1.0e-12 }
 ";
 
@@ -75,6 +84,21 @@ fn what_hardly_trains_is_what_it_goes_on_from() {
         let kl = &then["against_base"]["divergence"]["new"]["synthetic/b"]["kl_nats"]["max"];
         assert!(kl.as_f64().unwrap() < 1e-5, "{}: {kl}", then["id"]);
     }
+    // Each draws its own start and its own text.
+    let of = |trial: &str, file: &str| sandbox.path(&format!("out/trials/{trial}/{file}"));
+    let both = ["still-s0", "still-again-s0"];
+    let [first, again] =
+        both.map(|trial| load_tensors(&of(trial, "extension.safetensors"), Device::Cpu).unwrap().0);
+    for (name, drawn) in first.iter().filter(|(name, _)| name.ends_with("lora_a")) {
+        let apart = (drawn - &again[name]).abs().mean(Kind::Double).double_value(&[]);
+        assert!(apart > 0.01, "{name}: {apart}");
+    }
+    let [first, again] = both.map(|trial| {
+        let steps = std::fs::read_to_string(of(trial, "metrics.jsonl")).unwrap();
+        let step: Value = serde_json::from_str(steps.lines().next().unwrap()).unwrap();
+        step["loss_nats_per_token"].as_f64().unwrap()
+    });
+    assert!((first - again).abs() > 1e-4, "{first}, {again}");
     // Both have moved away from the base by then.
     for first in ["residues-s0", "lora-s0"] {
         let learnt = trial(&results, first)["learning"]["synthetic/b"].as_f64().unwrap();

@@ -12,17 +12,14 @@
 //! layers.{i}.added.{…}                             block_expansion, as Hugging Face has them in a block
 //! ```
 
-use neutral_model::{Activation, Branch, Extension, LinearDelta, Transformer, TransformerConfig};
+use neutral_model::{Activation, Branch, Extension, Transformer, TransformerConfig};
 use neutral_spec::{BranchPlacement, ExtensionSize, Method, Placement, Start};
 use neutral_torch::{ParamStore, TensorFile, TorchError};
 use tch::Device;
 
 use crate::block_expansion;
 use crate::start::{Source, Weights};
-use crate::{
-    AdapterError, BlockGate, DoraDelta, GluAdapter, LoraDelta, LoraLayer, NeutralResidue,
-    start_variance,
-};
+use crate::{AdapterError, BlockGate, GluAdapter, LoraLayer, NeutralResidue, start_variance};
 
 /// Builds a method's extension: trainable fp32 weights at their start, in every block.
 ///
@@ -156,11 +153,8 @@ impl Blueprint<'_> {
             let mut weights = Weights { store: extension.params_mut(), source: self.source };
             let (inputs, outputs) = self.config.linear_shape(layer.site);
             let shape = [inputs as i64, outputs as i64];
-            let delta: Box<dyn LinearDelta> = if layer.dora {
-                Box::new(DoraDelta::start(&mut weights, &layer, shape)?)
-            } else {
-                Box::new(LoraDelta::start(&mut weights, &layer, shape)?)
-            };
+            layer.start(&mut weights, shape)?;
+            let delta = layer.delta(extension.params())?;
             extension.add_delta(layer.block, layer.site, delta);
         }
         Ok(extension)

@@ -6,12 +6,10 @@
 //!
 //! Shape suffixes: i input width, o output width, r rank.
 
-use neutral_model::{LinearDelta, Transformer};
+use neutral_model::LinearDelta;
 use tch::{Kind, Tensor};
 
 use crate::glu_adapter::linear;
-use crate::start::Weights;
-use crate::{AdapterError, LoraLayer};
 
 /// `y = m ⊙ (W + s·B A) x / ‖W + s·B A‖ + b`, with the norm of each row, which gets no gradient.
 ///
@@ -31,26 +29,6 @@ impl DoraDelta {
     /// `a`: `[r, in]`; `b`: `[out, r]`; `magnitude`: `[out]`.
     pub fn new(a_ri: Tensor, b_or: Tensor, magnitude_o: Tensor, scale: f64) -> Self {
         Self { a_ri, b_or, magnitude_o, scale }
-    }
-
-    /// A layer's weights; new ones start from those of the base, in the kind that it computes in.
-    pub(crate) fn start(
-        weights: &mut Weights,
-        layer: &LoraLayer,
-        [inputs, outputs]: [i64; 2],
-    ) -> Result<Self, AdapterError> {
-        let r = layer.rank as i64;
-        let [a, b] = layer.names();
-        Ok(Self::new(
-            weights.kaiming_uniform(&a, [r, inputs])?,
-            weights.constant(&b, &[outputs, r], 0.0)?,
-            weights.of_base(&layer.magnitude_name(), &[outputs], |base: &Transformer| {
-                let weight_oi = base.params().get(&format!("{}.weight", layer.module()))?;
-                let weight_oi = weight_oi.to_kind(base.compute_kind());
-                Ok(row_norms(&weight_oi.to_kind(Kind::Float)))
-            })?,
-            layer.scale(),
-        ))
     }
 
     /// `‖W + s·B A‖` of each row, without a gradient.

@@ -1,7 +1,6 @@
 //! What can be wrong with a method and its size, or with the files of an extension.
 
-use std::path::PathBuf;
-
+use neutral_model::ModelError;
 use neutral_store::StoreError;
 use neutral_torch::TorchError;
 
@@ -43,30 +42,25 @@ pub enum AdapterError {
         /// Its value.
         found: String,
     },
-    /// A field of an extension's configuration.
-    #[error("{}: `{field}` is {found}: {expected}", path.display())]
-    ConfigFile {
-        /// The file.
-        path: PathBuf,
-        /// The field.
-        field: String,
-        /// What it holds.
-        found: String,
-        /// What would be right.
-        expected: String,
-    },
-    /// A folder that holds no extension.
-    #[error("{}: {message}", path.display())]
-    Folder {
-        /// The folder or file.
-        path: PathBuf,
-        /// What is wrong, and what would be right.
-        message: String,
-    },
+    /// An extension's folder or configuration, or the model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// Another file.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A tensor's name is taken, or a file's tensors are not those that they should be.
     #[error(transparent)]
     Torch(#[from] TorchError),
+}
+
+impl AdapterError {
+    /// Whether the user gave something wrong, rather than that the machine refused.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Model(error) => error.is_input(),
+            Self::Store(_) => false,
+            Self::Torch(error) => !matches!(error, TorchError::Store(_) | TorchError::Torch { .. }),
+            _ => true,
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use neutral_model::{Extension, TransformerConfig};
+use neutral_model::{Extension, ModelError, TransformerConfig};
 use neutral_torch::TensorFile;
 use serde::de::DeserializeOwned;
 use tch::Device;
@@ -48,39 +48,45 @@ pub fn open_extension(
     match ExtensionFolder::of(folder) {
         Some(ExtensionFolder::Neutral) => Ok(load_extension(folder, model, device)?.0),
         Some(ExtensionFolder::Peft) => Ok(read_peft(folder, model, device)?.extension),
-        None => Err(AdapterError::Folder {
-            path: folder.to_path_buf(),
-            message: format!(
-                "is no extension: it has neither {} nor {}",
-                saved::CONFIG,
-                peft::CONFIG
-            ),
-        }),
+        None => {
+            let [ours, theirs] = [saved::CONFIG, peft::CONFIG];
+            Err(wrong(folder, format!("is no extension: it has neither {ours} nor {theirs}")))
+        }
     }
+}
+
+/// A folder or file that is not what it should be.
+fn wrong(path: &Path, message: String) -> AdapterError {
+    ModelError::Folder { path: path.to_path_buf(), message }.into()
+}
+
+/// A field of a configuration that is not what it should be.
+pub(crate) fn wrong_field(
+    path: &Path,
+    field: &str,
+    found: String,
+    expected: String,
+) -> AdapterError {
+    let (path, field) = (path.to_path_buf(), field.to_owned());
+    ModelError::ConfigFile { path, field, found, expected }.into()
 }
 
 /// Reads a configuration's text; its size is looked at first.
 pub(crate) fn config_text(path: &Path) -> Result<String, AdapterError> {
-    let fail = |message: String| AdapterError::Folder { path: path.to_path_buf(), message };
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(LARGEST_CONFIG + 1).read_to_string(&mut text))
-        .map_err(|e| fail(format!("cannot be read: {e}")))?;
+        .map_err(|e| wrong(path, format!("cannot be read: {e}")))?;
     if text.len() as u64 > LARGEST_CONFIG {
-        return Err(fail(format!(
-            "has more than {} MiB, which is no configuration",
-            LARGEST_CONFIG >> 20
-        )));
+        let largest = LARGEST_CONFIG >> 20;
+        return Err(wrong(path, format!("has more than {largest} MiB, which is no configuration")));
     }
     Ok(text)
 }
 
 /// A configuration as a type; what serde says is the message.
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, AdapterError> {
-    serde_json::from_str(text).map_err(|e| AdapterError::Folder {
-        path: path.to_path_buf(),
-        message: format!("is not such a configuration: {e}"),
-    })
+    serde_json::from_str(text).map_err(|e| wrong(path, format!("is not such a configuration: {e}")))
 }
 
 /// Opens the weights beside a configuration.
@@ -89,7 +95,7 @@ pub(crate) fn weights(folder: &Path, name: &str) -> Result<TensorFile, AdapterEr
     if !path.is_file() {
         let message =
             format!("has no {name}; weights in another form must be saved as safetensors first");
-        return Err(AdapterError::Folder { path: folder.to_path_buf(), message });
+        return Err(wrong(folder, message));
     }
     Ok(TensorFile::open(&path)?)
 }

@@ -113,8 +113,8 @@ impl BlockGate {
             Some(bias_c) => product_btc + bias_c.to_kind(kind),
             None => product_btc,
         };
-        let value = (self.activation)(&logit).to_kind(x_btd.kind());
-        Gate { value, logit }
+        let unrounded = (self.activation)(&logit);
+        Gate { value: unrounded.to_kind(x_btd.kind()), unrounded, logit }
     }
 }
 
@@ -174,6 +174,19 @@ mod tests {
         let gate = relu_gate(&[1.0], Some(1.0 / 1024.0)).forward(&x_btd, &mut Before::nothing());
         assert_eq!(gate.logit.kind(), Kind::Float);
         assert!(gate.logit.equal(&Tensor::from_slice(&[1.0_f32 + 1.0 / 1024.0]).view([1, 1, 1])));
+    }
+
+    /// As the losses of a gate see it: 1 and 2⁻¹⁰ are one number in bf16.
+    #[test]
+    fn the_gradients_of_the_residue_and_of_a_loss_are_summed_in_fp32() {
+        let x_btd = Tensor::zeros([1, 1, 1], (Kind::BFloat16, Device::Cpu));
+        let bias = Tensor::from_slice(&[0.5_f32]).set_requires_grad(true);
+        let weight = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+        let gate = BlockGate::new(GateActivation::Relu, weight, Some(bias.shallow_clone()));
+        let gate = gate.unwrap().forward(&x_btd, &mut Before::nothing());
+        let [residue, loss] = [gate.value, gate.unrounded].map(|gate| gate.sum(Kind::Float));
+        (residue + loss / 1024.0).backward();
+        assert_eq!(bias.grad().double_value(&[0]), 1.0 + 1.0 / 1024.0);
     }
 
     #[test]

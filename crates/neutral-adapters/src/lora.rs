@@ -7,11 +7,11 @@
 
 use neutral_model::{LinearDelta, Transformer, linear_name};
 use neutral_spec::{LinearSite, Method};
-use neutral_torch::ParamStore;
+use neutral_torch::{ParamStore, TorchError};
 use tch::{Kind, Tensor};
 
 use crate::AdapterError;
-use crate::dora::{factor, row_norms};
+use crate::dora::{DoraDelta, factor, row_norms};
 use crate::glu_adapter::linear;
 use crate::start::Weights;
 
@@ -63,6 +63,39 @@ impl LoraLayer {
     /// The layer's path in Hugging Face's model: `model.layers.0.self_attn.q_proj`.
     pub fn module(&self) -> String {
         format!("model.layers.{}.{}", self.block, linear_name(self.site))
+    }
+
+    /// Adds the layer's weights. If they are new, `B = 0`, and `m` is the length of the base's rows in the kind that
+    /// it computes in.
+    pub(crate) fn start(
+        &self,
+        weights: &mut Weights,
+        [inputs, outputs]: [i64; 2],
+    ) -> Result<(), AdapterError> {
+        let r = self.rank as i64;
+        let [a, b] = self.names();
+        let _ = weights.kaiming_uniform(&a, [r, inputs])?;
+        let _ = weights.constant(&b, &[outputs, r], 0.0)?;
+        if self.dora {
+            let _ = weights.of_base(&self.magnitude_name(), &[outputs], |base: &Transformer| {
+                let weight_oi = base.params().get(&format!("{}.weight", self.module()))?;
+                let weight_oi = weight_oi.to_kind(base.compute_kind());
+                Ok(row_norms(&weight_oi.to_kind(Kind::Float)))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What the layer's weights in a store compute.
+    pub(crate) fn delta(&self, params: &ParamStore) -> Result<Box<dyn LinearDelta>, TorchError> {
+        let get = |name: &str| params.get(name).map(Tensor::shallow_clone);
+        let [a, b] = self.names();
+        let (a_ri, b_or, scale) = (get(&a)?, get(&b)?, self.scale());
+        Ok(if self.dora {
+            Box::new(DoraDelta::new(a_ri, b_or, get(&self.magnitude_name())?, scale))
+        } else {
+            Box::new(LoraDelta::new(a_ri, b_or, scale))
+        })
     }
 }
 
@@ -118,21 +151,6 @@ impl LoraDelta {
     /// `a`: `[r, in]`; `b`: `[out, r]`.
     pub fn new(a_ri: Tensor, b_or: Tensor, scale: f64) -> Self {
         Self { a_ri, b_or, scale }
-    }
-
-    /// A layer's weights, `lora_b = 0` if they are new.
-    pub(crate) fn start(
-        weights: &mut Weights,
-        layer: &LoraLayer,
-        [inputs, outputs]: [i64; 2],
-    ) -> Result<Self, AdapterError> {
-        let r = layer.rank as i64;
-        let [a, b] = layer.names();
-        Ok(Self::new(
-            weights.kaiming_uniform(&a, [r, inputs])?,
-            weights.constant(&b, &[outputs, r], 0.0)?,
-            layer.scale(),
-        ))
     }
 }
 

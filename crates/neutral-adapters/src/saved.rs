@@ -29,7 +29,7 @@ use neutral_torch::ParamStore;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use crate::files::{config_text, parse, weights};
+use crate::files::{config_text, parse, weights, wrong_field};
 use crate::{AdapterError, adapter_activation, restore};
 
 /// What `format` says.
@@ -49,7 +49,7 @@ pub struct ExtensionConfig {
     format_version: u32,
     /// What was trained, as the experiment file has it.
     pub method: Method,
-    /// The adapter's width, or LoRA's rank.
+    /// The adapter's width, LoRA's rank, or the number of new blocks.
     pub units: usize,
     /// The σ inside the adapter: the method's, or the base's own.
     pub activation: Activation,
@@ -130,21 +130,15 @@ impl ExtensionConfig {
             self.method
             && !WINDOWS.contains(&window)
         {
-            return Err(AdapterError::ConfigFile {
-                path: path.to_path_buf(),
-                field: "method.gate.window".to_owned(),
-                found: window.to_string(),
-                expected: format!("expected {} to {} tokens", WINDOWS.start(), WINDOWS.end()),
-            });
+            let expected = format!("expected {} to {} tokens", WINDOWS.start(), WINDOWS.end());
+            return Err(wrong_field(path, "method.gate.window", window.to_string(), expected));
         }
         match pairs.into_iter().find(|(_, found, expected)| found != expected) {
             None => Ok(()),
-            Some((field, found, expected)) => Err(AdapterError::ConfigFile {
-                path: path.to_path_buf(),
-                field: field.to_owned(),
-                found,
-                expected: format!("the model has {expected}; the extension is another base's"),
-            }),
+            Some((field, found, expected)) => {
+                let expected = format!("the model has {expected}; the extension is another base's");
+                Err(wrong_field(path, field, found, expected))
+            }
         }
     }
 }
@@ -177,18 +171,13 @@ pub fn read_extension_config(folder: &Path) -> Result<ExtensionConfig, AdapterEr
     let path = folder.join(CONFIG);
     let text = config_text(&path)?;
     let Versioned { format, format_version } = parse(&path, &text)?;
-    let wrong = |field: &str, found: String, expected: String| AdapterError::ConfigFile {
-        path: path.clone(),
-        field: field.to_owned(),
-        found,
-        expected,
-    };
     if format != FORMAT {
-        return Err(wrong("format", format!("{format:?}"), format!("expected {FORMAT:?}")));
+        let expected = format!("expected {FORMAT:?}");
+        return Err(wrong_field(&path, "format", format!("{format:?}"), expected));
     }
     if format_version != VERSION {
         let expected = format!("this program reads version {VERSION}");
-        return Err(wrong("format_version", format_version.to_string(), expected));
+        return Err(wrong_field(&path, "format_version", format_version.to_string(), expected));
     }
     parse(&path, &text)
 }

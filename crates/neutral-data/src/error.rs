@@ -87,14 +87,6 @@ pub enum DataError {
         /// The manifest's file.
         manifest: PathBuf,
     },
-    /// A file in the cache is not what was written there.
-    #[error("{} is damaged: {message}; delete its folder to have it made again", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What was found.
-        message: String,
-    },
     /// A tokenizer could not be trained, loaded or used.
     #[error("tokenizer {what}: {message}")]
     Tokenizer {
@@ -144,7 +136,7 @@ impl DataError {
 
     /// Whether the hub answered that there is no such thing.
     pub(crate) fn is_missing(&self) -> bool {
-        matches!(self, Self::Fetch { message, .. } if message.contains("status: 404"))
+        matches!(self, Self::Fetch { message, .. } if answered(message, 404))
     }
 
     pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
@@ -159,8 +151,8 @@ impl DataError {
         Self::Manifest { path: path.to_path_buf(), message: message.to_string() }
     }
 
-    pub(crate) fn damaged(path: &Path, message: impl ToString) -> Self {
-        Self::Damaged { path: path.to_path_buf(), message: message.to_string() }
+    pub(crate) fn damaged(path: &Path, found: impl ToString) -> Self {
+        Self::Store(StoreError::Damaged { path: path.to_path_buf(), found: found.to_string() })
     }
 
     pub(crate) fn invalid(field: &str, found: impl ToString, expected: impl ToString) -> Self {
@@ -170,4 +162,9 @@ impl DataError {
             expected: expected.to_string(),
         }
     }
+}
+
+/// Whether the client of the hub was answered so; the number alone may be part of a URL.
+pub(crate) fn answered(message: &str, status: u16) -> bool {
+    message.contains(&format!("status: {status}"))
 }

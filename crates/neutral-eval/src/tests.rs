@@ -57,8 +57,7 @@ pub(crate) fn documents() -> Vec<EvalDocument> {
 }
 
 pub(crate) fn options(tokens_per_batch: usize) -> ScoreOptions {
-    let (window, separator_id, device) = (WINDOW, SEPARATOR, Device::Cpu);
-    ScoreOptions { window, separator_id, device, tokens_per_batch }
+    ScoreOptions { window: WINDOW, separator_id: SEPARATOR, tokens_per_batch }
 }
 
 fn scored(
@@ -184,7 +183,7 @@ impl Branch for FirstChannel {
         BranchOutput {
             output_btd,
             watched_btd: None,
-            gate: self.gated.then_some(Gate { value, logit }),
+            gate: self.gated.then_some(Gate { unrounded: value.shallow_clone(), value, logit }),
         }
     }
 }
@@ -268,7 +267,6 @@ fn options_that_do_not_fit_the_model_are_named() {
     assert_eq!(refusal(|o| o.window = 0), "window is 0, expected at least 1");
     assert_eq!(refusal(|o| o.tokens_per_batch = 0), "tokens_per_batch is 0, expected at least 1");
     assert!(refusal(|o| o.separator_id = 31).starts_with("separator_id is 31, expected a token"));
-    assert!(refusal(|o| o.device = Device::Cuda(0)).starts_with("device is Cuda(0), expected the"));
 }
 
 /// Continuations of texts that share beginnings, of all lengths; two differ in the last token alone.

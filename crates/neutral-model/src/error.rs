@@ -1,9 +1,10 @@
 //! What can go wrong when a model is made or read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use neutral_store::StoreError;
 use neutral_torch::TorchError;
+use serde_json::Value;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,15 @@ pub enum ModelError {
 }
 
 impl ModelError {
+    /// [`ModelError::ConfigFile`] with the field's value, which is cut where it is long.
+    pub fn config_file(path: &Path, field: &str, value: Option<&Value>, expected: &str) -> Self {
+        let text = value.map_or_else(|| "missing".to_owned(), Value::to_string);
+        let cut: String = text.chars().take(60).collect();
+        let found = if cut.len() < text.len() { format!("{cut}…") } else { text };
+        let (path, field) = (path.to_path_buf(), field.to_owned());
+        Self::ConfigFile { path, field, found, expected: expected.to_owned() }
+    }
+
     /// Whether the user gave something wrong, rather than that the machine refused.
     pub fn is_input(&self) -> bool {
         match self {

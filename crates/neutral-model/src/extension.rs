@@ -38,6 +38,9 @@ pub struct BranchOutput {
 pub struct Gate {
     /// `g`: `[b, t, 1]`, or `[b, t, d]` if there is a gate a channel.
     pub value: Tensor,
+    /// The same before it was rounded to the residue's kind, for losses: their gradient and the residue's are summed in
+    /// this kind.
+    pub unrounded: Tensor,
     /// The same before the activation.
     pub logit: Tensor,
 }
@@ -70,6 +73,8 @@ pub trait LinearDelta: Send {
 /// Branches and deltas hold shallow clones of tensors in the store: see [`ParamStore`].
 pub struct Extension {
     params: ParamStore,
+    /// Weights of the extensions that it stands on.
+    parameters_below: u64,
     blocks: BTreeMap<usize, BlockExtension>,
 }
 
@@ -105,7 +110,7 @@ impl Extension {
 
     /// An extension with these weights, and nothing attached yet.
     pub fn new(params: ParamStore) -> Self {
-        Self { params, blocks: BTreeMap::new() }
+        Self { params, parameters_below: 0, blocks: BTreeMap::new() }
     }
 
     /// Puts a branch beside a sub-layer of a block.
@@ -162,6 +167,7 @@ impl Extension {
     /// If both put a block above the same one.
     #[must_use]
     pub fn upon(mut self, below: Self) -> Self {
+        self.parameters_below += below.parameter_count();
         for (index, lower) in below.blocks {
             let upper = self.blocks.entry(index).or_default();
             let attention = lower.attention.map(|branch| (Placement::Attention, branch));
@@ -190,6 +196,11 @@ impl Extension {
     /// The blocks of the model that another one is above of, from the first on.
     pub fn added_blocks(&self) -> impl Iterator<Item = usize> {
         self.blocks.iter().filter(|(_, block)| block.added.is_some()).map(|(&above, _)| above)
+    }
+
+    /// How many weights it has together with those that it stands on.
+    pub fn parameter_count(&self) -> u64 {
+        self.params.parameter_count() + self.parameters_below
     }
 
     /// The extension's weights.

@@ -15,7 +15,7 @@ struct Constant(f64);
 impl Branch for Constant {
     fn forward(&self, x_btd: &Tensor, _: &mut Before) -> BranchOutput {
         let value = x_btd.mean_dim(-1, true, Kind::Float);
-        let gate = Gate { logit: value.shallow_clone(), value };
+        let gate = Gate { logit: value.shallow_clone(), unrounded: value.shallow_clone(), value };
         BranchOutput {
             output_btd: x_btd.zeros_like() + self.0,
             watched_btd: None,

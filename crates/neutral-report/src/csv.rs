@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::format::value;
+use crate::format::unquoted;
 use crate::results::{ByCorpus, Metrics, Results, TrialResult};
 use crate::series::varied_paths;
 
@@ -40,7 +40,7 @@ fn columns(results: &Results) -> Vec<(String, Get<'_>)> {
     plain("trainable_parameters", |t| Some(t.parameters.trainable.to_string()));
     for path in varied_paths(results) {
         let get = move |t: &TrialResult| {
-            t.varied().into_iter().find(|(p, _)| *p == path).map(|(_, v)| value(v))
+            t.varied().into_iter().find(|(p, _)| *p == path).map(|(_, v)| unquoted(v))
         };
         all.push((path.to_owned(), Box::new(get)));
     }

@@ -50,8 +50,16 @@ pub(crate) fn shorten(text: &str, most: usize) -> String {
     format!("{head}…{tail}")
 }
 
-/// A value of the spec as text: strings without their quotes.
+/// A value of the spec as text for people: strings without their quotes, lists without their brackets.
 pub(crate) fn value(value: &serde_json::Value) -> String {
+    match value.as_array() {
+        Some(all) => all.iter().map(self::value).collect::<Vec<_>>().join(" + "),
+        None => unquoted(value),
+    }
+}
+
+/// A value of the spec as text for programs: JSON, but for strings, which are without their quotes.
+pub(crate) fn unquoted(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
@@ -82,6 +90,14 @@ mod tests {
     fn digits_are_grouped_by_three() {
         let text: Vec<_> = [0, 999, 1000, 1_234_567].map(thousands).into();
         assert_eq!(text, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn people_read_lists_without_brackets() {
+        let list = serde_json::json!(["manpages/en", "perl-docs/en"]);
+        assert_eq!(value(&list), "manpages/en + perl-docs/en");
+        assert_eq!(unquoted(&list), r#"["manpages/en","perl-docs/en"]"#);
+        assert_eq!([value, unquoted].map(|f| f(&serde_json::json!("20%"))), ["20%", "20%"]);
     }
 
     #[test]

@@ -137,7 +137,7 @@ pub(crate) fn meanings(grid: &Grid) -> Vec<&'static str> {
         ("status", "**status**: how the trial ended, if it did not finish."),
         (
             "weights",
-            "**weights**: those that the method adds to the base, and their share of the base's (%); fine-tuning adds none and trains all of the base's.",
+            "**weights**: those beside the base's, of all extensions of a sequence together, and their share of the base's (%); fine-tuning adds none and trains all of the base's.",
         ),
         (
             "forgetting",

@@ -103,8 +103,8 @@ pub struct Metrics {
 pub struct TrialResult {
     /// Unique within the run; the name of its folder.
     pub id: String,
-    /// Of all that determines its result and of its base's very weights ([`crate::made_from`] of its folder); absent
-    /// unless it finished, and of earlier versions.
+    /// Of all that determines its result and of its very weights ([`crate::made_from`] of its folder); absent unless it
+    /// finished, and of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Fingerprint>,
     /// The method's kind, as in YAML: `neutral_residues`.

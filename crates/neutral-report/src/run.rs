@@ -45,28 +45,21 @@ impl Run {
     }
 }
 
-/// What the trial in a folder was made from, as [`crate::TrialResult::fingerprint`] has it: all that determines its result, and
-/// the very weights of its base. None if it has not finished, or an earlier version made it.
+/// Which training the trial in a folder is of, as [`crate::TrialResult::fingerprint`] has it: of all that determines its
+/// result, and its very weights. None if it has not finished, or an earlier version made it.
 ///
 /// # Errors
-/// If a file is there and cannot be read.
+/// If its record is there and cannot be read.
 pub fn made_from(folder: &Path) -> Result<Option<Fingerprint>, StoreError> {
     #[derive(Deserialize)]
     struct Record {
         fingerprint: Fingerprint,
+        weights: Option<String>,
     }
-    #[derive(Deserialize)]
-    struct Trial {
-        base: Base,
-    }
-    #[derive(Deserialize)]
-    struct Base {
-        digest: Vec<String>,
-    }
-    let [record, trial] = ["record.json", "trial.json"].map(|name| folder.join(name));
-    if !record.is_file() || !trial.is_file() {
+    let record = folder.join("record.json");
+    if !record.is_file() {
         return Ok(None);
     }
-    let (record, trial): (Record, Trial) = (read_json(&record)?, read_json(&trial)?);
-    Ok(Some(Fingerprint::of(&(record.fingerprint, trial.base.digest))))
+    let Record { fingerprint, weights } = read_json(&record)?;
+    Ok(weights.map(|weights| Fingerprint::of(&(fingerprint, weights))))
 }

@@ -133,7 +133,6 @@ fn measure(args: &Args, group: Option<&Group>) -> anyhow::Result<serde_json::Val
         fingerprint: Fingerprint::of(&args.method),
         folder: folder.path(),
         checkpoint_every_steps: None,
-        device: Device::Cpu,
         stop: &AtomicBool::new(false),
         progress: &ProgressBar::hidden(),
         group,

@@ -1,14 +1,14 @@
 //! The model that is extended: loaded, or pretrained once and then taken from the cache, as are
 //! its scores.
 
-use neutral_model::{Extension, ModelFolder, Transformer, TransformerConfig};
-use neutral_spec::{BaseSpec, Precision};
+use neutral_model::{ModelFolder, TransformerConfig};
+use neutral_spec::BaseSpec;
 use neutral_store::{Cache, Fingerprint, read_entry, write_json};
-use tch::Device;
 
 use crate::numerics::NUMERICS_VERSION;
 use crate::pretrain::Pretraining;
 use crate::scores::{Scorer, Scores};
+use crate::trial::Shared;
 
 /// A base on disk, ready to be loaded by each trial.
 pub(crate) struct Base {
@@ -18,18 +18,9 @@ pub(crate) struct Base {
     pub folder: ModelFolder,
     /// Checksums of the folder's files.
     pub digest: Vec<String>,
-    precision: Precision,
-    device: Device,
 }
 
 impl Base {
-    /// A fresh, frozen copy, equal to the pristine base.
-    pub(crate) fn load(&self) -> anyhow::Result<Transformer> {
-        let mut model = self.folder.load(self.device, self.precision)?;
-        model.freeze();
-        Ok(model)
-    }
-
     /// Number of weights.
     pub(crate) fn parameters(&self) -> u64 {
         self.config().size().parameters
@@ -66,18 +57,20 @@ fn of(
     let of_files =
         || Fingerprint::of(&(NUMERICS_VERSION, &digest, plan.precision, device.is_cuda()));
     let fingerprint = fingerprint.unwrap_or_else(of_files);
-    Ok(Base { fingerprint, folder, digest, precision: plan.precision, device })
+    Ok(Base { fingerprint, folder, digest })
 }
 
 /// The pristine base's scores: the baseline of forgetting and of learning, computed once.
-pub(crate) fn scores(base: &Base, scorer: &Scorer, cache: &Cache) -> anyhow::Result<Scores> {
+pub(crate) fn scores(shared: &Shared, cache: &Cache) -> anyhow::Result<Scores> {
+    let Shared { base, ref scorer, .. } = *shared;
     let Scorer { evaluation, inputs, .. } = scorer;
     let corpora = evaluation.original.iter().chain(&evaluation.new);
     // The digest too: a base that was made anew may have other weights, by threads or processes.
     let made_from = (&base.fingerprint, &base.digest);
     let key = Fingerprint::of(&(made_from, evaluation, inputs.fingerprint(corpora)));
     let place = cache.get_or_make("base-scores", &key, |folder| -> anyhow::Result<()> {
-        let scores = scorer.score(&base.load()?, &Extension::none(), "base")?;
+        let (model, nothing) = shared.loading().base()?;
+        let scores = scorer.score(&model, &nothing, "base")?;
         Ok(write_json(&folder.join("scores.json"), &scores)?)
     })?;
     Ok(read_entry(&place, "scores.json")?)

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use neutral_spec::{Budget, Precision};
 use neutral_torch::DeviceChoice;
@@ -258,51 +258,25 @@ pub(crate) struct GenerateArgs {
     /// Colour each token, the prompt's too, by the share of blocks whose gate is open.
     #[arg(long)]
     pub show_gates: bool,
-    /// The numbers that matrix products are computed in.
-    #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
-    pub precision: PrecisionArg,
+    /// The numbers that matrix products are computed in; bf16 with sums in fp32.
+    #[arg(long, value_parser = one_of(TRAINING), default_value = "bf16")]
+    pub precision: Precision,
     #[command(flatten)]
     pub machine: MachineArgs,
 }
 
-/// [`Precision`] on the command line.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(crate) enum PrecisionArg {
-    /// bfloat16 products with fp32 sums.
-    Bf16,
-    /// Single precision throughout.
-    Fp32,
+/// Reads `--precision`, one of some.
+pub(crate) fn one_of<const N: usize>(
+    precisions: [Precision; N],
+) -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(precisions.map(Precision::name)).map(move |name| {
+        let named = precisions.into_iter().find(|precision| precision.name() == name);
+        named.expect("the parser lets no other pass")
+    })
 }
 
-impl From<PrecisionArg> for Precision {
-    fn from(argument: PrecisionArg) -> Self {
-        match argument {
-            PrecisionArg::Bf16 => Self::Bf16,
-            PrecisionArg::Fp32 => Self::Fp32,
-        }
-    }
-}
-
-/// [`Precision`] of a model that is scored and does not train.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(crate) enum ScoringPrecisionArg {
-    /// bfloat16 products with fp32 sums.
-    Bf16,
-    /// Single precision throughout.
-    Fp32,
-    /// Double precision throughout: slow, and equal to the printed digit whatever the order of sums.
-    Fp64,
-}
-
-impl From<ScoringPrecisionArg> for Precision {
-    fn from(argument: ScoringPrecisionArg) -> Self {
-        match argument {
-            ScoringPrecisionArg::Bf16 => Self::Bf16,
-            ScoringPrecisionArg::Fp32 => Self::Fp32,
-            ScoringPrecisionArg::Fp64 => Self::Fp64,
-        }
-    }
-}
+/// The precisions that a model can train in.
+pub(crate) const TRAINING: [Precision; 2] = [Precision::Bf16, Precision::Fp32];
 
 /// What `neutral bench` can time.
 #[derive(Debug, Subcommand)]
@@ -336,9 +310,9 @@ pub(crate) struct BenchStepArgs {
     /// Random tokens to draw from [default: four steps' worth].
     #[arg(long)]
     pub corpus_tokens: Option<usize>,
-    /// bf16 or fp32.
-    #[arg(long, default_value = "bf16")]
-    pub precision: String,
+    /// The numbers that matrix products are computed in.
+    #[arg(long, value_parser = one_of(TRAINING), default_value = "bf16")]
+    pub precision: Precision,
     /// Steps that are timed.
     #[arg(long, default_value_t = 8)]
     pub steps: u64,

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &DataArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     for name in &args.corpora {
         let reference = CorpusRef::try_from(name.clone()).map_err(BadInput)?;
         let corpus = prepare(&reference, &manifests, &cache, &control)?;
-        let bytes = [Split::Train, Split::Valid, Split::Test].map(|split| corpus.bytes(split));
+        let bytes = Split::ALL.map(|split| corpus.bytes(split));
         let [train, valid, test] = bytes;
         writeln!(
             out,

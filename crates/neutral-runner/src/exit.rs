@@ -12,6 +12,7 @@ use neutral_data::DataError;
 use neutral_eval::EvalError;
 use neutral_gguf::GgufError;
 use neutral_model::ModelError;
+use neutral_report::ReportError;
 use neutral_spec::SpecError;
 use neutral_store::StoreError;
 use neutral_tasks::TaskError;
@@ -123,8 +124,10 @@ fn code(error: &anyhow::Error) -> u8 {
             error.downcast_ref(),
             Some(GgufError::Malformed { .. } | GgufError::Unsupported { .. })
         )
-        || error.downcast_ref::<AdapterError>().is_some()
-        || error.downcast_ref::<TaskError>().is_some()
+        || error.downcast_ref::<AdapterError>().is_some_and(AdapterError::is_input)
+        || error.downcast_ref::<TaskError>().is_some_and(TaskError::is_input)
+        || matches!(error.downcast_ref(), Some(EvalError::Option { .. }))
+        || matches!(error.downcast_ref(), Some(ReportError::Schema { .. }))
         || error.downcast_ref::<CheckError>().is_some()
         || matches!(
             error.downcast_ref::<TorchError>(),

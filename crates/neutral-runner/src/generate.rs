@@ -17,7 +17,7 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let device = args.machine.open()?;
     let folder = model_source::open_path(&args.model, &Cache::from_env()?, &Control::default())?;
     let tokenizer = model_source::tokenizer(&folder)?;
-    let mut model = folder.load(device, args.precision.into())?;
+    let mut model = folder.load(device, args.precision)?;
     model.freeze();
     let extension = match &args.extension {
         Some(path) => neutral_adapters::open_extension(path, folder.config(), device)?,

@@ -3,7 +3,8 @@
 //! Here all crates meet, and only here: parse and plan (`neutral-spec`), text to tokens
 //! (`neutral-data`), base and extensions (`neutral-model`, `neutral-adapters`), training
 //! (`neutral-train`), scores (`neutral-eval`), results (`neutral-report`), the gate (`neutral-check`). The order of a run is
-//! in `run.rs`; nothing in this crate computes a number that a result depends on.
+//! in `run.rs`. Numbers are computed in the crates below; what is left to this one is adding up the windows of a document
+//! and choosing a task's metric (`eval`, `tasks.rs`).
 
 mod base;
 mod base_file;

@@ -139,7 +139,6 @@ impl Beside<'_> {
         let options = ScoreOptions {
             window: self.window,
             separator_id: self.tokenizer.separator_id(),
-            device: self.after.0.device(),
             tokens_per_batch: TOKENS_PER_BATCH.get(),
         };
         let none = Extension::none();

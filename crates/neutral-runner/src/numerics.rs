@@ -16,18 +16,27 @@ pub(crate) fn forward() -> String {
 
 /// What else has changed, of some methods alone; nothing of the others, whose results are kept.
 ///
-/// 1: an l1 loss's gradient and the residual stream's are summed in fp32 before they are rounded to bf16;
-/// DoRA's factors are not rounded to bf16.
+/// 1: an l1 loss's gradient and the residual stream's are summed in fp32 before they are rounded to bf16, and so are
+/// those of the gate's l1 and of the residue; DoRA's factors are not rounded to bf16.
 pub(crate) fn version_of(method: &Method, precision: Precision) -> Option<u32> {
     match (method, precision) {
         (
             Method::NeutralResidues { gate, local_loss: LocalLossSpec::L1 { .. }, .. },
             Precision::Bf16,
         ) if gate.activation != GateActivation::None => Some(1),
-        (Method::Dora { .. }, Precision::Bf16) => Some(1),
+        (
+            Method::NeutralResidues { local_loss: LocalLossSpec::GateL1 { .. }, .. }
+            | Method::Dora { .. },
+            Precision::Bf16,
+        ) => Some(1),
         _ => None,
     }
 }
+
+/// The version of what trials draw that go on from others, part of their fingerprints.
+///
+/// 1: each draws its own start and text; before, all of a sequence drew those of its first.
+pub(crate) const DRAWS_AFTER: u32 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -35,7 +44,8 @@ mod tests {
 
     use super::*;
 
-    /// The fixes that a version stands for are of bf16, of a gated l1 and of `DoRA`; all else keeps its results.
+    /// The fixes that a version stands for are of bf16, of a gated l1, of a gate's and of `DoRA`; all else keeps its
+    /// results.
     #[test]
     fn what_did_not_change_has_no_version() {
         let of =
@@ -47,7 +57,7 @@ mod tests {
             })
         };
         let (gated, dora) = (residues("relu", "l1"), json!({ "kind": "dora", "budget": "20%" }));
-        for method in [gated, dora] {
+        for method in [gated, residues("relu", "gate_l1"), dora] {
             assert_eq!(of(method.clone(), Precision::Bf16), Some(1), "{method}");
             assert_eq!(of(method.clone(), Precision::Fp32), None, "{method}");
         }

@@ -155,7 +155,6 @@ impl Pretraining<'_> {
             fingerprint: self.fingerprint()?,
             folder: work,
             checkpoint_every_steps: Some(plan.checkpoint_every_steps),
-            device,
             stop,
             progress: &bar,
             group,

@@ -125,6 +125,8 @@ impl ResultsBuilder {
     }
 
     fn unmeasured(&self, trial: &Trial, status: Status, error: Option<String>) -> TrialResult {
+        let before = |t: &&TrialResult| trial.after.as_ref().is_some_and(|a| a.trial == t.id);
+        let below = self.results.trials.iter().find(before).map_or(0, |t| t.parameters.extension);
         TrialResult {
             id: trial.id.clone(),
             fingerprint: None,
@@ -135,7 +137,7 @@ impl ResultsBuilder {
             error,
             parameters: Parameters {
                 base: self.results.base.parameters,
-                extension: trial.size.extension_parameters,
+                extension: trial.size.extension_parameters + below,
                 trainable: trial.size.trainable_parameters,
             },
             spec: serde_json::to_value(trial).unwrap_or_default(),

@@ -7,7 +7,8 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use neutral_data::{Control, Tokenizer};
 use neutral_model::ModelFolder;
 use neutral_spec::{
-    BaseSpec, Experiment, Loaded, ModelSize, Plan, SpecError, TokenizerSpec, model_size, resolve,
+    BaseSpec, Experiment, Loaded, LocalLossSpec, Method, ModelSize, Plan, SpecError, TokenizerSpec,
+    Trial, model_size, resolve,
 };
 use neutral_store::{Cache, StoreError};
 
@@ -59,6 +60,9 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let Resolved { plan, model, folder } = resolved(&experiment, &text, args, &cache, &control)?;
     let manifests = inputs::manifests(args.manifests.as_deref(), here)?;
     names::check(&plan, &manifests, &args.experiment, &text)?;
+    if args.only.is_none() {
+        warn_of_rare_original(&plan);
+    }
     if args.dry_run {
         return dry_run::print(&plan, &model, device);
     }
@@ -99,6 +103,25 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
         group::end(group, &done);
     }
     done
+}
+
+/// Local losses and the KL to the base are of original text, a mean over that of the step: where most steps have none,
+/// they act in few, and an α means less than it does at a larger share.
+fn warn_of_rare_original(plan: &Plan) {
+    let sequences = |trial: &Trial| {
+        let held = matches!(trial.method, Method::KlToBase { .. })
+            || trial.method.local_loss() != LocalLossSpec::None {};
+        let a_step = trial.data.original_fraction * trial.training.batch_size as f64;
+        (held && a_step > 0.0 && a_step < 1.0).then_some(a_step)
+    };
+    let rare: Vec<_> = plan.trials.iter().filter_map(|t| Some((sequences(t)?, &t.id))).collect();
+    if let Some((a_step, id)) = rare.iter().min_by(|a, b| a.0.total_cmp(&b.0)) {
+        tracing::warn!(
+            "{} trials have less than a sequence of original text a step: of {id} the loss on it acts in {:.0} % of steps alone; a larger `batch_size` or `original_fraction` has it act in each",
+            rare.len(),
+            100.0 * a_step
+        );
+    }
 }
 
 /// An experiment, and what it says must be loaded before it means anything.

@@ -8,7 +8,6 @@ use neutral_eval::{CorpusScore, ScoreOptions, score};
 use neutral_model::{Extension, Transformer};
 use neutral_report::{ByCorpus, ByDomain};
 use neutral_spec::{CorpusRef, Evaluation};
-use tch::Device;
 
 use crate::exit::Interrupted;
 use crate::inputs::Inputs;
@@ -36,7 +35,6 @@ pub(crate) fn of_scores<T>(
 pub(crate) struct Scorer<'a> {
     pub evaluation: &'a Evaluation,
     pub inputs: &'a Inputs,
-    pub device: Device,
     /// [`TOKENS_PER_BATCH`], unless somebody wants to see what it moves.
     pub tokens_per_batch: NonZeroUsize,
     pub stop: &'a AtomicBool,
@@ -55,7 +53,6 @@ impl Scorer<'_> {
         let options = ScoreOptions {
             window: evaluation.window,
             separator_id: inputs.tokenizer.separator_id(),
-            device: self.device,
             tokens_per_batch: self.tokens_per_batch.get(),
         };
         let bar = progress::bar(self.bars, &format!("{title}: scores"));

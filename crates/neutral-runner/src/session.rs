@@ -168,7 +168,6 @@ impl Session<'_> {
         let scorer = Scorer {
             evaluation: &plan.evaluation,
             inputs: &self.inputs,
-            device,
             tokens_per_batch: args.score_tokens,
             stop,
             bars,
@@ -191,7 +190,7 @@ impl Session<'_> {
     /// The pristine base's scores, and `base.json`: results without a trial yet.
     fn base_results(&self, shared: &Shared) -> anyhow::Result<ResultsBuilder> {
         let Setting { plan, out, cache, device, group, .. } = *self.setting;
-        let scores = base::scores(&self.base, &shared.scorer, cache)?;
+        let scores = base::scores(shared, cache)?;
         let environment = environment::describe(device, plan.precision, group);
         let (tasks, answers) = match shared.base_tasks()? {
             Some(TaskScores { scores, answers }) => (Some(scores), answers),

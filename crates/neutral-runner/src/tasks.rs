@@ -9,7 +9,6 @@ use indicatif::MultiProgress;
 use neutral_check::{AllAnswers, Answers};
 use neutral_data::Control;
 use neutral_eval::BatchSize;
-use neutral_model::Extension;
 use neutral_report::{ByDomain, ByTask, TaskScore};
 use neutral_spec::{TasksSpec, Trial};
 use neutral_store::{Cache, Fingerprint, StoreError, write_json};
@@ -199,12 +198,9 @@ impl Shared<'_> {
     /// The pristine base's scores on the tasks; answers that the cache has are not computed again.
     pub(crate) fn base_tasks(&self) -> anyhow::Result<Option<TaskScores>> {
         let Some(tasks) = self.tasks else { return Ok(None) };
-        let parts = Parts {
-            model: self.base.load()?,
-            extension: Extension::none(),
-            digest: self.base.digest.clone(),
-            made_from: Vec::new(),
-        };
+        let (model, extension) = self.loading().base()?;
+        let (digest, made_from) = (self.base.digest.clone(), Vec::new());
+        let parts = Parts { model, extension, digest, made_from };
         self.score_tasks(tasks, parts).map(Some)
     }
 

@@ -9,7 +9,9 @@ use indicatif::MultiProgress;
 use neutral_data::{MixConfig, MixedStream};
 use neutral_model::{Extension, Transformer};
 use neutral_spec::{CorpusRef, DataSpec, Method, Plan, Trial};
-use neutral_store::{Fingerprint, Lock, StoreError, read_json, sha256_file, write_json};
+use neutral_store::{
+    Fingerprint, Lock, StoreError, read_json, remove_unfinished, sha256_file, write_json,
+};
 use neutral_torch::Group;
 use neutral_train::{
     Anchor, TrainJob, TrainOutcome, TrainSummary, Trained, average_weights, train,
@@ -23,7 +25,7 @@ use crate::exit::{Interrupted, is_interrupted};
 use crate::failure::{Failure, caught};
 use crate::group::{self, Next};
 use crate::inputs::Inputs;
-use crate::numerics::{NUMERICS_VERSION, version_of};
+use crate::numerics::{DRAWS_AFTER, NUMERICS_VERSION, version_of};
 use crate::progress;
 use crate::scores::{Scorer, Scores};
 use crate::tasks::Tasks;
@@ -88,13 +90,20 @@ impl Shared<'_> {
             self.inputs.fingerprint(scored),
             evaluation,
         );
-        let before = self.before(trial).map(|before| self.fingerprint(before));
+        let before = self.before(trial).map(|before| (self.fingerprint(before), DRAWS_AFTER));
         match (before, version_of(&trial.method, self.plan.precision)) {
             (None, None) => Fingerprint::of(&own),
             (Some(before), None) => Fingerprint::of(&(own, before)),
             (None, Some(version)) => Fingerprint::of(&(own, version)),
             (Some(before), Some(version)) => Fingerprint::of(&(own, before, version)),
         }
+    }
+
+    /// The seed of what a trial draws, its start and the order of its text: not that of the trials that it goes on
+    /// from, whose draws it would repeat.
+    fn draws(&self, trial: &Trial) -> u64 {
+        let before = std::iter::successors(self.before(trial), |trial| self.before(trial));
+        trial.seed ^ ((before.count() as u64) << 32)
     }
 
     /// The trial that one goes on from.
@@ -176,6 +185,7 @@ impl Shared<'_> {
         let folder = self.folder(trial);
         let fingerprint = self.fingerprint(trial);
         self.clear_if_stale(trial, &fingerprint)?;
+        remove_unfinished(&folder);
         // Of weights that are made anew.
         for measured in ["neutrality.json", "answers.json"] {
             let _ = std::fs::remove_file(folder.join(measured));
@@ -211,7 +221,8 @@ impl Shared<'_> {
     /// What a trial trains, before its training.
     pub(crate) fn build(&self, trial: &Trial, file: &TrialFile) -> anyhow::Result<Extended> {
         let (model, below) = file.before(&self.folder(trial), self.loading())?;
-        let own = neutral_adapters::build(&trial.method, &trial.size, &model, trial.seed)?;
+        let seed = self.draws(trial);
+        let own = neutral_adapters::build(&trial.method, &trial.size, &model, seed)?;
         Ok((model, own.upon(below)))
     }
 
@@ -257,7 +268,7 @@ impl Shared<'_> {
             MixConfig {
                 original_fraction: *original_fraction,
                 sequence_length: trial.training.sequence_length,
-                seed: trial.seed,
+                seed: self.draws(trial),
             },
         )?;
         let folder = &self.folder(trial);
@@ -280,7 +291,6 @@ impl Shared<'_> {
             fingerprint: self.fingerprint(trial),
             folder,
             checkpoint_every_steps: Some(self.plan.checkpoint_every_steps),
-            device: self.device,
             stop: self.stop,
             progress: &bar,
             group: self.group,

@@ -93,7 +93,8 @@ pub(crate) struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    fn base(self) -> anyhow::Result<Extended> {
+    /// A fresh copy of the base, and nothing beside it.
+    pub(crate) fn base(self) -> anyhow::Result<Extended> {
         let mut model = self.base.load(self.device, self.precision)?;
         model.freeze();
         Ok((model, Extension::none()))

@@ -16,7 +16,7 @@ pub struct McNemar {
 /// Questions that both answered alike say nothing about the difference. Without any other, p is 1.
 pub fn mcnemar(only_first: u64, only_second: u64) -> McNemar {
     let (n, k) = (only_first + only_second, only_first.min(only_second));
-    if only_first == only_second {
+    if n == 0 {
         return McNemar { exact: 1.0, mid_p: 1.0 };
     }
     let probability = |i: u64| {
@@ -33,8 +33,13 @@ pub fn mcnemar(only_first: u64, only_second: u64) -> McNemar {
             break;
         }
     }
-    let exact = f64::min(1.0, 2.0 * tail);
-    McNemar { exact, mid_p: (exact - probability(k)).max(0.0) }
+    // As many one way as the other are on both sides of the middle, and counted once.
+    let [exact, seen] = if only_first == only_second {
+        [1.0, 0.5 * probability(k)]
+    } else {
+        [f64::min(1.0, 2.0 * tail), probability(k)]
+    };
+    McNemar { exact, mid_p: (exact - seen).max(0.0) }
 }
 
 #[cfg(test)]
@@ -51,8 +56,11 @@ mod tests {
 
     #[test]
     fn as_many_one_way_as_the_other_or_none_at_all_is_no_difference() {
-        for n in [0, 1, 1000] {
-            assert_eq!(mcnemar(n, n), McNemar { exact: 1.0, mid_p: 1.0 });
+        assert_eq!(mcnemar(0, 0), McNemar { exact: 1.0, mid_p: 1.0 });
+        // P(X = 1) = 1/2 of two, C(14, 7) / 2¹⁴ of fourteen.
+        for (n, mid_p) in [(1, 0.75), (7, 1.0 - 0.5 * 3432.0 / 16384.0)] {
+            let found = mcnemar(n, n);
+            assert!(found.exact == 1.0 && (found.mid_p - mid_p).abs() < 1e-13, "{n}: {found:?}");
         }
     }
 

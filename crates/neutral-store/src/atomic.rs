@@ -3,11 +3,22 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tempfile::TempDir;
 
 use crate::StoreError;
+
+/// How the names of unfinished files begin.
+const WRITING: &str = ".neutral-";
+
+/// How the names of unfinished folders begin.
+const MAKING: &str = ".making-";
+
+/// Of an unfinished folder into which nothing new has come for so long, and which nobody holds, the maker was killed.
+const FORGOTTEN: Duration = Duration::from_hours(24);
 
 /// Writes a whole file or leaves the old one untouched.
 ///
@@ -30,7 +41,7 @@ pub fn write_atomic(
     let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(|e| StoreError::io("create", folder, e))?;
     let temporary = tempfile::Builder::new()
-        .prefix(".neutral-")
+        .prefix(WRITING)
         .tempfile_in(folder)
         .map_err(|e| StoreError::io("create a file in", folder, e))?;
     let (file, temporary_path) = temporary.into_parts();
@@ -111,27 +122,58 @@ pub fn write_folder<E: From<StoreError>>(
         return Err(StoreError::Taken { path: place.to_path_buf() }.into());
     }
     let parent = folder_of(place);
-    let work = made_in(parent, make)?;
+    let (work, _held) = made_in(parent, make)?;
     // Onto an empty folder at most: the system refuses one that was filled meanwhile.
     fs::rename(work.path(), place).map_err(|e| StoreError::io("create", place, e))?;
     let _ = work.keep();
     Ok(sync(parent)?)
 }
 
-/// A folder that `make` has filled, all of it on disk, under a name of its own until it is renamed.
+/// A folder that `make` has filled, all of it on disk, under a name of its own until it is renamed, and what holds it
+/// for this process.
 pub(crate) fn made_in<E: From<StoreError>>(
     parent: &Path,
     make: impl FnOnce(&Path) -> Result<(), E>,
-) -> Result<tempfile::TempDir, E> {
+) -> Result<(TempDir, Option<File>), E> {
     fs::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
+    remove_forgotten(parent);
     let work = tempfile::Builder::new()
-        .prefix(".making-")
+        .prefix(MAKING)
         .tempdir_in(parent)
         .map_err(|e| StoreError::io("create a folder in", parent, e))?;
+    let held = hold(work.path());
     make(work.path())?;
     set_folder_mode(work.path())?;
     sync_tree(work.path())?;
-    Ok(work)
+    Ok((work, held))
+}
+
+/// Holds a folder as long as the file is open; none where another process does, or the file system cannot.
+fn hold(folder: &Path) -> Option<File> {
+    File::open(folder).ok().filter(|folder| folder.try_lock().is_ok())
+}
+
+/// Removes folders whose makers were killed. Best effort: they are only in the way of space.
+fn remove_forgotten(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|then| then.elapsed().ok());
+        if entry.file_name().to_string_lossy().starts_with(MAKING)
+            && age.is_some_and(|age| age > FORGOTTEN)
+            && let Some(_held) = hold(&entry.path())
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Removes what a killed process left of [`write_atomic`] in a folder that this process alone works in. Best effort.
+pub fn remove_unfinished(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(WRITING) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// `tempfile` makes folders for the owner alone; results and caches are for everybody who may look.
@@ -224,6 +266,33 @@ mod tests {
         let taken = write_folder(&place, |_| -> Result<(), StoreError> { panic!("made") });
         let message = taken.unwrap_err().to_string();
         assert!(message.contains("export") && message.contains("--out"), "{message}");
+    }
+
+    #[test]
+    fn what_killed_processes_left_goes_and_what_is_being_made_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let making = |name: &str, age: Duration| {
+            let path = folder.path().join(format!("{MAKING}{name}"));
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("half"), "x").unwrap();
+            let opened = File::open(&path).unwrap();
+            opened.set_modified(std::time::SystemTime::now() - age).unwrap();
+            path
+        };
+        let old = 2 * FORGOTTEN;
+        let [left, held, new] = [("left", old), ("held", old), ("new", Duration::ZERO)]
+            .map(|(name, age)| making(name, age));
+        let holder = hold(&held).unwrap();
+        write_folder(&folder.path().join("a"), |_| Ok::<_, StoreError>(())).unwrap();
+        assert_eq!([&left, &held, &new].map(|path| path.exists()), [false, true, true]);
+        drop(holder);
+        write_folder(&folder.path().join("b"), |_| Ok::<_, StoreError>(())).unwrap();
+        assert!(!held.exists());
+
+        let half = folder.path().join(format!("{WRITING}x"));
+        fs::write(&half, "x").unwrap();
+        remove_unfinished(folder.path());
+        assert!(!half.exists() && folder.path().join("a").exists());
     }
 
     #[test]

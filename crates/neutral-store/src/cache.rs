@@ -91,7 +91,7 @@ impl Cache {
             return Ok(place);
         }
         let parent = self.root.join(kind);
-        let work = made_in(&parent, make)?;
+        let (work, _held) = made_in(&parent, make)?;
         match fs::rename(work.path(), &place) {
             Ok(()) => {
                 let _ = work.keep();

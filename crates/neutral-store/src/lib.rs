@@ -11,7 +11,7 @@ mod error;
 mod fingerprint;
 mod lock;
 
-pub use atomic::{copy_file, read_json, write_atomic, write_folder, write_json};
+pub use atomic::{copy_file, read_json, remove_unfinished, write_atomic, write_folder, write_json};
 pub use cache::{Cache, read_entry};
 pub use error::StoreError;
 pub use fingerprint::{Fingerprint, sha256_bytes, sha256_file};

@@ -55,3 +55,10 @@ pub enum TaskError {
         found: String,
     },
 }
+
+impl TaskError {
+    /// Whether the user gave something wrong, rather than that the machine refused.
+    pub fn is_input(&self) -> bool {
+        !matches!(self, Self::Store(_))
+    }
+}

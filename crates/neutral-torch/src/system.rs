@@ -52,7 +52,7 @@ fn parse_peak_rss(status: &str) -> Option<u64> {
 }
 
 /// Instructions of this CPU that decide how fast a model runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuFeatures {
     /// The processor's own name, if the system tells.
     pub model: Option<String>,

@@ -20,7 +20,7 @@ const TEMPERATURE: f64 = 2.0 / 3.0;
 /// # Shapes
 /// Gates `[B,T,1]` or `[B,T,d]`; the result is a scalar in fp32, or fp64 if they are.
 pub fn l1_token_sum(residues: &[Residue], domains: &[Domain]) -> Option<Tensor> {
-    original_sum(residues, domains, |residue| Some(&residue.gate.as_ref()?.value), Tensor::abs)
+    original_sum(residues, domains, |residue| Some(&residue.gate.as_ref()?.unrounded), Tensor::abs)
 }
 
 /// `Σ_{original tokens} mean_{gates} P(g > 0)`; nothing if no row is original or a residue has no gate.

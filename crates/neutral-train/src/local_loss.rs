@@ -167,7 +167,11 @@ pub(crate) mod tests {
                 block,
                 placement: Placement::Ffn,
                 output_btd: output.shallow_clone(),
-                gate: Some(Gate { value: logit.sigmoid(), logit: logit.shallow_clone() }),
+                gate: Some(Gate {
+                    value: logit.sigmoid(),
+                    unrounded: logit.sigmoid(),
+                    logit: logit.shallow_clone(),
+                }),
             })
             .collect()
     }

@@ -191,7 +191,6 @@ fn the_gradient_of_several_ranks_is_that_of_one_in_its_first_step_and_later() {
             anchor: Anchor::None,
             attention: Attention::Causal,
             micro_batch_size,
-            device: Device::Cpu,
             stop: false,
         };
         // Two steps: the second reduces within its backward pass.

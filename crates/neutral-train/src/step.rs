@@ -34,8 +34,6 @@ pub struct StepSettings<'a> {
     pub attention: Attention,
     /// Sequences a forward pass.
     pub micro_batch_size: usize,
-    /// Where the model is.
-    pub device: Device,
     /// Asks all processes to stop after this step.
     pub stop: bool,
 }
@@ -99,7 +97,8 @@ pub fn gradients(
     let counted = counted_tokens(&settings.local_loss, tokens[0], tokens[1]);
     let leaves: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| *tensor).collect();
 
-    let mut sums = Sums::new(settings.device);
+    let device = model.device();
+    let mut sums = Sums::new(device);
     let mut gradients: Vec<Tensor> = Vec::new();
     let share = ranks.map_or(rows.as_slice(), |ranks| ranks.share(&rows));
     let mut micro_batches = share.chunks(settings.micro_batch_size).peekable();
@@ -107,10 +106,10 @@ pub fn gradients(
         let domains: Vec<Domain> = rows.iter().map(|&row| batch.domains[row]).collect();
         let length = batch.sequence_length;
         let input = Input {
-            tokens_bt: to_device(&batch.tokens, rows, length, settings.device),
+            tokens_bt: to_device(&batch.tokens, rows, length, device),
             attention: settings.attention,
         };
-        let targets_bt = to_device(&batch.targets, rows, length, settings.device);
+        let targets_bt = to_device(&batch.targets, rows, length, device);
         let output = model.forward(&input, extension);
         let lm = model.loss(&output.hidden_btd, &targets_bt);
         let kl_to = |base| divergence(model, &output.hidden_btd, &input, &domains, base);

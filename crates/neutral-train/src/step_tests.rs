@@ -6,7 +6,7 @@ use neutral_data::Domain;
 use neutral_model::{Attention, Extension, Input, Residue, Transformer};
 use neutral_spec::{DocumentPolicy, LocalLossSpec, TrainingSpec};
 use neutral_torch::ParamStore;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use crate::step::{StepSettings, gradients};
 use crate::test_support::{BATCH, Fixture, LENGTH, extension, model, stream, training_spec};
@@ -97,7 +97,6 @@ fn settings(local_loss: LocalLossSpec, anchor: Anchor<'_>) -> StepSettings<'_> {
         anchor,
         attention: WITHIN,
         micro_batch_size: 4,
-        device: Device::Cpu,
         stop: false,
     }
 }

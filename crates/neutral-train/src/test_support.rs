@@ -100,7 +100,7 @@ impl Branch for ToyBranch {
         BranchOutput {
             output_btd: &value * adapted,
             watched_btd: None,
-            gate: Some(Gate { value, logit }),
+            gate: Some(Gate { unrounded: value.shallow_clone(), value, logit }),
         }
     }
 }
@@ -175,7 +175,6 @@ impl Fixture {
             fingerprint: self.fingerprint.clone(),
             folder,
             checkpoint_every_steps: Some(3),
-            device: Device::Cpu,
             stop: &self.stop,
             progress: &self.progress,
             group: None,

@@ -10,7 +10,7 @@ use neutral_model::{Attention, Extension, Transformer};
 use neutral_spec::{DocumentPolicy, LocalLossSpec, TrainingSpec};
 use neutral_store::Fingerprint;
 use neutral_torch::{Group, ParamStore, peak_rss_bytes};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::anchor::fisher::FisherText;
 use crate::anchor::quadratic::Quadratic;
@@ -59,8 +59,6 @@ pub struct TrainJob<'a> {
     pub folder: &'a Path,
     /// Steps between checkpoints, besides those at the end and on a stop; none means none at all.
     pub checkpoint_every_steps: Option<u64>,
-    /// Where the model is.
-    pub device: Device,
     /// Set by a signal handler to make the training checkpoint and leave after the current step.
     pub stop: &'a AtomicBool,
     /// Shows steps, loss and speed.
@@ -185,7 +183,6 @@ impl<'a> Loop<'a> {
             anchor: job.anchor,
             attention,
             micro_batch_size: job.spec.micro_batch_size.unwrap_or(job.spec.batch_size),
-            device: job.device,
             stop: false,
         };
         let params = trained_params(&job);

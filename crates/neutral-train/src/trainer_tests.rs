@@ -174,7 +174,6 @@ fn one_step(
         anchor: Anchor::None,
         attention: Attention::Causal,
         micro_batch_size,
-        device: Device::Cpu,
         stop: false,
     };
     let batch = stream(original_fraction).batch(0, 10);

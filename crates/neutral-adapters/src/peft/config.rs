@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
+use neutral_model::ModelError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -134,15 +135,7 @@ impl Fields {
     }
 
     fn wrong(&self, name: &str, value: &Value, expected: &str) -> AdapterError {
-        let text = value.to_string();
-        let cut: String = text.chars().take(60).collect();
-        let dots = if cut.len() < text.len() { "…" } else { "" };
-        AdapterError::ConfigFile {
-            path: self.path.clone(),
-            field: name.to_owned(),
-            found: format!("{cut}{dots}"),
-            expected: expected.to_owned(),
-        }
+        ModelError::config_file(&self.path, name, Some(value), expected).into()
     }
 
     /// Refuses what is not computed here.

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use neutral_model::{Extension, LinearDelta, TransformerConfig};
+use neutral_model::{Extension, TransformerConfig};
 use neutral_torch::{ParamStore, TorchError};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use super::config::LoraConfig;
 use super::{WEIGHTS, target, tensors};
 use crate::files::weights;
 use crate::start::check;
-use crate::{AdapterError, DoraDelta, LoraDelta, LoraLayer};
+use crate::{AdapterError, LoraLayer};
 
 /// What a PEFT folder holds.
 #[derive(Debug)]
@@ -55,14 +55,7 @@ pub fn read_peft(
         for (theirs, ours, _) in tensors(layer, shape(layer)) {
             params.insert(ours, file.read(&theirs, device)?.to_kind(Kind::Float))?;
         }
-        let get = |name: &str| params.get(name).map(Tensor::shallow_clone);
-        let [a, b] = layer.names();
-        let (a_ri, b_or) = (get(&a)?, get(&b)?);
-        let delta: Box<dyn LinearDelta> = if layer.dora {
-            Box::new(DoraDelta::new(a_ri, b_or, get(&layer.magnitude_name())?, layer.scale()))
-        } else {
-            Box::new(LoraDelta::new(a_ri, b_or, layer.scale()))
-        };
+        let delta = layer.delta(params)?;
         extension.add_delta(layer.block, layer.site, delta);
     }
     Ok(PeftLora { extension, layers, base: config.base })

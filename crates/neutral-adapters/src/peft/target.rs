@@ -6,6 +6,7 @@ use neutral_spec::LinearSite;
 use regex::Regex;
 
 use super::config::{LoraConfig, Modules};
+use crate::files::wrong_field;
 use crate::{AdapterError, LoraLayer};
 
 /// PEFT's word for all linear layers but the head.
@@ -141,11 +142,9 @@ fn regex(
 ) -> Result<Regex, AdapterError> {
     // Alone first, so that no pattern can close the group around it.
     let compiled = Regex::new(pattern).and_then(|_| Regex::new(whole));
-    compiled.map_err(|cause| AdapterError::ConfigFile {
-        path: config.path.clone(),
-        field: field.to_owned(),
-        found: format!("{pattern:?}"),
-        expected: format!("expected a regular expression without look-around: {cause}"),
+    compiled.map_err(|cause| {
+        let expected = format!("expected a regular expression without look-around: {cause}");
+        wrong_field(&config.path, field, format!("{pattern:?}"), expected)
     })
 }
 
@@ -154,5 +153,5 @@ fn wrong(config: &LoraConfig, field: &str, found: &Modules, expected: String) ->
         Modules::Names(names) => format!("{names:?}"),
         Modules::Pattern(pattern) => format!("{pattern:?}"),
     };
-    AdapterError::ConfigFile { path: config.path.clone(), field: field.to_owned(), found, expected }
+    wrong_field(&config.path, field, found, expected)
 }

@@ -19,8 +19,7 @@ const LEFT_OUT: [(&str, &str); 8] = [
 pub(super) fn blocks(page: &str) -> Vec<String> {
     let mut text = Paragraphs::default();
     let mut until: Option<&str> = None;
-    let lines = page.lines().peekable();
-    for line in lines {
+    for line in page.lines() {
         let Some(request) = line.strip_prefix(['.', '\'']) else {
             if until.is_none() {
                 text.add(line);

@@ -10,6 +10,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Repo, RepoType};
 use serde::{Deserialize, Serialize};
 
+use crate::error::answered;
 use crate::manifest::HubRepoType;
 use crate::{Control, DataError};
 
@@ -112,9 +113,9 @@ impl Repository<'_> {
 
     fn failed(&self, file: &str, error: &ApiError) -> DataError {
         let message = error.to_string();
-        let advice = if message.contains("401") || message.contains("403") {
+        let advice = if answered(&message, 401) || answered(&message, 403) {
             "its owner restricts it: accept the terms there, and set HF_TOKEN"
-        } else if message.contains("404") {
+        } else if answered(&message, 404) {
             "correct repo, revision or files; a private one needs HF_TOKEN"
         } else {
             "check the network connection and HF_ENDPOINT, then run the same command again"

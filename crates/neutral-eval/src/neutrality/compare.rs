@@ -87,7 +87,7 @@ pub fn compare(
     let (mut sums, mut gates) = (Sums::default(), GateCounts::default());
     for rows in group(&mut rows, options.tokens_per_batch) {
         let Batch { tokens_bt, scored_n, .. } =
-            Batch::new(rows, options.separator_id, options.device);
+            Batch::new(rows, options.separator_id, base.0.device());
         let positions = tch::no_grad(|| pair.run(tokens_bt, &scored_n));
         let mut kl_nats = positions.kl_nats.as_slice();
         for Row { document, window } in rows {

@@ -131,7 +131,11 @@ mod tests {
         gate: Option<&[f32]>,
     ) -> Residue {
         let tensor = |numbers: &[f32]| Tensor::from_slice(numbers).view([1, 3, -1]);
-        let gate = gate.map(|gate| Gate { value: tensor(gate), logit: tensor(gate) });
+        let gate = gate.map(|gate| Gate {
+            value: tensor(gate),
+            unrounded: tensor(gate),
+            logit: tensor(gate),
+        });
         Residue { block, placement, output_btd: tensor(&output), gate }
     }
 

@@ -20,7 +20,7 @@ struct Constant {
 impl Branch for Constant {
     fn forward(&self, x_btd: &Tensor, _: &mut Before) -> BranchOutput {
         let value = x_btd.narrow(-1, 0, 1).full_like(self.gate);
-        let gate = Gate { logit: value.shallow_clone(), value };
+        let gate = Gate { logit: value.shallow_clone(), unrounded: value.shallow_clone(), value };
         BranchOutput { output_btd: x_btd * self.added, watched_btd: None, gate: Some(gate) }
     }
 }

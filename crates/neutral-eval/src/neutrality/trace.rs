@@ -47,9 +47,10 @@ pub fn trace(
     }
     let input = std::iter::once(options.separator_id).chain(tokens.iter().copied());
     let input: Vec<i64> = input.map(i64::from).collect();
-    let tokens_bt = Tensor::from_slice(&input).unsqueeze(0).to_device(options.device);
+    let device = base.0.device();
+    let tokens_bt = Tensor::from_slice(&input).unsqueeze(0).to_device(device);
     // The separator is read and not shown.
-    let shown_n = Tensor::arange_start(1, input.len() as i64, (Kind::Int64, options.device));
+    let shown_n = Tensor::arange_start(1, input.len() as i64, (Kind::Int64, device));
     let pair = Pair { base, after };
     let positions = tch::no_grad(|| pair.run(tokens_bt, &shown_n));
     if let Some(&nats) = positions.kl_nats.iter().find(|nats| !nats.is_finite()) {

@@ -62,15 +62,11 @@ impl<'a> Fields<'a> {
 
     fn within(json: &'a Value, path: &'a Path, name: &str) -> Result<Self, ModelError> {
         let prefix = if name.is_empty() { String::new() } else { format!("{name}.") };
-        match json {
-            Value::Object(object) => Ok(Self { object, path, prefix, asked: RefCell::default() }),
-            _ => Err(ModelError::ConfigFile {
-                path: path.to_path_buf(),
-                field: if name.is_empty() { "the whole" } else { name }.to_owned(),
-                found: shown(Some(json)),
-                expected: "expected an object".to_owned(),
-            }),
+        if let Value::Object(object) = json {
+            return Ok(Self { object, path, prefix, asked: RefCell::default() });
         }
+        let name = if name.is_empty() { "the whole" } else { name };
+        Err(ModelError::config_file(path, name, Some(json), "expected an object"))
     }
 
     /// A field's value; `null` is no value.
@@ -203,12 +199,8 @@ impl<'a> Fields<'a> {
 
     /// The error of a field that is missing or wrong.
     pub(super) fn wrong(&self, name: &str, expected: impl Into<String>) -> ModelError {
-        ModelError::ConfigFile {
-            path: self.path.to_path_buf(),
-            field: format!("{}{name}", self.prefix),
-            found: shown(self.object.get(name)),
-            expected: expected.into(),
-        }
+        let field = format!("{}{name}", self.prefix);
+        ModelError::config_file(self.path, &field, self.object.get(name), &expected.into())
     }
 
     /// The same for an error that knows the field by our own name.
@@ -223,12 +215,4 @@ impl<'a> Fields<'a> {
             other => other,
         }
     }
-}
-
-/// A value as the error shows it: cut where it is long.
-fn shown(value: Option<&Value>) -> String {
-    let Some(value) = value else { return "missing".to_owned() };
-    let text = value.to_string();
-    let cut: String = text.chars().take(60).collect();
-    if cut.len() < text.len() { format!("{cut}…") } else { text }
 }

@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use clap::Args;
 use neutral_model::{Extension, Generation, Sampling, Transformer};
-use neutral_spec::{Budget, extension_size};
+use neutral_spec::{Budget, Precision, extension_size};
 use serde::Serialize;
 
-use super::{BenchShape, method_of, precision};
-use crate::cli::MachineArgs;
+use super::{BenchShape, method_of};
+use crate::cli::{MachineArgs, TRAINING, one_of};
 
 /// The base alone: what the others are held to.
 const BASE: &str = "base";
@@ -43,9 +43,9 @@ pub(crate) struct BenchGenerateArgs {
     /// How often each is timed; a first round is not counted.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
-    /// bf16 or fp32.
-    #[arg(long, default_value = "bf16")]
-    pub precision: String,
+    /// The numbers that matrix products are computed in.
+    #[arg(long, value_parser = one_of(TRAINING), default_value = "bf16")]
+    pub precision: Precision,
     #[command(flatten)]
     pub machine: MachineArgs,
     /// One JSON line a method instead of a table.
@@ -82,7 +82,7 @@ struct Seconds {
 pub(crate) fn run(args: &BenchGenerateArgs) -> anyhow::Result<()> {
     let device = args.machine.open()?;
     let BenchShape { name, config } = &args.shape;
-    let mut model = Transformer::new(config.clone(), 0, device, precision(&args.precision)?)?;
+    let mut model = Transformer::new(config.clone(), 0, device, args.precision)?;
     let mut extensions = vec![(BASE, Extension::none())];
     for method in &args.method {
         let spec = method_of(method, args.budget)?;
@@ -118,7 +118,7 @@ pub(crate) fn run(args: &BenchGenerateArgs) -> anyhow::Result<()> {
             shape: name,
             prompt: args.prompt,
             tokens: args.tokens,
-            dtype: &args.precision,
+            dtype: args.precision.name(),
             threads: neutral_torch::threads(),
             extension: extension.params().parameter_count(),
             read_tokens_per_s: f64::from(args.prompt) / reading,

@@ -6,8 +6,7 @@ pub(crate) mod step;
 use std::str::FromStr;
 
 use neutral_model::TransformerConfig;
-use neutral_spec::{Budget, Method, Precision, Shape};
-use serde::de::DeserializeOwned;
+use neutral_spec::{Budget, Method, Shape};
 use serde_json::json;
 
 use crate::exit::BadInput;
@@ -65,16 +64,7 @@ fn method_of(name: &str, budget: Budget) -> anyhow::Result<Method> {
             json!({ "kind": kind, "budget": budget, "gate": { "window": tokens } })
         }
     };
-    named("--method", options)
-}
-
-fn precision(name: &str) -> anyhow::Result<Precision> {
-    named("--precision", json!(name))
-}
-
-/// A value of the experiment file's vocabulary, given on the command line.
-fn named<T: DeserializeOwned>(flag: &str, value: serde_json::Value) -> anyhow::Result<T> {
-    serde_json::from_value(value).map_err(|e| BadInput(format!("{flag}: {e}")).into())
+    serde_json::from_value(options).map_err(|e| BadInput(format!("--method: {e}")).into())
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use neutral_train::metrics::StepRecord;
 use neutral_train::{Anchor, TrainJob, train};
 use serde::Serialize;
 
-use super::{BenchShape, method_of, precision};
+use super::{BenchShape, method_of};
 use crate::cli::BenchStepArgs;
 use crate::trial::trained;
 
@@ -31,7 +31,7 @@ struct StepTiming {
     batch: usize,
     seq: usize,
     corpus_tokens: usize,
-    dtype: String,
+    dtype: &'static str,
     threads: usize,
     trainable: u64,
     total: u64,
@@ -73,11 +73,10 @@ pub(crate) fn run(args: &BenchStepArgs) -> anyhow::Result<()> {
 
 fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
     let device = args.machine.open()?;
-    let precision = precision(&args.precision)?;
     let spec = method_of(method, args.budget)?;
     let BenchShape { name, config } = &args.shape;
     let size = extension_size(&spec, &config.size())?;
-    let mut model = Transformer::new(config.clone(), 0, device, precision)?;
+    let mut model = Transformer::new(config.clone(), 0, device, args.precision)?;
     let mut extension = neutral_adapters::build(&spec, &size, &model, 0)?;
     let folder = tempfile::tempdir()?;
     let training = training(args);
@@ -94,7 +93,6 @@ fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
         fingerprint: Fingerprint::of(&method),
         folder: folder.path(),
         checkpoint_every_steps: None,
-        device,
         stop: &AtomicBool::new(false),
         progress: &ProgressBar::hidden(),
         group: None,
@@ -112,7 +110,7 @@ fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
         batch: args.batch,
         seq: args.seq,
         corpus_tokens: corpus_tokens(args),
-        dtype: args.precision.clone(),
+        dtype: args.precision.name(),
         threads: neutral_torch::threads(),
         trainable: size.trainable_parameters,
         total: model.params().parameter_count() + size.extension_parameters,

@@ -9,7 +9,6 @@ use clap::Args;
 use indicatif::{MultiProgress, ProgressBar};
 use neutral_data::Control;
 use neutral_eval::{BatchSize, ContinuationScore, Work, score_continuations};
-use neutral_spec::Precision;
 use neutral_store::Cache;
 use neutral_tasks::{Library, RequestOptions};
 use serde::Serialize;
@@ -144,7 +143,7 @@ pub(crate) fn run(args: &BenchEvalArgs, bars: &MultiProgress) -> anyhow::Result<
                 peer: "neutral",
                 task: name.clone(),
                 batch,
-                dtype: Precision::from(args.model.precision).name(),
+                dtype: args.model.precision.name(),
                 threads: neutral_torch::threads(),
                 requests: count,
                 tokens: work.tokens,

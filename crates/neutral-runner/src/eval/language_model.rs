@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::tokens::{RequestTokenizer, RuleOptions};
-use crate::cli::{MachineArgs, ScoringPrecisionArg};
+use crate::cli::{MachineArgs, one_of};
 use crate::exit::BadInput;
 use crate::model_source;
 use crate::numerics::{NUMERICS_VERSION, forward};
@@ -45,9 +45,10 @@ pub(crate) struct ModelArgs {
     /// What extends the model: a folder of `neutral export --format neutral`, or of PEFT.
     #[arg(long)]
     pub extension: Option<PathBuf>,
-    /// The numbers that matrix products are computed in.
-    #[arg(long, value_enum, default_value_t = ScoringPrecisionArg::Bf16)]
-    pub precision: ScoringPrecisionArg,
+    /// The numbers that matrix products are computed in; fp64 is slow, and equal to the printed digit whatever the
+    /// order of sums.
+    #[arg(long, value_parser = one_of([Precision::Bf16, Precision::Fp32, Precision::Fp64]), default_value = "bf16")]
+    pub precision: Precision,
     #[command(flatten)]
     pub machine: MachineArgs,
 }
@@ -61,7 +62,7 @@ impl LanguageModel {
         control: &Control,
     ) -> anyhow::Result<Self> {
         let ModelArgs { model: path, extension, precision, machine } = args;
-        let (precision, device) = (Precision::from(*precision), machine.open()?);
+        let (precision, device) = (*precision, machine.open()?);
         let trial = FinishedTrial::folder(path).map(|_| FinishedTrial::open(path)).transpose()?;
         let folder = if let Some(trial) = &trial {
             trial.base()?
@@ -114,7 +115,7 @@ impl LanguageModel {
 
     /// Number of weights, the extension's included.
     pub(crate) fn parameters(&self) -> u64 {
-        self.model.params().parameter_count() + self.extension.params().parameter_count()
+        self.model.params().parameter_count() + self.extension.parameter_count()
     }
 }
 

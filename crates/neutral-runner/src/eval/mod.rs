@@ -185,7 +185,7 @@ fn envelope(
     let LanguageModel { tokens, digest, extension, .. } = language_model;
     let rules = &tokens.rules;
     let device = language_model.model.device();
-    let environment = environment::describe(device, args.model.precision.into(), None);
+    let environment = environment::describe(device, args.model.precision, None);
     let errors: IndexMap<_, _> =
         failed.iter().map(|(task, error)| (task, format!("{error:#}"))).collect();
     let own = json!({

@@ -8,13 +8,13 @@ use indicatif::MultiProgress;
 use neutral_data::{Control, EvalDocument, Split, Tokenizer, evaluation_documents, prepare};
 use neutral_model::ModelFolder;
 use neutral_report::{Divergence, thousands};
-use neutral_spec::CorpusRef;
+use neutral_spec::{CorpusRef, Precision};
 use neutral_store::{Cache, StoreError};
 use neutral_torch::DeviceChoice;
 use serde_json::json;
 
 use super::InspectArgs;
-use crate::cli::PrecisionArg;
+use crate::cli::{TRAINING, one_of};
 use crate::exit::BadInput;
 use crate::neutrality::{Beside, cut, most_bytes};
 use crate::table::aligned;
@@ -38,8 +38,8 @@ pub(crate) struct OnArgs {
     #[arg(long, default_value_t = 512, requires = "on")]
     pub window: usize,
     /// The numbers that matrix products are computed in.
-    #[arg(long, value_enum, default_value_t = PrecisionArg::Fp32, requires = "on")]
-    pub precision: PrecisionArg,
+    #[arg(long, value_parser = one_of(TRAINING), default_value = "fp32", requires = "on")]
+    pub precision: Precision,
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", requires = "on")]
     pub device: DeviceChoice,
@@ -89,9 +89,8 @@ pub(super) fn run(args: &InspectArgs, on: &str, bars: &MultiProgress) -> anyhow:
 }
 
 fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Result<Subject> {
-    let OnArgs { model, precision, device, .. } = &args.text;
-    let device = neutral_torch::device(*device)?;
-    let precision = (*precision).into();
+    let &OnArgs { ref model, precision, device, .. } = &args.text;
+    let device = neutral_torch::device(device)?;
     if FinishedTrial::folder(&args.path).is_some() {
         let trial = FinishedTrial::open(&args.path)?;
         if model.is_some() {

@@ -83,7 +83,7 @@ mod tests {
     use neutral_data::Domain;
     use neutral_model::{Attention, Input};
     use neutral_spec::LocalLossSpec;
-    use tch::{Device, Kind};
+    use tch::Kind;
 
     #[test]
     fn it_is_the_mean_square_of_each_sequences_score_over_its_tokens() {
@@ -96,7 +96,6 @@ mod tests {
             anchor: crate::Anchor::None,
             attention: Attention::Causal,
             micro_batch_size: 4,
-            device: Device::Cpu,
             stop: false,
         };
         let stop = AtomicBool::new(false);
