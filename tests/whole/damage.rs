@@ -52,8 +52,6 @@ fn follow(advice: &str, path: &Path) {
         delete_folder(folder);
     } else if advice.contains("delete the checkpoint beside it") {
         delete_folder(&folder.join("checkpoint"));
-    } else if advice.contains("delete record.json beside it") {
-        std::fs::remove_file(folder.join("record.json")).unwrap();
     } else {
         assert!(advice.contains("delete it"), "no advice: {advice}");
         std::fs::remove_file(path).unwrap();

@@ -80,11 +80,20 @@ fn what_was_made_with_other_settings_is_not_kept() {
     let first = experiment("methods:\n  - method: { kind: adapter, budget: 20% }\n");
     let scored_apart = first.replace("max_bytes: 5000", "max_bytes: 5000, window: 32");
     let in_bf16 = first.replace("precision: fp32", "precision: bf16");
-    for (text, kept) in [(&first, 0), (&first, 1), (&scored_apart, 0), (&in_bf16, 0), (&first, 0)] {
+    // What is scored otherwise is not trained again.
+    for (text, kept, scored) in [
+        (&first, 0, 0),
+        (&first, 1, 0),
+        (&scored_apart, 0, 1),
+        (&first, 0, 1),
+        (&in_bf16, 0, 0),
+        (&first, 0, 0),
+    ] {
         let output = sandbox.run(&sandbox.write("file.yaml", text), "out");
         assert_code(&output, 0);
         let said = words(&output);
         assert_eq!(said.matches("finished earlier, kept").count(), kept, "{text}\n{said}");
+        assert_eq!(said.matches("trained earlier, scored anew").count(), scored, "{text}\n{said}");
         let fresh = format!("fresh-{}", text.len());
         assert_code(&sandbox.run(&sandbox.write("file.yaml", text), &fresh), 0);
         let [here, there] = ["out", &fresh].map(|run| lasting(sandbox.results(run)));

@@ -128,8 +128,13 @@ impl Manifest {
         serde_yaml::from_str::<serde_yaml::Value>(text)
             .map_err(|e| DataError::manifest(path, e.to_string()))?;
         let deserializer = serde_yaml::Deserializer::from_str(text);
-        let manifest: Self = serde_path_to_error::deserialize(deserializer)
-            .map_err(|e| DataError::manifest(path, format!("{}: {}", e.path(), e.inner())))?;
+        let manifest: Self = serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            let (place, found) = (error.path().to_string(), error.inner().to_string());
+            // Of a missing field the whole is the place; others are in what YAML's reader says too.
+            let known = place == "." || found.starts_with(&place);
+            let message = if known { found } else { format!("{place}: {found}") };
+            DataError::manifest(path, message)
+        })?;
         manifest.check(path).map_err(|message| DataError::manifest(path, message))?;
         Ok(manifest)
     }
@@ -219,7 +224,7 @@ impl Variant {
     }
 }
 
-/// All manifests of a folder.
+/// All manifests of some folders.
 #[derive(Clone, Debug)]
 pub struct Manifests {
     manifests: BTreeMap<String, (PathBuf, Manifest)>,
@@ -234,22 +239,38 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Manifests {
-    /// Reads every `*.yaml` of a folder.
+    /// Reads every `*.yaml` of some folders.
     ///
     /// # Errors
-    /// If the folder or a file cannot be read, or a file is not a manifest.
-    pub fn read(folder: &Path) -> Result<Self, DataError> {
-        let mut manifests = BTreeMap::new();
+    /// If a folder or file cannot be read, a folder has no manifest, a file is not one, or two have the same name.
+    pub fn read(folders: &[impl AsRef<Path>]) -> Result<Self, DataError> {
+        let mut all = Self { manifests: BTreeMap::new() };
+        folders.iter().try_for_each(|folder| all.add(folder.as_ref()))?;
+        Ok(all)
+    }
+
+    fn add(&mut self, folder: &Path) -> Result<(), DataError> {
+        let mut found = false;
         for entry in fs::read_dir(folder).map_err(|e| DataError::io("read", folder, e))? {
             let path = entry.map_err(|e| DataError::io("read", folder, e))?.path();
-            if path.extension().is_some_and(|e| e == "yaml") {
-                let text =
-                    fs::read_to_string(&path).map_err(|e| DataError::io("read", &path, e))?;
-                let manifest = Manifest::from_yaml(&text, &path)?;
-                manifests.insert(manifest.name.clone(), (path, manifest));
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            if ending == Some("yml") {
+                return Err(DataError::manifest(&path, "is not read; the name must end in .yaml"));
             }
+            if ending != Some("yaml") {
+                continue;
+            }
+            found = true;
+            let text = fs::read_to_string(&path).map_err(|e| DataError::io("read", &path, e))?;
+            let manifest = Manifest::from_yaml(&text, &path)?;
+            if let Some((other, _)) = self.manifests.get(&manifest.name) {
+                let message = format!("there is one of this name already, {}", other.display());
+                return Err(DataError::manifest(&path, message));
+            }
+            self.manifests.insert(manifest.name.clone(), (path, manifest));
         }
-        Ok(Self { manifests })
+        let none = || DataError::manifest(folder, "has no manifest; expected NAME.yaml");
+        if found { Ok(()) } else { Err(none()) }
     }
 
     /// All corpora, as `manifest/variant`, sorted.
@@ -269,6 +290,13 @@ impl Manifests {
         Ok((&manifest.licence, &manifest.description))
     }
 
+    /// The file or folder of this machine that a corpus would be read from and that is not there.
+    pub fn missing(&self, corpus: &CorpusRef) -> Option<PathBuf> {
+        let entry = self.entry(corpus).ok()?;
+        let Source::Local { path } = &entry.variant.source else { return None };
+        Some(local(entry.path, path)).filter(|path| !path.exists())
+    }
+
     pub(crate) fn entry(&self, corpus: &CorpusRef) -> Result<Entry<'_>, DataError> {
         self.manifests
             .get(corpus.manifest())
@@ -281,6 +309,11 @@ impl Manifests {
                 known: self.names(),
             })
     }
+}
+
+/// A path in a manifest, relative to its folder.
+pub(crate) fn local(manifest: &Path, path: &str) -> PathBuf {
+    manifest.parent().unwrap_or(Path::new("")).join(path)
 }
 
 impl Entry<'_> {
@@ -322,6 +355,8 @@ clean: {detect_language: false}
         parse(GOOD).unwrap();
         for (from, to, expected) in [
             ("name: m", "name: n", "called as its file, `m`"),
+            ("licence: MIT\n", "", "m.yaml: missing field `licence`"),
+            ("{detect_language: false}", "{min_words: -1}", "m.yaml: clean.min_words: invalid"),
             ("licence", "license", "unknown field `license`"),
             ("kind: local", "kind: ftp", "unknown variant `ftp`"),
             ("path: x", "path: x, pth: y", "unknown field `pth`"),
@@ -348,7 +383,7 @@ clean: {detect_language: false}
     #[test]
     fn every_shipped_manifest_parses_and_every_variant_has_its_checksum() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data-manifests");
-        let manifests = Manifests::read(&folder).unwrap();
+        let manifests = Manifests::read(&[folder]).unwrap();
         assert!(manifests.names().len() >= 16, "{:?}", manifests.names());
         for name in manifests.names() {
             let corpus = CorpusRef::try_from(name.clone()).unwrap();
@@ -357,13 +392,46 @@ clean: {detect_language: false}
         }
     }
 
+    /// Those that docs/corpora.md shows.
+    #[test]
+    fn the_documented_manifests_parse() {
+        let page = include_str!("../../../docs/corpora.md");
+        let examples: Vec<_> =
+            page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(examples.len(), 2);
+        for text in examples {
+            let name = text["name: ".len()..].split_whitespace().next().unwrap();
+            Manifest::from_yaml(text, &Path::new(name).with_extension("yaml")).unwrap();
+        }
+    }
+
     #[test]
     fn an_unknown_corpus_is_answered_with_the_known_ones() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("m.yaml"), GOOD).unwrap();
-        let manifests = Manifests::read(folder.path()).unwrap();
+        let manifests = Manifests::read(&[folder.path()]).unwrap();
         let wrong = CorpusRef::try_from("m/fr".to_owned()).unwrap();
         let message = manifests.about(&wrong).unwrap_err().to_string();
         assert_eq!(message, "unknown corpus `m/fr`; there are: m/en");
+        // Its file is not there yet.
+        let corpus = CorpusRef::try_from("m/en".to_owned()).unwrap();
+        assert_eq!(manifests.missing(&corpus), Some(folder.path().join("x")));
+        fs::write(folder.path().join("x"), "").unwrap();
+        assert_eq!(manifests.missing(&corpus), None);
+    }
+
+    #[test]
+    fn several_folders_are_read_as_one() {
+        let [first, second] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let read = || Manifests::read(&[first.path(), second.path()]);
+        let refusal = || read().unwrap_err().to_string();
+        fs::write(first.path().join("m.yaml"), GOOD).unwrap();
+        assert!(refusal().contains("has no manifest; expected NAME.yaml"), "{}", refusal());
+        fs::write(second.path().join("n.yaml"), GOOD.replace("name: m", "name: n")).unwrap();
+        assert_eq!(read().unwrap().names(), ["m/en", "n/en"]);
+        fs::write(second.path().join("m.yaml"), GOOD).unwrap();
+        assert!(refusal().contains("there is one of this name already"), "{}", refusal());
+        fs::rename(second.path().join("m.yaml"), second.path().join("m.yml")).unwrap();
+        assert!(refusal().contains("must end in .yaml"), "{}", refusal());
     }
 }

@@ -124,6 +124,13 @@ impl MixedStream {
         (original, n_sequences - original)
     }
 
+    /// How often the first `n` sequences read the text of each domain, (original, new); 0 where there is none.
+    pub fn passes(&self, n_sequences: u64) -> (f64, f64) {
+        let (original, new) = self.counts(n_sequences);
+        let over = |n: u64, pool: &Pool| n as f64 / pool.chunks.max(1) as f64;
+        (over(original, &self.original), over(new, &self.new))
+    }
+
     /// Input tokens of a sequence.
     pub fn sequence_length(&self) -> usize {
         self.sequence_length
@@ -277,6 +284,8 @@ mod tests {
             let expected = ranges.iter().flat_map(|&(first, n)| (0..n).map(move |c| first + 4 * c));
             assert!(starts.iter().copied().eq(expected), "epoch {epoch}: {starts:?}");
         }
+        assert_eq!(stream.passes(3 * 28), (3.0, 3.0));
+        assert_eq!(stream.passes(8), (2.0 / 7.0, 6.0 / 21.0));
     }
 
     #[test]

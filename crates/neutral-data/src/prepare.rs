@@ -265,7 +265,7 @@ split: {valid: 0, test: 0}
         }
 
         fn corpus(&self, name: &str) -> Result<CleanCorpus, DataError> {
-            let manifests = Manifests::read(self.0.path()).unwrap();
+            let manifests = Manifests::read(&[self.0.path()]).unwrap();
             let cache = Cache::at(self.0.path().join("cache"));
             let name = name.to_owned().try_into().unwrap();
             prepare(&name, &manifests, &cache, &Control::default())

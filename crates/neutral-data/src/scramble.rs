@@ -62,7 +62,7 @@ variants:
   scrambled: {language: none, scramble: {seed: 3}, source: {kind: synthetic, language: a, seed: 1, documents: 60}}
 ";
         std::fs::write(folder.path().join("m.yaml"), manifest).unwrap();
-        let manifests = Manifests::read(folder.path()).unwrap();
+        let manifests = Manifests::read(&[folder.path()]).unwrap();
         let cache = Cache::at(folder.path().join("cache"));
         let [plain, scrambled] = ["m/plain", "m/scrambled"].map(|name| {
             let name = name.to_owned().try_into().unwrap();

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Split;
 
-/// Shares of documents that are held out; the rest is trained on.
+/// Shares of documents that are held out; the rest, which may be nothing, is trained on.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SplitRules {
@@ -31,12 +31,11 @@ impl Default for SplitRules {
 
 impl SplitRules {
     pub(crate) fn check(&self) -> Result<(), String> {
-        let share = |x: f64| (0.0..1.0).contains(&x);
-        if share(self.valid) && share(self.test) && self.valid + self.test < 1.0 {
+        if self.valid >= 0.0 && self.test >= 0.0 && self.valid + self.test <= 1.0 {
             return Ok(());
         }
         Err(format!(
-            "split: valid is {} and test {}; each is at least 0, and together they are below 1",
+            "split: valid is {} and test {}; each is at least 0, and together they are at most 1",
             self.valid, self.test
         ))
     }
@@ -87,8 +86,12 @@ mod tests {
 
     #[test]
     fn shares_above_one_are_refused() {
-        assert!(SplitRules { valid: 0.5, test: 0.5 }.check().unwrap_err().contains("below 1"));
+        assert!(SplitRules { valid: 0.6, test: 0.5 }.check().unwrap_err().contains("at most 1"));
         assert!(SplitRules { valid: f64::NAN, test: 0.5 }.check().is_err());
         assert!(SplitRules { valid: 0.0, test: 0.0 }.check().is_ok());
+        // Of text that is only scored nothing is trained on.
+        let scored = SplitRules { valid: 0.0, test: 1.0 };
+        assert!(scored.check().is_ok());
+        assert!((0..100).all(|id| scored.of(&id.to_string()) == Split::Test));
     }
 }

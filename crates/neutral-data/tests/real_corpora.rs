@@ -11,7 +11,7 @@ use neutral_store::Cache;
 #[ignore = "fetches hundreds of megabytes"]
 fn every_shipped_corpus_can_be_had_and_has_its_checksum() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data-manifests");
-    let manifests = Manifests::read(&folder).unwrap();
+    let manifests = Manifests::read(&[folder]).unwrap();
     let some = std::env::var("NEUTRAL_CORPORA").ok();
     let wanted = |name: &String| some.as_ref().is_none_or(|s| s.split(',').any(|n| n == name));
     let cache = Cache::from_env().unwrap();

@@ -32,7 +32,7 @@ pub enum ReportError {
     },
     /// A trial's `metrics.jsonl` that is not of its whole training.
     #[error(
-        "{} ends at {found} tokens of {tokens}; wait if the trial is being trained, else delete record.json beside it and run the experiment again, which trains it again", path.display()
+        "{} ends at {found} tokens of {tokens}; wait if the trial is being trained, else delete its folder and run the experiment again, which trains it again", path.display()
     )]
     ShortMetrics {
         /// The file.

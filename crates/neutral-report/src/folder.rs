@@ -123,7 +123,7 @@ mod tests {
         let trained = trained.unwrap();
         write(trained - 8);
         let error = Run::read(folder.path()).unwrap_err().to_string();
-        let said = ["metrics.jsonl ends at", "delete record.json"];
+        let said = ["metrics.jsonl ends at", "delete its folder"];
         assert!(said.iter().all(|part| error.contains(part)), "{error}");
         write(trained);
         let run = Run::read(folder.path()).unwrap();

@@ -80,9 +80,9 @@ pub(crate) struct RunArgs {
     /// Tokens of one forward pass when text is scored: bounds memory, and moves scores by rounding alone.
     #[arg(long, value_name = "TOKENS", default_value_t = TOKENS_PER_BATCH)]
     pub score_tokens: NonZeroUsize,
-    /// The folder of corpus manifests [default: data-manifests beside the experiment file or above].
-    #[arg(long)]
-    pub manifests: Option<PathBuf>,
+    /// A folder of corpus manifests; may be given again [default: data-manifests beside the experiment file or above].
+    #[arg(long, value_name = "FOLDER")]
+    pub manifests: Vec<PathBuf>,
     /// Take finished trials that were made from the same from another run's folder; may be given again.
     #[arg(long, value_name = "RUN")]
     pub reuse: Vec<PathBuf>,
@@ -226,15 +226,15 @@ impl MachineArgs {
 pub(crate) struct DataArgs {
     /// Corpora to prepare, such as `libreoffice-help/fr`; none lists them all.
     pub corpora: Vec<String>,
-    /// The folder of corpus manifests [default: data-manifests here or above].
-    #[arg(long)]
-    pub manifests: Option<PathBuf>,
+    /// A folder of corpus manifests; may be given again [default: data-manifests here or above].
+    #[arg(long, value_name = "FOLDER")]
+    pub manifests: Vec<PathBuf>,
 }
 
 /// Arguments of `neutral generate`.
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// A model folder as Hugging Face has it, or a GGUF file.
+    /// A model folder as Hugging Face has it, a GGUF file, or a finished trial: RUN/trials/TRIAL.
     #[arg(long)]
     pub model: PathBuf,
     /// What extends the model: a folder of `neutral export --format neutral`, or of PEFT.

@@ -14,7 +14,7 @@ use crate::{inputs, signals};
 
 /// Lists all corpora, or prepares the named ones and prints their sizes and checksums.
 pub(crate) fn run(args: &DataArgs, bars: &MultiProgress) -> anyhow::Result<()> {
-    let manifests = inputs::manifests(args.manifests.as_deref(), Path::new("."))?;
+    let manifests = inputs::manifests(&args.manifests, Path::new("."))?;
     let mut out = std::io::stdout().lock();
     if args.corpora.is_empty() {
         for name in manifests.names() {

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use neutral_spec::Trial;
-use neutral_store::read_json;
+use neutral_store::{read_json, sha256_file};
 use neutral_torch::{TensorFile, TorchError};
 use serde::Deserialize;
 
-use crate::trial::{RECORD, Shared, TrialRecord};
+use crate::trial::{RECORD, Shared, TRAINING, TrainingRecord, TrialRecord};
 use crate::trial_file::{TRIAL_FILE, weights_name};
 
 impl Shared<'_> {
@@ -45,6 +45,19 @@ impl Shared<'_> {
         // Where the base lies may have changed, and earlier versions did not write the file.
         self.describe(trial)?;
         Ok(Some(record))
+    }
+
+    /// The training of a trial whose scores do not hold, or which was stopped before it had any.
+    pub(crate) fn trained(&self, trial: &Trial) -> anyhow::Result<Option<TrainingRecord>> {
+        let folder = self.folder(trial);
+        let [path, weights] = [TRAINING, weights_name(&trial.method)].map(|name| folder.join(name));
+        if !path.exists() || !weights.exists() {
+            return Ok(None);
+        }
+        let training: TrainingRecord = read_json(&path)?;
+        let holds = training.fingerprint == self.training_fingerprint(trial)
+            && training.weights == sha256_file(&weights)?;
+        Ok(holds.then_some(training))
     }
 
     /// Whether a trial's files in a folder stand on the very weights of this run's base, and of the trial here that

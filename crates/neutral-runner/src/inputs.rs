@@ -102,13 +102,12 @@ impl Inputs {
     }
 }
 
-/// The manifests' folder: the one given, else `data-manifests` in `start` or the nearest folder above.
-pub(crate) fn manifests(given: Option<&Path>, start: &Path) -> anyhow::Result<Manifests> {
-    let folder = match given {
-        Some(folder) => folder.to_path_buf(),
-        None => find_upwards(start, "data-manifests")?,
-    };
-    Ok(Manifests::read(&folder)?)
+/// The manifests of the folders given, else of `data-manifests` in `start` or the nearest folder above.
+pub(crate) fn manifests(given: &[PathBuf], start: &Path) -> anyhow::Result<Manifests> {
+    match given {
+        [] => Ok(Manifests::read(&[find_upwards(start, "data-manifests")?])?),
+        folders => Ok(Manifests::read(folders)?),
+    }
 }
 
 /// A folder of a name, here or above.

@@ -20,6 +20,7 @@ mod executor;
 mod exit;
 mod export;
 mod failure;
+mod fingerprint;
 mod finished;
 mod generate;
 mod group;

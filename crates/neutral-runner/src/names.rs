@@ -19,6 +19,14 @@ pub(crate) fn check(
     text: &str,
 ) -> anyhow::Result<()> {
     let mut wrong = unknown_corpora(plan, manifests);
+    wrong.extend(plan.corpora().into_iter().filter_map(|corpus| {
+        let path = manifests.missing(&corpus)?;
+        let message = format!(
+            "the text of `{corpus}` is not there: no {}; put it there, or correct `path` in its manifest",
+            path.display()
+        );
+        Some((corpus.to_string(), message))
+    }));
     if let Some(spec) = &plan.tasks {
         wrong.extend(unknown_tasks(spec, file.parent().unwrap_or(Path::new(".")))?);
     }

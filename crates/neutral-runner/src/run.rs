@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use neutral_data::{Control, Tokenizer};
 use neutral_model::ModelFolder;
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let control = Control::new(bars.clone(), Arc::clone(&stop));
     let cache = Cache::from_env()?;
     let Resolved { plan, model, folder } = resolved(&experiment, &text, args, &cache, &control)?;
-    let manifests = inputs::manifests(args.manifests.as_deref(), here)?;
+    let manifests = inputs::manifests(&args.manifests, here)?;
     names::check(&plan, &manifests, &args.experiment, &text)?;
     if args.only.is_none() {
         warn_of_rare_original(&plan);
@@ -143,7 +144,11 @@ fn resolved(
     let here = file.parent().unwrap_or(Path::new("."));
     let folder = match &experiment.base {
         BaseSpec::Pretrain { .. } => None,
-        BaseSpec::Load { source } => Some(model_source::open(source, here, cache, control)?),
+        BaseSpec::Load { source } => {
+            let opened = model_source::open(source, here, cache, control);
+            let place = || format!("{}: base.source", file.display());
+            Some(opened.with_context(place)?)
+        }
     };
     let vocab_size = match &experiment.tokenizer {
         TokenizerSpec::Train { vocab_size, .. } => Some(*vocab_size),

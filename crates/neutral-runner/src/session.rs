@@ -128,7 +128,7 @@ impl Setting<'_> {
         let tasks = plan
             .tasks
             .as_ref()
-            .map(|spec| Tasks::prepare(spec, here, args.manifests.as_deref(), cache, &control));
+            .map(|spec| Tasks::prepare(spec, here, &args.manifests, cache, &control));
         let tasks = tasks.transpose()?;
         let inputs = self.inputs(folder.as_ref())?;
         let base = base::prepare(&self.pretraining(&inputs), folder)?;

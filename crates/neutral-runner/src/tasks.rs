@@ -1,7 +1,7 @@
 //! The tasks of an experiment: found and read before anything is trained, scored for the base and for
 //! every trial.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use indexmap::IndexMap;
@@ -37,7 +37,7 @@ impl Tasks {
     pub(crate) fn prepare(
         spec: &TasksSpec,
         here: &Path,
-        manifests: Option<&Path>,
+        manifests: &[PathBuf],
         cache: &Cache,
         control: &Control,
     ) -> anyhow::Result<Self> {

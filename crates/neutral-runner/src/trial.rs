@@ -25,7 +25,6 @@ use crate::exit::{Interrupted, is_interrupted};
 use crate::failure::{Failure, caught};
 use crate::group::{self, Next};
 use crate::inputs::Inputs;
-use crate::numerics::{DRAWS_AFTER, NUMERICS_VERSION, version_of};
 use crate::progress;
 use crate::scores::{Scorer, Scores};
 use crate::tasks::Tasks;
@@ -40,7 +39,10 @@ pub(crate) const RECORD: &str = "record.json";
 /// The folder of what is needed to go on with a training.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 
-/// The fingerprint of what all in a trial's folder was made from.
+/// What is kept of a training, before it is scored.
+pub(crate) const TRAINING: &str = "training.json";
+
+/// The fingerprint of the training whose files are in a trial's folder.
 pub(crate) const MARK: &str = "fingerprint.json";
 
 /// What is kept of a finished trial, in its folder's `record.json`.
@@ -60,6 +62,19 @@ pub(crate) struct TrialRecord {
     pub scores: Scores,
 }
 
+/// What is kept of a training, in its trial's `training.json`: however the trial is scored, it is not trained again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TrainingRecord {
+    /// What it was made from.
+    pub fingerprint: Fingerprint,
+    /// The commit of the code that made it.
+    pub git: Option<String>,
+    /// The checksum of its weights.
+    pub weights: String,
+    /// How it went.
+    pub summary: TrainSummary,
+}
+
 /// What the trials of a run have in common.
 pub(crate) struct Shared<'a> {
     pub plan: &'a Plan,
@@ -77,40 +92,6 @@ pub(crate) struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    /// Fingerprint of everything that determines a trial's result.
-    pub(crate) fn fingerprint(&self, trial: &Trial) -> Fingerprint {
-        let evaluation = &self.plan.evaluation;
-        let read = trial.data.original.iter().chain(&trial.data.new);
-        let scored = evaluation.original.iter().chain(&evaluation.new);
-        let own = (
-            NUMERICS_VERSION,
-            trial.fingerprint(),
-            &self.base.fingerprint,
-            self.inputs.fingerprint(read),
-            self.inputs.fingerprint(scored),
-            evaluation,
-        );
-        let before = self.before(trial).map(|before| (self.fingerprint(before), DRAWS_AFTER));
-        match (before, version_of(&trial.method, self.plan.precision)) {
-            (None, None) => Fingerprint::of(&own),
-            (Some(before), None) => Fingerprint::of(&(own, before)),
-            (None, Some(version)) => Fingerprint::of(&(own, version)),
-            (Some(before), Some(version)) => Fingerprint::of(&(own, before, version)),
-        }
-    }
-
-    /// The seed of what a trial draws, its start and the order of its text: not that of the trials that it goes on
-    /// from, whose draws it would repeat.
-    fn draws(&self, trial: &Trial) -> u64 {
-        let before = std::iter::successors(self.before(trial), |trial| self.before(trial));
-        trial.seed ^ ((before.count() as u64) << 32)
-    }
-
-    /// The trial that one goes on from.
-    pub(crate) fn before(&self, trial: &Trial) -> Option<&Trial> {
-        trial.after.as_ref().and_then(|after| self.plan.trial(&after.trial))
-    }
-
     /// Writes down what a trial is and stands on.
     pub(crate) fn describe(&self, trial: &Trial) -> anyhow::Result<TrialFile> {
         let file = self.file(trial)?;
@@ -180,19 +161,46 @@ impl Shared<'_> {
         done
     }
 
-    /// From its checkpoint if it has one.
+    /// From its training if it has been trained, from its checkpoint if it has one.
     fn run(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
         let folder = self.folder(trial);
-        let fingerprint = self.fingerprint(trial);
-        self.clear_if_stale(trial, &fingerprint)?;
+        self.clear_if_stale(trial)?;
         remove_unfinished(&folder);
-        // Of weights that are made anew.
-        for measured in ["neutrality.json", "answers.json"] {
+        // Of other weights, or of other text.
+        for measured in [RECORD, "neutrality.json", "answers.json"] {
             let _ = std::fs::remove_file(folder.join(measured));
         }
         let file = self.describe(trial)?;
-        let (mut model, mut extension) = self.build(trial, &file)?;
-        let training = match self.take_fine_tuning(trial, &mut model)? {
+        let (training, (model, extension)) = match self.trained(trial)? {
+            Some(training) => {
+                tracing::info!("{}: trained earlier, scored anew", trial.id);
+                (training, file.after(&folder, self.loading())?)
+            }
+            None => self.train_and_keep(trial, &file)?,
+        };
+        let scores = self.scorer.score(&model, &extension, &trial.id)?;
+        let TrainingRecord { git, weights, summary, .. } = training;
+        let record = TrialRecord {
+            fingerprint: self.fingerprint(trial),
+            git,
+            weights: Some(weights),
+            training: summary,
+            scores,
+        };
+        write_json(&folder.join(RECORD), &record)?;
+        self.remove_checkpoint(trial);
+        Ok(record)
+    }
+
+    /// Trains a trial, and keeps its weights.
+    fn train_and_keep(
+        &self,
+        trial: &Trial,
+        file: &TrialFile,
+    ) -> anyhow::Result<(TrainingRecord, Extended)> {
+        let folder = self.folder(trial);
+        let (mut model, mut extension) = self.build(trial, file)?;
+        let summary = match self.take_fine_tuning(trial, &mut model)? {
             Some(training) => training,
             None => self.train(trial, &mut model, &mut extension)?,
         };
@@ -200,17 +208,15 @@ impl Shared<'_> {
             let (before, _) = file.before(&folder, self.loading())?;
             average_weights(model.params(), before.params(), share)?;
         }
-        let scores = self.scorer.score(&model, &extension, &trial.id)?;
+        let fingerprint = self.training_fingerprint(trial);
         let params = if trial.method.trains_base() { model.params() } else { extension.params() };
         let metadata = BTreeMap::from([("fingerprint".to_owned(), fingerprint.to_string())]);
         let path = folder.join(weights_name(&trial.method));
         params.save(&path, &metadata)?;
-        let weights = Some(sha256_file(&path)?);
         let git = environment::CODE.map(str::to_owned);
-        let record = TrialRecord { fingerprint, git, weights, training, scores };
-        write_json(&folder.join(RECORD), &record)?;
-        self.remove_checkpoint(trial);
-        Ok(record)
+        let training = TrainingRecord { fingerprint, git, weights: sha256_file(&path)?, summary };
+        write_json(&folder.join(TRAINING), &training)?;
+        Ok((training, (model, extension)))
     }
 
     /// With the weights and the record safe, the checkpoint is dead weight.
@@ -228,12 +234,13 @@ impl Shared<'_> {
 
     /// Empties the folder of a trial that was made from something else.
     ///
-    /// A trial's folder belongs to its fingerprint: after an edit of the experiment its old
-    /// checkpoint, metrics and weights mean nothing.
-    fn clear_if_stale(&self, trial: &Trial, fingerprint: &Fingerprint) -> anyhow::Result<()> {
+    /// A trial's folder belongs to its training: after an edit of what that is made from, its old checkpoint, metrics
+    /// and weights mean nothing.
+    fn clear_if_stale(&self, trial: &Trial) -> anyhow::Result<()> {
         let folder = self.folder(trial);
+        let fingerprint = self.training_fingerprint(trial);
         let mark = folder.join(MARK);
-        let other = mark.exists() && read_json::<Fingerprint>(&mark)? != *fingerprint;
+        let other = mark.exists() && read_json::<Fingerprint>(&mark)? != fingerprint;
         if other || !self.stands(trial, &folder)? {
             tracing::info!(
                 "{}: made from another spec, other data or another base, run anew",
@@ -241,7 +248,7 @@ impl Shared<'_> {
             );
             self.empty(trial)?;
         }
-        Ok(write_json(&mark, fingerprint)?)
+        Ok(write_json(&mark, &fingerprint)?)
     }
 
     /// Removes all that is in a trial's folder but its lock, which this process holds.
@@ -271,6 +278,7 @@ impl Shared<'_> {
                 seed: self.draws(trial),
             },
         )?;
+        say_passes(trial, &stream);
         let folder = &self.folder(trial);
         let base = match trial.method {
             Method::KlToBase { .. } => Some(self.file(trial)?.before(folder, self.loading())?.0),
@@ -288,7 +296,7 @@ impl Shared<'_> {
             separator_id: self.inputs.tokenizer.separator_id(),
             local_loss: trial.method.local_loss(),
             anchor: anchor(&trial.method, base.as_ref()),
-            fingerprint: self.fingerprint(trial),
+            fingerprint: self.training_fingerprint(trial),
             folder,
             checkpoint_every_steps: Some(self.plan.checkpoint_every_steps),
             stop: self.stop,
@@ -324,6 +332,20 @@ fn empty(folder: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How often a training reads its text. Up to about four times text that is read again teaches nearly as much as new
+/// text would (Muennighoff et al., *Scaling Data-Constrained Language Models*, 2023).
+fn say_passes(trial: &Trial, stream: &MixedStream) {
+    let sequences = trial.training.tokens / stream.sequence_length() as u64;
+    let (original, new) = stream.passes(sequences);
+    let id = &trial.id;
+    tracing::info!(
+        "{id}: reads its original text {original:.2} times, its new text {new:.2} times"
+    );
+    if original.max(new) > 4.0 {
+        tracing::warn!("{id}: the same text more than four times teaches less and less; add text");
+    }
 }
 
 /// Which weights a method trains.

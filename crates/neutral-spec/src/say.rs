@@ -34,7 +34,9 @@ pub(crate) fn expected(schema: &Value, found: &Value) -> String {
         ("number", _) => format!("a number{}", range(schema)),
         ("integer", _) => format!("a whole number{}", range(schema)),
         ("boolean", _) => "true or false".to_owned(),
-        ("string", Some("budget")) => "a percentage such as `20%`".to_owned(),
+        ("string", Some("budget")) => {
+            "a share such as `20%`, or a number such as `16 units`".to_owned()
+        }
         ("string", Some("corpus")) => "a corpus such as `libreoffice-help/fr`".to_owned(),
         ("string", _) if found.is_number() || found.is_boolean() => {
             format!("a string; in quotes it is one: \"{found}\"")
@@ -100,6 +102,20 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let distance = |c: &str| strsim::damerau_levenshtein(&word.to_lowercase(), c);
     let (best, candidate) = candidates.into_iter().map(|c| (distance(c), c)).min()?;
     (best <= (candidate.len() / 3).max(1)).then_some(candidate)
+}
+
+/// What PEFT's and transformers' names are here.
+pub(crate) fn elsewhere_called(key: &str) -> Option<&'static str> {
+    match key {
+        "r" | "rank" | "width" | "bottleneck_size" => Some("`budget: 16 units`"),
+        "target_modules" => Some("`targets`"),
+        "lr" => Some("`learning_rate`"),
+        "warmup_steps" | "warmup_ratio" => Some("`schedule: { …, warmup_fraction: 0.05 }`"),
+        "max_steps" | "num_train_epochs" | "epochs" => Some("`tokens`"),
+        "max_grad_norm" => Some("`gradient_clip`"),
+        "per_device_train_batch_size" => Some("`batch_size`"),
+        _ => None,
+    }
 }
 
 /// `` `a`, `b`, `c` ``.

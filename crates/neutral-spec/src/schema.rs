@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::error::Problem;
 use crate::experiment::Experiment;
 use crate::field_path::FieldPath;
-use crate::say::{describe, expected, format_problem, nearest, quoted};
+use crate::say::{describe, elsewhere_called, expected, format_problem, nearest, quoted};
 
 /// The JSON Schema (2020-12) of an experiment file, for editors.
 pub fn json_schema() -> Value {
@@ -109,6 +109,7 @@ impl Schema {
             } else {
                 let near = nearest(key, known.iter().copied()).filter(|k| !map.contains_key(*k));
                 let hint = near.map_or(String::new(), |k| format!("; did you mean `{k}`?"));
+                let hint = elsewhere_called(key).map_or(hint, |ours| format!("; write {ours}"));
                 misspelt.extend(near);
                 let kind = map.get("kind").and_then(Value::as_str);
                 let place = kind.map_or(String::new(), |k| format!(" for kind `{k}`"));

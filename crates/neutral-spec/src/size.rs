@@ -142,10 +142,13 @@ pub(crate) fn solve(method: &Method, model: &ModelSize) -> Result<ExtensionSize,
         }
         Method::BlockExpansion { budget } => (budget, model.block_parameters, 0, "a whole block"),
     };
-    let weights = budget.of(base);
-    let spare = weights.saturating_sub(fixed);
-    let units = spare / unit + u64::from(spare % unit * 2 > unit);
+    let nearest = |weights: u64| {
+        let spare = weights.saturating_sub(fixed);
+        spare / unit + u64::from(spare % unit * 2 > unit)
+    };
+    let units = budget.units().or(budget.of(base).map(nearest)).unwrap_or_default();
     if units == 0 {
+        let weights = budget.of(base).unwrap_or_default();
         let enough = smallest_percent(fixed + unit / 2 + 1, base);
         return Err(format!(
             "{budget} of the base's {base} weights are {weights}, too few for {what}: {} weights; the smallest budget that would do is {enough}%",
@@ -154,7 +157,7 @@ pub(crate) fn solve(method: &Method, model: &ModelSize) -> Result<ExtensionSize,
     }
     if matches!(method, Method::BlockExpansion { .. }) && units > layers {
         return Err(format!(
-            "{budget} of the base's {base} weights are {units} blocks of {unit}, but each of the base's {layers} is copied once at most; lower it"
+            "{budget} is {units} blocks of {unit} weights, but each of the base's {layers} is copied once at most; lower it"
         ));
     }
     let extension_parameters = fixed + units * unit;
@@ -312,6 +315,36 @@ mod tests {
     }
 
     #[test]
+    fn units_are_the_rank_the_width_and_the_new_blocks() {
+        let budget = Budget::from_units(3).unwrap();
+        let targets = vec![LinearSite::QProj];
+        for method in [
+            Method::Lora { budget, lora_alpha: None, targets },
+            residues(budget, GatePer::Token, None),
+            Method::BlockExpansion { budget },
+        ] {
+            let model = SHAPE.size(300);
+            let size = extension_size(&method, &model);
+            if matches!(method, Method::BlockExpansion { .. }) && model.n_layers < 3 {
+                assert!(size.unwrap_err().to_string().contains("3 units is 3 blocks"));
+                continue;
+            }
+            let size = size.unwrap();
+            assert_eq!(size.units, 3);
+            // The share that as many weights are gives the same.
+            let share = 100.0 * size.extension_parameters as f64 / model.parameters as f64;
+            let same = |budget| match &method {
+                Method::Lora { targets, .. } => {
+                    Method::Lora { budget, lora_alpha: None, targets: targets.clone() }
+                }
+                Method::BlockExpansion { .. } => Method::BlockExpansion { budget },
+                _ => residues(budget, GatePer::Token, None),
+            };
+            assert_eq!(extension_size(&same(percent(share)), &model).unwrap(), size);
+        }
+    }
+
+    #[test]
     fn a_budget_too_small_names_the_smallest_that_would_do() {
         for (method, stem) in [
             (residues(percent(0.1), GatePer::Channel, None), "a gate and a width of 1"),
@@ -327,7 +360,8 @@ mod tests {
                 extension_size(&residues(named, per, bias), &SHAPE.size(300)).unwrap().units,
                 1
             );
-            let less = percent(named.fraction() * 100.0 * 0.9);
+            let named_percent: f64 = named.to_string().trim_end_matches('%').parse().unwrap();
+            let less = percent(named_percent * 0.9);
             assert!(
                 extension_size(&residues(less, per, bias), &SHAPE.size(300)).is_err(),
                 "{named}"

@@ -34,6 +34,9 @@ pub(crate) struct BenchEvalArgs {
     /// Folders of task files.
     #[arg(long, value_delimiter = ',', required = true)]
     pub include_path: Vec<PathBuf>,
+    /// A folder of corpus manifests; may be given again [default: data-manifests here or above].
+    #[arg(long, value_name = "FOLDER")]
+    pub manifests: Vec<PathBuf>,
     /// Documents of each task.
     #[arg(long)]
     pub limit: Option<usize>,
@@ -85,8 +88,8 @@ pub(crate) fn run(args: &BenchEvalArgs, bars: &MultiProgress) -> anyhow::Result<
     let language_model = LanguageModel::open(&args.model, &rules, &cache, &control)?;
     let names: Vec<&str> = args.tasks.iter().map(String::as_str).collect();
     let selection = Library::open(&args.include_path)?.select(&names)?;
-    let sources =
-        Sources { here: Path::new("."), manifests: None, cache: &cache, control: &control };
+    let (here, manifests) = (Path::new("."), &args.manifests[..]);
+    let sources = Sources { here, manifests, cache: &cache, control: &control };
     let requests = RequestOptions {
         num_fewshot: args.num_fewshot,
         limit: args.limit,

@@ -1,6 +1,6 @@
 //! The documents of a task's data set: files of its own, or a corpus of the manifests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use neutral_data::{Control, DatasetSource, Manifests, Split, fetch_dataset, prepare};
@@ -18,8 +18,8 @@ const MANIFESTS: &str = "data-manifests";
 pub(crate) struct Sources<'a> {
     /// Names of files are relative to it, as in the harness.
     pub here: &'a Path,
-    /// The folder of corpus manifests, if it was named.
-    pub manifests: Option<&'a Path>,
+    /// The folders of corpus manifests, if any was named.
+    pub manifests: &'a [PathBuf],
     pub cache: &'a Cache,
     pub control: &'a Control,
 }

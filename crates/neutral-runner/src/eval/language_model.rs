@@ -80,10 +80,9 @@ impl LanguageModel {
                 (model, extension, trial.file.made_from(&trial.folder)?)
             }
             (None, extension) => {
-                let mut model = folder.load(device, precision)?;
-                model.freeze();
+                let (model, none) = Loading { base: &folder, device, precision }.base()?;
                 let (extension, files) = match extension {
-                    None => (Extension::none(), Vec::new()),
+                    None => (none, Vec::new()),
                     Some(path) => {
                         let extension =
                             neutral_adapters::open_extension(path, folder.config(), device)?;

@@ -78,9 +78,9 @@ pub(crate) struct EvalArgs {
     /// Compute answers that the cache has, too.
     #[arg(long)]
     pub no_cache: bool,
-    /// The folder of corpus manifests [default: data-manifests here or above].
+    /// A folder of corpus manifests; may be given again [default: data-manifests here or above].
     #[arg(long)]
-    pub manifests: Option<PathBuf>,
+    pub manifests: Vec<PathBuf>,
 }
 
 /// [`BatchSize`] on the command line.
@@ -119,8 +119,8 @@ pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
         max_length: args.max_length,
     };
     let language_model = LanguageModel::open(&args.model, &rules, &cache, &control)?;
-    let manifests = args.manifests.as_deref();
-    let sources = Sources { here: Path::new("."), manifests, cache: &cache, control: &control };
+    let (here, manifests) = (Path::new("."), &args.manifests[..]);
+    let sources = Sources { here, manifests, cache: &cache, control: &control };
     let (num_fewshot, seed) = (args.num_fewshot, args.seed);
     let evaluation = Evaluation {
         requests: RequestOptions { num_fewshot, limit: None, seed },

@@ -14,7 +14,7 @@ pub(crate) fn common(work: &Work<'_>) -> anyhow::Result<Vec<OsString>> {
     command.extend(["--out".into(), absolute(work.out)?.into()]);
     command.extend(["--plan".into(), work.plan.fingerprint().to_string().into()]);
     command.extend(["--score-tokens".into(), args.score_tokens.to_string().into()]);
-    if let Some(manifests) = &args.manifests {
+    for manifests in &args.manifests {
         command.extend(["--manifests".into(), absolute(manifests)?.into()]);
     }
     for run in &args.reuse {

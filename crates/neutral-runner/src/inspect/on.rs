@@ -43,6 +43,9 @@ pub(crate) struct OnArgs {
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", requires = "on")]
     pub device: DeviceChoice,
+    /// A folder of corpus manifests; may be given again [default: data-manifests here or above].
+    #[arg(long, value_name = "FOLDER", requires = "on")]
+    pub manifests: Vec<PathBuf>,
 }
 
 /// What is compared.
@@ -59,7 +62,7 @@ pub(super) fn run(args: &InspectArgs, on: &str, bars: &MultiProgress) -> anyhow:
     let cache = Cache::from_env()?;
     let subject = subject(args, &cache, &control)?;
     let tokenizer = model_source::tokenizer(&subject.folder)?;
-    let documents = documents(on, args.text.tokens, &tokenizer, &cache, &control)?;
+    let documents = documents(on, &args.text, &tokenizer, &cache, &control)?;
     let beside = Beside {
         pristine: subject.pristine.as_ref(),
         after: &subject.after,
@@ -112,8 +115,7 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
         return Err(BadInput(message).into());
     };
     let folder = model_source::open_path(path, cache, control)?;
-    let mut model = folder.load(device, precision)?;
-    model.freeze();
+    let (model, _) = Loading { base: &folder, device, precision }.base()?;
     let extension = neutral_adapters::open_extension(&args.path, folder.config(), device)?;
     Ok(Subject { folder, pristine: None, after: (model, extension) })
 }
@@ -121,7 +123,7 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
 /// At most so many tokens of a file, or of a corpus' test pages.
 fn documents(
     on: &str,
-    tokens: usize,
+    &OnArgs { tokens, ref manifests, .. }: &OnArgs,
     tokenizer: &Tokenizer,
     cache: &Cache,
     control: &Control,
@@ -135,7 +137,7 @@ fn documents(
     }
     let reference = CorpusRef::try_from(on.to_owned())
         .map_err(|e| BadInput(format!("--on: there is no file `{on}`, and as a corpus: {e}")))?;
-    let manifests = inputs::manifests(None, Path::new("."))?;
+    let manifests = inputs::manifests(manifests, Path::new("."))?;
     let corpus = prepare(&reference, &manifests, cache, control)?;
     let max_bytes = Some(most_bytes(tokens));
     Ok(cut(evaluation_documents(&corpus, Split::Test, max_bytes, tokenizer)?, tokens))
