@@ -270,7 +270,7 @@ pub fn write_baseline(run: &Path, scored: &Scored, path: &Path) -> Result<(), Ch
         return refuse(format!("trial {trial} {error}"));
     }
     match scored.environment.git.as_deref() {
-        None => refuse("the run was computed outside of a checkout, by no known commit".to_owned()),
+        None => refuse("the program was built outside of a checkout, of no known commit; build it with NEUTRAL_CODE=<commit>".to_owned()),
         Some(git) if git.contains("-dirty") => refuse(format!(
             "it was computed by {git}, with changes that no commit has; commit them and run it again in another folder"
         )),

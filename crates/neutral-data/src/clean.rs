@@ -146,9 +146,20 @@ pub(crate) struct Cleaner {
     language: Option<(Detector, Lang)>,
 }
 
+/// The rule by which a line goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// It has fewer than `min_words`.
+    Short,
+    /// Fewer than `min_letter_share` of it are letters or spaces.
+    Symbols,
+    /// It is reliably in another language.
+    Foreign,
+}
+
 impl Cleaner {
-    /// The line with its white space squeezed, if it is long enough and made of letters enough.
-    pub(crate) fn line(&self, block: &str) -> Option<String> {
+    /// A block as a line with its white space squeezed, if no rule drops it; an empty block is none.
+    pub(crate) fn line(&self, block: &str) -> Option<Result<String, Dropped>> {
         let mut line = String::with_capacity(block.len());
         let mut words = 0;
         for word in block.split_whitespace() {
@@ -163,16 +174,23 @@ impl Cleaner {
             all += 1;
             letters += usize::from(c.is_alphabetic() || c == ' ');
         }
-        let kept = words >= self.min_words
-            && all > 0
-            && letters as f64 >= self.min_letter_share * all as f64;
-        kept.then_some(line)
+        if all == 0 {
+            None
+        } else if words < self.min_words {
+            Some(Err(Dropped::Short))
+        } else if (letters as f64) < self.min_letter_share * all as f64 {
+            Some(Err(Dropped::Symbols))
+        } else if !self.in_language(&line) {
+            Some(Err(Dropped::Foreign))
+        } else {
+            Some(Ok(line))
+        }
     }
 
     /// Whether the line is not in another language. Only a reliable answer of the detector (two
     /// candidates far enough apart for the length of the line) counts: names of programs and menus
     /// make short lines look foreign.
-    pub(crate) fn in_language(&self, line: &str) -> bool {
+    fn in_language(&self, line: &str) -> bool {
         let Some((detector, expected)) = &self.language else { return true };
         detector.detect(line).is_none_or(|info| !info.is_reliable() || info.lang() == *expected)
     }
@@ -203,25 +221,25 @@ mod tests {
     #[test]
     fn short_and_symbolic_lines_go_and_spaces_are_squeezed() {
         let cleaner = french();
-        let kept = cleaner.line("  Un\u{a0}texte \n\t assez  long pour rester ").unwrap();
-        assert_eq!(kept, "Un texte assez long pour rester");
-        assert_eq!(cleaner.line("cinq mots ne suffisent pas"), None);
-        assert_eq!(cleaner.line("a = f(x) + 12 * (y - 3) / 4;"), None);
-        assert_eq!(cleaner.line(""), None);
+        let kept = cleaner.line("  Un\u{a0}texte \n\t assez  long pour rester ");
+        assert_eq!(kept, Some(Ok("Un texte assez long pour rester".to_owned())));
+        assert_eq!(cleaner.line("cinq mots ne suffisent pas"), Some(Err(Dropped::Short)));
+        assert_eq!(cleaner.line("a = f(x) + 12 * (y - 3) / 4;"), Some(Err(Dropped::Symbols)));
+        assert_eq!(cleaner.line(" \t"), None);
     }
 
     #[test]
     fn the_letter_share_counts_characters_not_bytes() {
         // 16 of 20 characters are letters or spaces; of the bytes it would be 26 of 30.
-        assert!(french().line("é é é é é é é é 1234").is_some());
-        assert!(french().line("é é é é é é é é 12345").is_none());
+        assert!(french().line("é é é é é é é é 1234").unwrap().is_ok());
+        assert_eq!(french().line("é é é é é é é é 12345"), Some(Err(Dropped::Symbols)));
     }
 
     #[test]
     fn only_reliably_foreign_lines_go() {
         let cleaner = french();
         let english = "This page has not been translated yet, and so it is shown in English.";
-        assert!(!cleaner.in_language(english));
+        assert_eq!(cleaner.line(english), Some(Err(Dropped::Foreign)));
         assert!(
             cleaner
                 .in_language("Cette page a été traduite, et elle est donc affichée en français.")

@@ -92,19 +92,47 @@ fn others<'a>(
 struct Cleaned {
     id: String,
     lines: Vec<String>,
-    foreign_lines: u64,
+    dropped: [u64; 3],
 }
 
 impl Cleaned {
     fn of(document: RawDocument, cleaner: &Cleaner) -> Self {
-        let mut foreign_lines = 0;
-        let mut lines: Vec<_> = document.blocks.iter().filter_map(|b| cleaner.line(b)).collect();
-        lines.retain(|line| {
-            let kept = cleaner.in_language(line);
-            foreign_lines += u64::from(!kept);
-            kept
-        });
-        Self { id: document.id, lines, foreign_lines }
+        let (mut lines, mut dropped) = (Vec::new(), [0; 3]);
+        for line in document.blocks.iter().filter_map(|block| cleaner.line(block)) {
+            match line {
+                Ok(line) => lines.push(line),
+                Err(rule) => dropped[rule as usize] += 1,
+            }
+        }
+        Self { id: document.id, lines, dropped }
+    }
+}
+
+/// What became of a corpus' lines.
+#[derive(Default)]
+struct Counts {
+    kept: u64,
+    /// By [`Dropped`].
+    dropped: [u64; 3],
+    /// Seen before, here or in a variant whose lines are dropped.
+    repeated: u64,
+}
+
+impl Counts {
+    /// Says what went and why; loudly if hardly anything is left, which is mostly a rule that does not suit the
+    /// script.
+    fn say(&self, corpus: &CorpusRef, documents: [u64; 3]) {
+        let [short, symbols, foreign] = self.dropped;
+        let Self { kept, repeated, .. } = *self;
+        tracing::info!(
+            %corpus, ?documents, kept, short, symbols, foreign, repeated, "cleaned, lines"
+        );
+        let all = kept + repeated + short + symbols + foreign;
+        if kept * 10 < all {
+            tracing::warn!(
+                "{corpus}: of {all} lines {kept} are left: {short} have fewer than `min_words`, {symbols} too few letters (`min_letter_share`), {foreign} are of another language, {repeated} were there before; see `clean` in its manifest"
+            );
+        }
     }
 }
 
@@ -132,11 +160,16 @@ impl Job<'_> {
         }
         let mut writer = CleanCorpusWriter::create(folder)?;
         let cleaner = self.cleaner(variant.language())?;
-        let (mut count, mut foreign) = ([0u64; 3], 0u64);
+        let (mut count, mut lines_of) = ([0u64; 3], Counts::default());
         self.stream(self.corpus.variant(), variant, &fetched, &cleaner, &mut |document| {
-            let Cleaned { id, mut lines, foreign_lines } = document;
-            foreign += foreign_lines;
+            let Cleaned { id, mut lines, dropped } = document;
+            for (all, own) in lines_of.dropped.iter_mut().zip(dropped) {
+                *all += own;
+            }
+            let before = lines.len();
             lines.retain(|line| seen.insert(line));
+            lines_of.kept += lines.len() as u64;
+            lines_of.repeated += (before - lines.len()) as u64;
             if lines.is_empty() {
                 return Ok(());
             }
@@ -149,7 +182,7 @@ impl Job<'_> {
             }
             writer.push(split, &Document { id, text: lines.join("\n") })
         })?;
-        tracing::info!(corpus = %self.corpus, documents = ?count, foreign_lines = foreign, "cleaned");
+        lines_of.say(self.corpus, count);
         self.refuse_empty(count)?;
         writer.finish(variant.language().map(str::to_owned), fetched.version)
     }
