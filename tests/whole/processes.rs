@@ -125,8 +125,9 @@ fn two_processes_and_four_give_the_results_of_one() {
         assert_code(&output, 0);
         assert!(String::from_utf8_lossy(&output.stdout).contains("results.json"));
         // One process speaks.
+        // That is, what a trial reads, and how fast.
         let spoken = words(&output).matches("finetune-s0: ").count();
-        assert_eq!(spoken, 1, "{}", words(&output));
+        assert_eq!(spoken, 2, "{}", words(&output));
         assert_same_results(&sandbox, "one", out);
         assert_eq!(sandbox.results(out)["environment"]["processes"], processes);
     }

@@ -11,7 +11,8 @@ use serde::Serialize;
 use crate::clean::{CLEANING_VERSION, CleanRules, Cleaner, Seen};
 use crate::extract::{self, RawDocument};
 use crate::fetch::{self, Fetched};
-use crate::manifest::{Entry, Source, Variant};
+use crate::manifest::{Source, Variant};
+use crate::manifests::Entry;
 use crate::split::SplitRules;
 use crate::{CleanCorpus, CleanCorpusWriter, Control, DataError, Document, Split};
 

@@ -1,5 +1,6 @@
 //! What can go wrong with a task: where, what was found, and what would be right.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use neutral_store::StoreError;
@@ -59,6 +60,10 @@ pub enum TaskError {
 impl TaskError {
     /// Whether the user gave something wrong, rather than that the machine refused.
     pub fn is_input(&self) -> bool {
-        !matches!(self, Self::Store(_))
+        match self {
+            Self::Store(StoreError::Io { cause, .. }) => cause.kind() == ErrorKind::NotFound,
+            Self::Store(_) => false,
+            _ => true,
+        }
     }
 }

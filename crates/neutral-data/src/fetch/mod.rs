@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 pub use self::dataset::{DatasetFiles, DatasetSource, fetch_dataset};
 pub use self::model::{ModelFiles, fetch_model};
 use crate::extract::files::{self, Found};
-use crate::manifest::{self, Source, Variant};
+use crate::manifest::{Source, Variant};
+use crate::manifests;
 use crate::{Control, DataError};
 
 /// Files as they came.
@@ -149,7 +150,7 @@ impl Fetched {
 }
 
 fn local_path(manifest: &Path, path: &str) -> Result<PathBuf, DataError> {
-    let path = manifest::local(manifest, path);
+    let path = manifests::local(manifest, path);
     if path.exists() { Ok(path) } else { Err(DataError::NoLocal { path }) }
 }
 
