@@ -124,8 +124,7 @@ fn two_processes_and_four_give_the_results_of_one() {
         let output = run(&sandbox, processes, smoke, out, &[]).output().unwrap();
         assert_code(&output, 0);
         assert!(String::from_utf8_lossy(&output.stdout).contains("results.json"));
-        // One process speaks.
-        // That is, what a trial reads, and how fast.
+        // One process speaks: of what a trial reads, and of how fast.
         let spoken = words(&output).matches("finetune-s0: ").count();
         assert_eq!(spoken, 2, "{}", words(&output));
         assert_same_results(&sandbox, "one", out);
