@@ -59,7 +59,8 @@ impl SplitRules {
     /// The share that a split should get.
     pub(crate) fn share(&self, split: Split) -> f64 {
         match split {
-            Split::Train => 1.0 - self.valid - self.test,
+            // The sum first: it is 1 to the bit where both are written to make it so.
+            Split::Train => 1.0 - (self.valid + self.test),
             Split::Valid => self.valid,
             Split::Test => self.test,
         }
@@ -93,5 +94,6 @@ mod tests {
         let scored = SplitRules { valid: 0.0, test: 1.0 };
         assert!(scored.check().is_ok());
         assert!((0..100).all(|id| scored.of(&id.to_string()) == Split::Test));
+        assert_eq!(SplitRules { valid: 0.7, test: 0.3 }.share(Split::Train), 0.0);
     }
 }

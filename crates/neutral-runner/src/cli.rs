@@ -17,6 +17,7 @@ use crate::eval::bench::BenchEvalArgs;
 use crate::export::ExportArgs;
 use crate::group::rendezvous::DEFAULT_TIMEOUT;
 use crate::inspect::InspectArgs;
+use crate::model_source::ModelArgs;
 use crate::report::ReportArgs;
 use crate::scores::TOKENS_PER_BATCH;
 use crate::unit::Unit;
@@ -234,12 +235,8 @@ pub(crate) struct DataArgs {
 /// Arguments of `neutral generate`.
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// A model folder as Hugging Face has it, a GGUF file, or a finished trial: RUN/trials/TRIAL.
-    #[arg(long)]
-    pub model: PathBuf,
-    /// What extends the model: a folder of `neutral export --format neutral`, or of PEFT.
-    #[arg(long)]
-    pub extension: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Where the text begins [default: what standard input holds].
     #[arg(long)]
     pub prompt: Option<String>,
@@ -258,11 +255,6 @@ pub(crate) struct GenerateArgs {
     /// Colour each token, the prompt's too, by the share of blocks whose gate is open.
     #[arg(long)]
     pub show_gates: bool,
-    /// The numbers that matrix products are computed in; bf16 with sums in fp32.
-    #[arg(long, value_parser = one_of(TRAINING), default_value = "bf16")]
-    pub precision: Precision,
-    #[command(flatten)]
-    pub machine: MachineArgs,
 }
 
 /// Reads `--precision`, one of some.

@@ -5,19 +5,17 @@ use std::io::{IsTerminal, Read, Write};
 use neutral_data::{Control, Tokenizer};
 use neutral_model::{Generation, ModelFolder, ReadToken, Sampling};
 use neutral_store::Cache;
-use tch::Device;
 
 use crate::cli::GenerateArgs;
 use crate::exit::{BadInput, Interrupted};
-use crate::model_source;
+use crate::model_source::{self, Loaded};
 use crate::signals;
-use crate::trial_file::{Extended, FinishedTrial, Loading};
 
 /// `neutral generate`.
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let sampling = sampling(args)?;
-    let device = args.machine.open()?;
-    let (folder, (model, extension)) = opened(args, device)?;
+    let loaded = args.model.load(&Cache::from_env()?, &Control::default())?;
+    let Loaded { folder, model, extension, .. } = loaded;
     let tokenizer = model_source::tokenizer(&folder)?;
     let prompt = prompt(args)?;
     let ids = tokenizer.prompts().encode(&prompt, true)?;
@@ -52,28 +50,6 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
         out.token(token)?;
     }
     out.finish()
-}
-
-/// A model folder with an extension, or a finished trial on its base.
-fn opened(args: &GenerateArgs, device: Device) -> anyhow::Result<(ModelFolder, Extended)> {
-    let &GenerateArgs { ref model, ref extension, precision, .. } = args;
-    if FinishedTrial::folder(model).is_some() {
-        if extension.is_some() {
-            let message = "--extension: a trial has its own; leave it out";
-            return Err(BadInput(message.to_owned()).into());
-        }
-        let trial = FinishedTrial::open(model)?;
-        let folder = trial.base()?;
-        let made = trial.model(Loading { base: &folder, device, precision })?;
-        return Ok((folder, made));
-    }
-    let folder = model_source::open_path(model, &Cache::from_env()?, &Control::default())?;
-    let (model, none) = Loading { base: &folder, device, precision }.base()?;
-    let extension = match extension {
-        Some(path) => neutral_adapters::open_extension(path, folder.config(), device)?,
-        None => none,
-    };
-    Ok((folder, (model, extension)))
 }
 
 fn sampling(args: &GenerateArgs) -> anyhow::Result<Sampling> {

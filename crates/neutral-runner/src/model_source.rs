@@ -2,12 +2,68 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use neutral_data::{Control, Tokenizer, fetch_model};
-use neutral_model::ModelFolder;
-use neutral_spec::{ModelSource, Plan};
+use neutral_model::{Extension, ModelFolder, Transformer};
+use neutral_spec::{ModelSource, Plan, Precision};
 use neutral_store::{Cache, Fingerprint, sha256_file};
 
+use crate::cli::{MachineArgs, one_of};
 use crate::exit::BadInput;
+use crate::trial_file::{FinishedTrial, Loading};
+
+/// A model with what extends it, and what computes.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// A model folder as Hugging Face has it, a GGUF file, or a finished trial (RUN/trials/TRIAL).
+    #[arg(long)]
+    pub model: PathBuf,
+    /// What extends the model: a folder of `neutral export --format neutral`, or of PEFT.
+    #[arg(long)]
+    pub extension: Option<PathBuf>,
+    /// The numbers that matrix products are computed in; fp64 is slow, and equal to the printed digit whatever the
+    /// order of sums.
+    #[arg(long, value_parser = one_of([Precision::Bf16, Precision::Fp32, Precision::Fp64]), default_value = "bf16")]
+    pub precision: Precision,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// What [`ModelArgs`] name, loaded and frozen.
+pub(crate) struct Loaded {
+    /// The base.
+    pub folder: ModelFolder,
+    /// The trial, if it is one's.
+    pub trial: Option<FinishedTrial>,
+    pub model: Transformer,
+    pub extension: Extension,
+}
+
+impl ModelArgs {
+    pub(crate) fn load(&self, cache: &Cache, control: &Control) -> anyhow::Result<Loaded> {
+        let &Self { model: ref path, ref extension, precision, machine } = self;
+        let device = machine.open()?;
+        let trial = FinishedTrial::folder(path).map(|_| FinishedTrial::open(path)).transpose()?;
+        if trial.is_some() && extension.is_some() {
+            let message = format!("{} is a trial, which has its own extension", path.display());
+            return Err(BadInput(message).into());
+        }
+        let folder = match &trial {
+            Some(trial) => trial.base()?,
+            None => open_path(path, cache, control)?,
+        };
+        let loading = Loading { base: &folder, device, precision };
+        let (model, own) = match &trial {
+            Some(trial) => trial.model(loading)?,
+            None => loading.base()?,
+        };
+        let extension = match extension {
+            Some(path) => neutral_adapters::open_extension(path, folder.config(), device)?,
+            None => own,
+        };
+        Ok(Loaded { folder, trial, model, extension })
+    }
+}
 
 /// Raised when the same file would be turned into another folder.
 const CONVERSION_VERSION: u32 = 1;

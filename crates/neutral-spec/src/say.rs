@@ -107,7 +107,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 /// What PEFT's and transformers' names are here.
 pub(crate) fn elsewhere_called(key: &str) -> Option<&'static str> {
     match key {
-        "r" | "rank" | "width" | "bottleneck_size" => Some("`budget: 16 units`"),
+        "r" | "rank" => Some("`budget: 16 units`"),
         "target_modules" => Some("`targets`"),
         "lr" => Some("`learning_rate`"),
         "warmup_steps" | "warmup_ratio" => Some("`schedule: { …, warmup_fraction: 0.05 }`"),

@@ -16,8 +16,9 @@ use serde::Serialize;
 use super::BatchSizeArg;
 use super::documents::Sources;
 use super::evaluate::Asked;
-use super::language_model::{LanguageModel, ModelArgs};
+use super::language_model::LanguageModel;
 use super::tokens::RuleOptions;
+use crate::model_source::ModelArgs;
 use crate::signals;
 
 /// Documents that are scored before the clock starts.

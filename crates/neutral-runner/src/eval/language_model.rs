@@ -1,15 +1,11 @@
 //! The model that is evaluated: a base, what extends it, and how it reads text.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::tokens::{RequestTokenizer, RuleOptions};
-use crate::cli::{MachineArgs, one_of};
-use crate::exit::BadInput;
-use crate::model_source;
+use crate::model_source::{Loaded, ModelArgs};
 use crate::numerics::{NUMERICS_VERSION, forward};
-use crate::trial_file::{FinishedTrial, Loading};
 use anyhow::Context as _;
-use clap::Args;
 use neutral_data::Control;
 use neutral_model::{Extension, ModelFolder, Transformer};
 use neutral_spec::Precision;
@@ -36,23 +32,6 @@ pub(crate) struct Parts {
     pub made_from: Vec<String>,
 }
 
-/// The model that is scored, and what computes.
-#[derive(Debug, Args)]
-pub(crate) struct ModelArgs {
-    /// A model folder as Hugging Face has it, a GGUF file, or a finished trial (RUN/trials/TRIAL).
-    #[arg(long)]
-    pub model: PathBuf,
-    /// What extends the model: a folder of `neutral export --format neutral`, or of PEFT.
-    #[arg(long)]
-    pub extension: Option<PathBuf>,
-    /// The numbers that matrix products are computed in; fp64 is slow, and equal to the printed digit whatever the
-    /// order of sums.
-    #[arg(long, value_parser = one_of([Precision::Bf16, Precision::Fp32, Precision::Fp64]), default_value = "bf16")]
-    pub precision: Precision,
-    #[command(flatten)]
-    pub machine: MachineArgs,
-}
-
 impl LanguageModel {
     /// Loads a model and what extends it.
     pub(crate) fn open(
@@ -61,41 +40,14 @@ impl LanguageModel {
         cache: &Cache,
         control: &Control,
     ) -> anyhow::Result<Self> {
-        let ModelArgs { model: path, extension, precision, machine } = args;
-        let (precision, device) = (*precision, machine.open()?);
-        let trial = FinishedTrial::folder(path).map(|_| FinishedTrial::open(path)).transpose()?;
-        let folder = if let Some(trial) = &trial {
-            trial.base()?
-        } else {
-            model_source::open_path(path, cache, control)?
-        };
-        let (model, extension, made_from) = match (&trial, extension) {
-            (Some(_), Some(_)) => {
-                let message = format!("{} is a trial, which has its own extension", path.display());
-                return Err(BadInput(message).into());
-            }
-            (Some(trial), None) => {
-                let (model, extension) =
-                    trial.model(Loading { base: &folder, device, precision })?;
-                (model, extension, trial.file.made_from(&trial.folder)?)
-            }
-            (None, extension) => {
-                let (model, none) = Loading { base: &folder, device, precision }.base()?;
-                let (extension, files) = match extension {
-                    None => (none, Vec::new()),
-                    Some(path) => {
-                        let extension =
-                            neutral_adapters::open_extension(path, folder.config(), device)?;
-                        let mut made_from = digest(path)?;
-                        made_from.push(forward());
-                        (extension, made_from)
-                    }
-                };
-                (model, extension, files)
-            }
+        let Loaded { folder, trial, model, extension } = args.load(cache, control)?;
+        let made_from = match (&trial, &args.extension) {
+            (Some(trial), _) => trial.file.made_from(&trial.folder)?,
+            (None, Some(path)) => [digest(path)?, vec![forward()]].concat(),
+            (None, None) => Vec::new(),
         };
         let parts = Parts { model, extension, digest: folder.digest()?, made_from };
-        Self::assemble(parts, &folder, precision, rules)
+        Self::assemble(parts, &folder, args.precision, rules)
     }
 
     /// A model that is loaded, with the tokenizer of its base's folder.

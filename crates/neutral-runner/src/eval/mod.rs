@@ -25,13 +25,13 @@ use serde_json::json;
 
 pub(crate) use self::documents::Sources;
 pub(crate) use self::evaluate::{Evaluated, Evaluation};
-use self::language_model::ModelArgs;
 pub(crate) use self::language_model::{LanguageModel, Parts};
 use self::output::Envelope;
 use self::tokens::RollingPrefix;
 pub(crate) use self::tokens::RuleOptions;
 use crate::environment;
 use crate::exit::{self, BadInput};
+use crate::model_source::ModelArgs;
 use crate::signals;
 
 /// Arguments of `neutral eval`; names are those of lm-evaluation-harness.
