@@ -35,6 +35,11 @@ fn mistakes_in_an_experiment_are_named_with_file_line_and_field() {
             vec!["bad.yaml:", "evaluation.tasks.include_path[0]", "there is no folder"],
         ),
         (
+            "evaluation:",
+            "evaluation:\n  tasks: { new: [arc] }",
+            vec!["bad.yaml:52: evaluation.tasks.new[0]", "there is no folder", "`include_path`"],
+        ),
+        (
             "{ kind: lora, budget: 20% }",
             "{ kind: lora, budget: 0.001% }",
             vec!["bad.yaml", "0.001%", "budget"],

@@ -57,6 +57,17 @@ fn a_gguf_file_is_extended_with_its_own_tokenizer() {
     assert!(!words(&again).contains("30784 weights"), "{}", words(&again));
 }
 
+#[test]
+fn a_misspelt_corpus_is_told_before_the_base_is_fetched() {
+    let sandbox = Sandbox::new();
+    let text = experiment("nowhere.gguf").replacen("[synthetic/a]", "[synthetic/aa]", 1);
+    let output = sandbox.run(&sandbox.write("loaded.yaml", &text), "out");
+    assert_code(&output, 2);
+    let words = words(&output);
+    assert!(words.contains("loaded.yaml:7: data.original[0]: unknown corpus"), "{words}");
+    assert!(!words.contains("nowhere.gguf"), "{words}");
+}
+
 /// Exports and tasks go by the base's own, so that another one would train what they do not read.
 #[test]
 fn a_loaded_tokenizer_is_the_bases_own_however_it_is_written() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use crate::baselines::experiment;
-use crate::command::{Sandbox, assert_code};
+use crate::command::{Sandbox, assert_code, words};
 use crate::interruption::EXPERIMENT;
 
 /// The loss of a trial's first step.
@@ -77,4 +77,47 @@ fn what_is_measured_is_the_split_that_the_experiment_names() {
         let mut corpora = kept.into_iter().map(|entry| of_split(entry.unwrap().path()));
         assert!(corpora.any(|ids| measured.is_subset(&ids)), "{split}: {measured:?}");
     }
+}
+
+/// The log has what a training reads: a corpus's share of its domain's sequences over the length of its text.
+#[test]
+fn a_corpus_with_thrice_the_weight_is_read_thrice_as_often() {
+    let own = "name: own
+licence: none
+description: Little text in the language of the new domain, so that it is read several times.
+variants:
+  b: { language: none, source: { kind: synthetic, language: b, documents: 30, seed: 2 } }
+  c: { language: none, source: { kind: synthetic, language: b, documents: 30, seed: 3 } }
+clean: { detect_language: false }
+";
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("manifests")).unwrap();
+    sandbox.write("manifests/own.yaml", own);
+    let passes = |b: u32, c: u32| {
+        let new = format!("[{{ corpus: own/b, weight: {b} }}, {{ corpus: own/c, weight: {c} }}]");
+        let text = experiment("methods: [{ method: { kind: finetune } }]\n");
+        let text = text.replacen("new: [synthetic/b]", &format!("new: {new}"), 1);
+        let file = sandbox.write("disturbed.yaml", &text);
+        let out = format!("out-{b}-{c}");
+        let mut command = sandbox.neutral(&["run", file.to_str().unwrap(), "--out", &out]);
+        for manifests in [sandbox.path("manifests"), crate::command::root().join("data-manifests")]
+        {
+            command.arg("--manifests").arg(manifests);
+        }
+        let output = command.args(["--device", "cpu"]).output().unwrap();
+        assert_code(&output, 0);
+        let log = words(&output);
+        let (_, log) = log.split_once(": reads").expect("what the training reads");
+        let of = |corpus: &str| -> f64 {
+            let (_, after) = log.split_once(&format!("{corpus} ")).expect("the corpus in the log");
+            after.split_once(" times").unwrap().0.parse().unwrap()
+        };
+        [of("its original text"), of("own/b"), of("own/c")]
+    };
+    let [original, b, c] = passes(1, 3);
+    let [same, more_b, less_c] = passes(3, 1);
+    assert_eq!(original, same, "weights leave the share of the domains alone");
+    // Printed to two digits.
+    assert!((more_b / b - 3.0).abs() < 0.05, "{b} {more_b}");
+    assert!((c / less_c - 3.0).abs() < 0.05, "{c} {less_c}");
 }

@@ -22,6 +22,7 @@ mod manifest;
 mod manifests;
 mod mix;
 mod permutation;
+mod pool;
 mod prepare;
 mod progress;
 mod prompts;

@@ -3,22 +3,12 @@
 //! A pure function of (configuration, shards, position): there is no state, so resuming is asking
 //! for the next position, and any number of readers agree.
 //!
-//! - *Which domain* (the paper's section on data: a share p of every batch is original text).
-//!   Sequence `i` is original if `⌊(i+1)p⌋ > ⌊ip⌋`. So the first `n` sequences hold exactly `⌊np⌋`
-//!   original ones, for every `n`, and they are as evenly spread as can be. `p` is an integer count
-//!   of billionths, so nothing drifts.
-//! - *Which text*. A domain's token files are cut into chunks of `T + 1` tokens, one every `T`;
-//!   all chunks of all its files are one pool, so a file counts in proportion to its length. The
-//!   k-th sequence of a domain is the k-th chunk of a shuffled pool; each epoch has a shuffle of
-//!   its own, and holds every chunk once.
-//!
-//! The tokens after the last whole chunk of a file, fewer than `T + 1`, are never seen. Sequences
-//! start anywhere in a document; what attention does at separators is the trainer's business.
+//! *Which domain* (the paper's section on data: a share p of every batch is original text): sequence `i` is original
+//! if `⌊(i+1)p⌋ > ⌊ip⌋`. So the first `n` sequences hold exactly `⌊np⌋` original ones, for every `n`, and they are as
+//! evenly spread as can be. *Which text* of the domain: [`crate::pool`].
 
-use crate::permutation::Permutation;
+use crate::pool::{Pool, Share};
 use crate::{Batch, DataError, Domain, TokenShards};
-
-const BILLION: u64 = 1_000_000_000;
 
 /// How the two domains are mixed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,10 +26,8 @@ pub struct MixConfig {
 pub struct MixedStream {
     original: Pool,
     new: Pool,
-    /// `p` in billionths.
-    original_billionths: u64,
+    original_share: Share,
     sequence_length: usize,
-    seed: u64,
 }
 
 impl MixedStream {
@@ -60,8 +48,8 @@ impl MixedStream {
         if !(0.0..=1.0).contains(&p) {
             return Err(DataError::invalid("original_fraction", p, "write a number from 0 to 1"));
         }
-        let original_billionths = (p * BILLION as f64).round() as u64;
-        if (p > 0.0 && original_billionths == 0) || (p < 1.0 && original_billionths == BILLION) {
+        let original_share = Share::of(p);
+        if (p > 0.0 && original_share.is_none()) || (p < 1.0 && original_share.is_all()) {
             let expected = "write 0, 1, or a share that is at least 1e-9 from both";
             return Err(DataError::invalid("original_fraction", p, expected));
         }
@@ -78,23 +66,35 @@ impl MixedStream {
                 "tokenize both domains with one tokenizer",
             ));
         }
-        let original = Pool::new(Domain::Original, original, sequence_length);
-        let new = Pool::new(Domain::New, new, sequence_length);
-        let needed = [(&original, original_billionths > 0), (&new, original_billionths < BILLION)];
-        for (pool, needed) in needed {
-            if needed && pool.chunks == 0 {
-                let longest = pool.shards.iter().map(|s| s.shard.len()).max().unwrap_or(0);
-                return Err(DataError::invalid(
-                    &format!("the longest text of the {} domain", pool.domain.name()),
-                    format!("{longest} tokens long ({} corpora)", pool.shards.len()),
-                    format!(
-                        "a sequence needs {} tokens; add text or shorten sequence_length",
-                        sequence_length + 1
-                    ),
-                ));
+        let original = Pool::new(Domain::Original, original, sequence_length, seed);
+        let new = Pool::new(Domain::New, new, sequence_length, seed);
+        for (pool, needed) in
+            [(&original, !original_share.is_none()), (&new, !original_share.is_all())]
+        {
+            if needed {
+                pool.check()?;
             }
         }
-        Ok(Self { original, new, original_billionths, sequence_length, seed })
+        Ok(Self { original, new, original_share, sequence_length })
+    }
+
+    /// Gives each corpus of a domain its share of the domain's sequences, in place of one that is in proportion to its
+    /// length. One weight above 0 a corpus, in the order given to [`MixedStream::new`]; no weights change nothing.
+    ///
+    /// # Errors
+    /// If a corpus is too short for one sequence, or its share is less than a billionth.
+    ///
+    /// # Panics
+    /// If weights and corpora differ in number.
+    pub fn weighted(mut self, domain: Domain, weights: &[f64]) -> Result<Self, DataError> {
+        if !weights.is_empty() {
+            let pool = match domain {
+                Domain::Original => &mut self.original,
+                Domain::New => &mut self.new,
+            };
+            pool.weigh(weights)?;
+        }
+        Ok(self)
     }
 
     /// The `n` sequences from position `first_sequence` on.
@@ -107,88 +107,33 @@ impl MixedStream {
     pub fn batch(&self, first_sequence: u64, n: usize) -> Batch {
         let mut batch = Batch::with_capacity(n, self.sequence_length);
         for position in first_sequence..first_sequence + n as u64 {
-            let original_before = self.original_before(position);
-            let (pool, k) = if self.original_before(position + 1) > original_before {
+            let original_before = self.original_share.of_first(position);
+            let (pool, k) = if self.original_share.of_first(position + 1) > original_before {
                 (&self.original, original_before)
             } else {
                 (&self.new, position - original_before)
             };
-            batch.push(pool.sequence(k, self.seed, self.sequence_length), pool.domain);
+            batch.push(pool.sequence(k), pool.domain());
         }
         batch
     }
 
     /// How many of the first `n` sequences are (original, new): `(⌊np⌋, n − ⌊np⌋)`.
     pub fn counts(&self, n_sequences: u64) -> (u64, u64) {
-        let original = self.original_before(n_sequences);
+        let original = self.original_share.of_first(n_sequences);
         (original, n_sequences - original)
     }
 
-    /// How often the first `n` sequences read the text of each domain, (original, new); 0 where there is none.
-    pub fn passes(&self, n_sequences: u64) -> (f64, f64) {
+    /// How often the first `n` sequences read the text of each domain, (original, new): one number a corpus where they
+    /// are weighted, else one for all of them; 0 where there is none.
+    pub fn passes(&self, n_sequences: u64) -> (Vec<f64>, Vec<f64>) {
         let (original, new) = self.counts(n_sequences);
-        let over = |n: u64, pool: &Pool| n as f64 / pool.chunks.max(1) as f64;
-        (over(original, &self.original), over(new, &self.new))
+        (self.original.passes(original), self.new.passes(new))
     }
 
     /// Input tokens of a sequence.
     pub fn sequence_length(&self) -> usize {
         self.sequence_length
-    }
-
-    fn original_before(&self, position: u64) -> u64 {
-        (u128::from(position) * u128::from(self.original_billionths) / u128::from(BILLION)) as u64
-    }
-}
-
-/// All chunks of a domain.
-#[derive(Clone, Debug)]
-struct Pool {
-    domain: Domain,
-    shards: Vec<PooledShard>,
-    chunks: u64,
-}
-
-#[derive(Clone, Debug)]
-struct PooledShard {
-    shard: TokenShards,
-    /// Number in the pool of its first chunk.
-    first_chunk: u64,
-}
-
-impl Pool {
-    fn new(domain: Domain, shards: Vec<TokenShards>, sequence_length: usize) -> Self {
-        let mut chunks = 0;
-        let shards = shards
-            .into_iter()
-            .map(|shard| {
-                let first_chunk = chunks;
-                let own = (shard.len().saturating_sub(1) / sequence_length) as u64;
-                if own == 0 {
-                    tracing::warn!(
-                        path = %shard.path().display(),
-                        tokens = shard.len(),
-                        sequence_length,
-                        "a token file is too short for one sequence and is never read"
-                    );
-                }
-                chunks += own;
-                PooledShard { shard, first_chunk }
-            })
-            .collect();
-        Self { domain, shards, chunks }
-    }
-
-    /// The `T + 1` tokens of the `k`-th sequence of this domain.
-    fn sequence(&self, k: u64, seed: u64, sequence_length: usize) -> &[u32] {
-        let epoch = k / self.chunks;
-        let key = [seed, self.domain as u64, epoch];
-        let chunk = Permutation::new(self.chunks, &key).apply(k % self.chunks);
-        // The last file that starts at or before the chunk; files without chunks start where the
-        // next one does, so they are passed over.
-        let at = self.shards.partition_point(|s| s.first_chunk <= chunk) - 1;
-        let PooledShard { shard, first_chunk } = &self.shards[at];
-        shard.slice((chunk - first_chunk) as usize * sequence_length, sequence_length + 1)
     }
 }
 
@@ -253,7 +198,6 @@ mod tests {
     fn an_epoch_holds_every_chunk_of_every_file_once() {
         let stream = stream(0.0, 9);
         // 5 chunks of the first file, none of the second, 16 of the third.
-        assert_eq!(stream.new.chunks, 21);
         let mut expected: Vec<u32> = (0..5).map(|c| 2000 + 4 * c).collect();
         expected.extend((0..16).map(|c| 3000 + 4 * c));
         let mut orders = Vec::new();
@@ -284,8 +228,77 @@ mod tests {
             let expected = ranges.iter().flat_map(|&(first, n)| (0..n).map(move |c| first + 4 * c));
             assert!(starts.iter().copied().eq(expected), "epoch {epoch}: {starts:?}");
         }
-        assert_eq!(stream.passes(3 * 28), (3.0, 3.0));
-        assert_eq!(stream.passes(8), (2.0 / 7.0, 6.0 / 21.0));
+        assert_eq!(stream.passes(3 * 28), (vec![3.0], vec![3.0]));
+        assert_eq!(stream.passes(8), (vec![2.0 / 7.0], vec![6.0 / 21.0]));
+    }
+
+    /// Which file each sequence of the new domain is from, by the thousands of its first token.
+    fn files(stream: &MixedStream, n: usize) -> Vec<u32> {
+        stream.batch(0, n).tokens.iter().step_by(T).map(|first| first / 1000).collect()
+    }
+
+    #[test]
+    fn weights_are_met_over_every_prefix_whatever_the_lengths() {
+        let text = [1000..1029, 2000..2021, 3000..3065, 4000..4005].map(shard_of);
+        let weights = [0.5, 3.0, 1.0, 1.5];
+        for p in [0.0, 0.3] {
+            let original = vec![shard_of(9000..9050)];
+            let stream = MixedStream::new(original, text.to_vec(), config(p, 7)).unwrap();
+            let stream = stream.weighted(Domain::New, &weights).unwrap();
+            let files = files(&stream, 3000);
+            let mut read = [0.0; 4];
+            for (n, file) in files.into_iter().filter(|file| *file != 9).enumerate() {
+                read[file as usize - 1] += 1.0;
+                for (read, weight) in read.iter().zip(weights) {
+                    let share = (n + 1) as f64 * weight / 6.0;
+                    assert!((read - share).abs() < 1.5, "p {p}, {n}: {read} of {share}");
+                }
+            }
+            assert_eq!(stream.counts(3000).0, (3000.0 * p) as u64, "the mix of domains stays");
+            let chunks = [7.0, 5.0, 16.0, 1.0];
+            let passes: Vec<_> = read.iter().zip(chunks).map(|(read, of)| read / of).collect();
+            assert_eq!(stream.passes(3000).1, passes);
+        }
+    }
+
+    #[test]
+    fn a_weighted_corpus_is_read_once_before_any_of_it_is_read_again() {
+        let text = vec![shard_of(1000..1029), shard_of(2000..2021)];
+        let stream = MixedStream::new(vec![], text, config(0.0, 1)).unwrap();
+        let stream = stream.weighted(Domain::New, &[1.0, 3.0]).unwrap();
+        let starts: Vec<u32> = stream.batch(0, 28).tokens.iter().step_by(T).copied().collect();
+        let of = |range: std::ops::Range<u32>| -> Vec<u32> {
+            starts.iter().copied().filter(|start| range.contains(start)).collect()
+        };
+        let mut first = of(1000..2000);
+        first.sort_unstable();
+        assert_eq!(first, (0..7).map(|c| 1000 + 4 * c).collect::<Vec<_>>());
+        let mut orders = std::collections::BTreeSet::new();
+        for epoch in of(2000..3000).chunks(5).take(4) {
+            orders.insert(epoch.to_vec());
+            let mut epoch = epoch.to_vec();
+            epoch.sort_unstable();
+            assert_eq!(epoch, (0..5).map(|c| 2000 + 4 * c).collect::<Vec<_>>());
+        }
+        assert!(orders.len() > 1, "each epoch has an order of its own");
+    }
+
+    #[test]
+    fn weights_that_leave_a_corpus_out_are_refused() {
+        let weighted = |text: Vec<TokenShards>, weights: &[f64]| {
+            let stream = MixedStream::new(vec![], text, config(0.0, 1)).unwrap();
+            stream.weighted(Domain::New, weights).map(|_| ()).map_err(|e| e.to_string())
+        };
+        let text = || vec![shard_of(1000..1029), shard_of(2000..2021)];
+        assert_eq!(weighted(text(), &[]), Ok(()));
+        assert_eq!(weighted(text(), &[1.0, 2.0]), Ok(()));
+        for weights in [[1e-10, 1.0], [1.0, 1e-10]] {
+            let told = weighted(text(), &weights).unwrap_err();
+            assert!(told.contains("the weight of"), "{told}");
+        }
+        let short = weighted(vec![shard_of(1000..1029), shard_of(2000..2004)], &[1.0, 1.0]);
+        let told = short.unwrap_err();
+        assert!(told.contains("4 tokens long") && told.contains("new domain"), "{told}");
     }
 
     #[test]

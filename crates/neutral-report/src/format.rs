@@ -1,5 +1,7 @@
 //! Numbers and names as people read them.
 
+use serde_json::Value;
+
 use crate::results::ByCorpus;
 
 /// `614,400`.
@@ -50,16 +52,21 @@ pub(crate) fn shorten(text: &str, most: usize) -> String {
     format!("{head}…{tail}")
 }
 
-/// A value of the spec as text for people: strings without their quotes, lists without their brackets.
-pub(crate) fn value(value: &serde_json::Value) -> String {
-    match value.as_array() {
-        Some(all) => all.iter().map(self::value).collect::<Vec<_>>().join(" + "),
-        None => unquoted(value),
+/// A value of the spec as text for people: strings without their quotes, lists without their brackets, mappings as an
+/// experiment has them.
+pub(crate) fn value(value: &Value) -> String {
+    match value {
+        Value::Array(all) => all.iter().map(self::value).collect::<Vec<_>>().join(" + "),
+        Value::Object(all) => {
+            let entries = all.iter().map(|(key, value)| format!("{key}: {}", self::value(value)));
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+        }
+        _ => unquoted(value),
     }
 }
 
 /// A value of the spec as text for programs: JSON, but for strings, which are without their quotes.
-pub(crate) fn unquoted(value: &serde_json::Value) -> String {
+pub(crate) fn unquoted(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
@@ -97,6 +104,8 @@ mod tests {
         let list = serde_json::json!(["manpages/en", "perl-docs/en"]);
         assert_eq!(value(&list), "manpages/en + perl-docs/en");
         assert_eq!(unquoted(&list), r#"["manpages/en","perl-docs/en"]"#);
+        let weighted = serde_json::json!(["a/fr", { "corpus": "b/fr", "weight": 3 }]);
+        assert_eq!(value(&weighted), "a/fr + { corpus: b/fr, weight: 3 }");
         assert_eq!([value, unquoted].map(|f| f(&serde_json::json!("20%"))), ["20%", "20%"]);
     }
 

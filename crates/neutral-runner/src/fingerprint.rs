@@ -10,13 +10,12 @@ impl Shared<'_> {
     /// Fingerprint of everything that determines a trial's result.
     pub(crate) fn fingerprint(&self, trial: &Trial) -> Fingerprint {
         let evaluation = &self.plan.evaluation;
-        let read = trial.data.original.iter().chain(&trial.data.new);
         let scored = evaluation.original.iter().chain(&evaluation.new);
         let own = (
             NUMERICS_VERSION,
             trial.fingerprint(),
             &self.base.fingerprint,
-            self.inputs.fingerprint(read),
+            self.inputs.fingerprint(trial.data.corpora()),
             self.inputs.fingerprint(scored),
             evaluation,
         );
@@ -31,13 +30,12 @@ impl Shared<'_> {
 
     /// Fingerprint of everything that determines what a trial's training makes; not of what is scored.
     pub(crate) fn training_fingerprint(&self, trial: &Trial) -> Fingerprint {
-        let read = trial.data.original.iter().chain(&trial.data.new);
         let before = self.before(trial).map(|before| self.training_fingerprint(before));
         Fingerprint::of(&(
             NUMERICS_VERSION,
             trial.fingerprint(),
             &self.base.fingerprint,
-            self.inputs.fingerprint(read),
+            self.inputs.fingerprint(trial.data.corpora()),
             before.map(|before| (before, DRAWS_AFTER)),
             version_of(&trial.method, self.plan.precision),
         ))

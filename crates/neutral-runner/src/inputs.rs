@@ -63,8 +63,11 @@ impl Inputs {
     }
 
     /// The training tokens of some corpora.
-    pub(crate) fn shards(&self, references: &[CorpusRef]) -> anyhow::Result<Vec<TokenShards>> {
-        let shards = references.iter().map(|reference| {
+    pub(crate) fn shards<'a>(
+        &self,
+        references: impl IntoIterator<Item = &'a CorpusRef>,
+    ) -> anyhow::Result<Vec<TokenShards>> {
+        let shards = references.into_iter().map(|reference| {
             let corpus = &self.corpora[reference];
             TokenShards::build(corpus, Split::Train, &self.tokenizer, &self.cache, &self.control)
         });

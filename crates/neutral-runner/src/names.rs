@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use neutral_data::Manifests;
-use neutral_spec::{Plan, SpecError, TasksSpec, nearest};
+use neutral_spec::{CorpusRef, Experiment, SpecError, TasksSpec, nearest};
 
 use crate::tasks;
 
@@ -13,29 +13,34 @@ type Wrong = (String, String);
 
 /// Fails with every place of the file that names what is not there.
 pub(crate) fn check(
-    plan: &Plan,
+    experiment: &Experiment,
     manifests: &Manifests,
     file: &Path,
     text: &str,
 ) -> anyhow::Result<()> {
-    let mut wrong = unknown_corpora(plan, manifests);
-    wrong.extend(plan.corpora().into_iter().filter_map(|corpus| {
-        let path = manifests.missing(&corpus)?;
+    let corpora = neutral_spec::corpora(experiment).map_err(|e| e.located(file, text))?;
+    let mut wrong = unknown_corpora(&corpora, manifests);
+    let instead = experiment.if_unavailable.as_ref();
+    let instead = instead
+        .map_or(String::new(), |file| format!("; `{file}` asks the same question of other text"));
+    wrong.extend(corpora.iter().filter_map(|corpus| {
+        let path = manifests.missing(corpus)?;
         let message = format!(
-            "the text of `{corpus}` is not there: no {}; put it there, or correct `path` in its manifest",
+            "the text of `{corpus}` is not there: no {}; put it there, or correct `path` in its manifest{instead}",
             path.display()
         );
         Some((corpus.to_string(), message))
     }));
-    if let Some(spec) = &plan.tasks {
-        wrong.extend(unknown_tasks(spec, file.parent().unwrap_or(Path::new(".")))?);
+    if let Some(spec) = &experiment.evaluation.tasks {
+        let here = file.parent().unwrap_or(Path::new("."));
+        wrong.extend(unknown_tasks(spec, here, text)?);
     }
     if wrong.is_empty() { Ok(()) } else { Err(SpecError::of_names(&wrong, file, text).into()) }
 }
 
-fn unknown_corpora(plan: &Plan, manifests: &Manifests) -> Vec<Wrong> {
+fn unknown_corpora(corpora: &[CorpusRef], manifests: &Manifests) -> Vec<Wrong> {
     let known = manifests.names();
-    let names = plan.corpora().into_iter().map(|corpus| corpus.to_string());
+    let names = corpora.iter().map(ToString::to_string);
     let unknown = names.filter(|name| !known.contains(name));
     let explained = unknown.map(|name| {
         let hint = match nearest(&name, known.iter().map(String::as_str)) {
@@ -48,12 +53,15 @@ fn unknown_corpora(plan: &Plan, manifests: &Manifests) -> Vec<Wrong> {
     explained.collect()
 }
 
-fn unknown_tasks(spec: &TasksSpec, here: &Path) -> anyhow::Result<Vec<Wrong>> {
+fn unknown_tasks(spec: &TasksSpec, here: &Path, text: &str) -> anyhow::Result<Vec<Wrong>> {
+    // The folder that is taken where none is named stands nowhere in the file, but the tasks in it do.
+    let first =
+        spec.original.iter().chain(&spec.new).next().filter(|_| !text.contains("include_path"));
     let absent: Vec<_> = spec
         .include_path
         .iter()
         .filter(|folder| !here.join(folder).is_dir())
-        .map(|folder| (folder.clone(), no_folder(&here.join(folder))))
+        .map(|folder| (first.unwrap_or(folder).clone(), no_folder(&here.join(folder))))
         .collect();
     if !absent.is_empty() {
         return Ok(absent);
@@ -65,5 +73,5 @@ fn unknown_tasks(spec: &TasksSpec, here: &Path) -> anyhow::Result<Vec<Wrong>> {
 }
 
 fn no_folder(folder: &Path) -> String {
-    format!("there is no folder {} of task files; correct `include_path`", folder.display())
+    format!("there is no folder {} of task files; name theirs in `include_path`", folder.display())
 }

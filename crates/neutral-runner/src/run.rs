@@ -58,9 +58,9 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     executor::end_with_parent()?;
     let control = Control::new(bars.clone(), Arc::clone(&stop));
     let cache = Cache::from_env()?;
-    let Resolved { plan, model, folder } = resolved(&experiment, &text, args, &cache, &control)?;
     let manifests = inputs::manifests(&args.manifests, here)?;
-    names::check(&plan, &manifests, &args.experiment, &text)?;
+    names::check(&experiment, &manifests, &args.experiment, &text)?;
+    let Resolved { plan, model, folder } = resolved(&experiment, &text, args, &cache, &control)?;
     if args.only.is_none() {
         warn_of_rare_original(&plan);
     }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::MultiProgress;
-use neutral_data::{MixConfig, MixedStream};
+use neutral_data::{Domain, MixConfig, MixedStream};
 use neutral_model::{Extension, Transformer};
-use neutral_spec::{CorpusRef, DataSpec, Method, Plan, Trial};
+use neutral_spec::{DataSpec, Method, MixedCorpus, Plan, Trial};
 use neutral_store::{
     Fingerprint, Lock, StoreError, read_json, remove_unfinished, sha256_file, write_json,
 };
@@ -266,18 +266,17 @@ impl Shared<'_> {
     ) -> anyhow::Result<TrainSummary> {
         let DataSpec { original, new, original_fraction, .. } = &trial.data;
         // A domain without a share of the mix is not tokenised.
-        let read = |corpora: &[CorpusRef], share: f64| {
-            if share > 0.0 { self.inputs.shards(corpora) } else { Ok(Vec::new()) }
+        let original = if *original_fraction > 0.0 { &**original } else { &[] };
+        let new = if *original_fraction < 1.0 { &**new } else { &[] };
+        let shards = |corpora| self.inputs.shards(MixedCorpus::corpora(corpora));
+        let mix = MixConfig {
+            original_fraction: *original_fraction,
+            sequence_length: trial.training.sequence_length,
+            seed: self.draws(trial),
         };
-        let stream = MixedStream::new(
-            read(original, *original_fraction)?,
-            read(new, 1.0 - original_fraction)?,
-            MixConfig {
-                original_fraction: *original_fraction,
-                sequence_length: trial.training.sequence_length,
-                seed: self.draws(trial),
-            },
-        )?;
+        let stream = MixedStream::new(shards(original)?, shards(new)?, mix)?
+            .weighted(Domain::Original, &MixedCorpus::weights(original))?
+            .weighted(Domain::New, &MixedCorpus::weights(new))?;
         say_passes(trial, &stream);
         let folder = &self.folder(trial);
         let base = match trial.method {
@@ -337,13 +336,23 @@ fn empty(folder: &Path) -> std::io::Result<()> {
 /// How often a training reads its text. Up to about four times text that is read again teaches nearly as much as new
 /// text would (Muennighoff et al., *Scaling Data-Constrained Language Models*, 2023).
 fn say_passes(trial: &Trial, stream: &MixedStream) {
-    let sequences = trial.training.tokens / stream.sequence_length() as u64;
+    let sequences = trial.training.steps() * trial.training.batch_size as u64;
     let (original, new) = stream.passes(sequences);
     let id = &trial.id;
+    let domain = |name: &str, corpora: &[MixedCorpus], passes: &[f64]| match passes {
+        [all] => format!("its {name} text {all:.2} times"),
+        each => {
+            let each = MixedCorpus::corpora(corpora).zip(each);
+            let each: Vec<_> = each.map(|(c, passes)| format!("{c} {passes:.2} times")).collect();
+            each.join(", ")
+        }
+    };
     tracing::info!(
-        "{id}: reads its original text {original:.2} times, its new text {new:.2} times"
+        "{id}: reads {}, {}",
+        domain("original", &trial.data.original, &original),
+        domain("new", &trial.data.new, &new)
     );
-    if original.max(new) > 4.0 {
+    if original.iter().chain(&new).any(|passes| *passes > 4.0) {
         tracing::warn!("{id}: the same text more than four times teaches less and less; add text");
     }
 }

@@ -6,6 +6,7 @@ use crate::error::Problem;
 use crate::evaluation::EvaluationSpec;
 use crate::experiment::{DataSpec, TrainingSpec};
 use crate::field_path::FieldPath;
+use crate::mixed_corpus::MixedCorpus;
 
 const BILLION: u128 = 1_000_000_000;
 
@@ -49,18 +50,46 @@ pub(crate) fn check(data: &DataSpec, training: &TrainingSpec, found: &mut Vec<Pr
             format!("{p} is all but 1; expected 1, or at most 0.999999999"),
         );
     }
-    disjoint("corpus", &data.original, &data.new, &FieldPath::dotted("data.new"), found);
+    let original = (u128::from(sequences) * billionths / BILLION) as u64;
+    check_weights("original", &data.original, original, found);
+    check_weights("new", &data.new, sequences.saturating_sub(original), found);
+    let [original, new] = [&data.original, &data.new].map(|corpora| MixedCorpus::corpora(corpora));
+    disjoint("corpus", original, new, &FieldPath::dotted("data.new"), found);
+}
+
+/// The weights of a domain's corpora, which share its sequences by them.
+fn check_weights(domain: &str, corpora: &[MixedCorpus], sequences: u64, found: &mut Vec<Problem>) {
+    let sum: f64 = corpora.iter().filter_map(MixedCorpus::weight).sum();
+    let weighted = corpora.iter().find(|corpus| corpus.weight().is_some());
+    for (i, mixed) in corpora.iter().enumerate() {
+        let corpus = mixed.corpus();
+        let twice = MixedCorpus::corpora(&corpora[..i]).any(|before| before == corpus);
+        let share = mixed.weight().map(|weight| weight / sum);
+        let message = match (share, weighted) {
+            _ if twice => format!("`{corpus}` is in the list twice, expected it once"),
+            (None, Some(other)) => format!(
+                "`{corpus}` has no weight and `{}` has; weigh every corpus of a domain or none",
+                other.corpus()
+            ),
+            (Some(share), _) if sequences > 0 && share * (sequences as f64) < 1.0 => format!(
+                "its weight is {share:.1e} of all; of {sequences} sequences that is less than one"
+            ),
+            _ => continue,
+        };
+        found.push(Problem::new(FieldPath::dotted("data").key(domain).index(i), message));
+    }
 }
 
 /// No corpus, and no task, is of both domains.
-pub(crate) fn disjoint<T: Display + PartialEq>(
+pub(crate) fn disjoint<'a, T: Display + PartialEq + 'a>(
     what: &str,
-    original: &[T],
-    new: &[T],
+    original: impl IntoIterator<Item = &'a T>,
+    new: impl IntoIterator<Item = &'a T>,
     path: &FieldPath,
     found: &mut Vec<Problem>,
 ) {
-    for (i, name) in new.iter().enumerate().filter(|(_, name)| original.contains(name)) {
+    let original: Vec<_> = original.into_iter().collect();
+    for (i, name) in new.into_iter().enumerate().filter(|(_, name)| original.contains(name)) {
         let message = format!("`{name}` is in `original` as well; a {what} is of one domain");
         found.push(Problem::new(path.index(i), message));
     }
@@ -75,7 +104,8 @@ pub(crate) fn crossed(data: &DataSpec, evaluation: &EvaluationSpec) -> Vec<Probl
         ("original", &data.original, p > 0.0, "new", &evaluation.new),
         ("new", &data.new, p < 1.0, "original", &evaluation.original),
     ] {
-        let both = corpora.iter().enumerate().filter(|(_, c)| read && scored.contains(c));
+        let corpora = MixedCorpus::corpora(corpora);
+        let both = corpora.enumerate().filter(|(_, c)| read && scored.contains(c));
         for (i, corpus) in both {
             let message =
                 format!("`{corpus}` is in `evaluation.{scored_as}`; a corpus is of one domain");
@@ -90,13 +120,22 @@ mod tests {
     use super::*;
 
     fn spec(p: f64, original: &[&str], new: &[&str]) -> DataSpec {
-        let corpora =
-            |names: &[&str]| names.iter().map(|n| (*n).to_owned().try_into().unwrap()).collect();
+        let corpora = |names: &[&str]| names.iter().map(|name| mixed(name)).collect();
         DataSpec {
             original: corpora(original),
             new: corpora(new),
             original_fraction: p,
             documents: crate::DocumentPolicy::default(),
+        }
+    }
+
+    /// `a/fr`, or with a weight `a/fr 2`.
+    fn mixed(text: &str) -> MixedCorpus {
+        let (name, weight) = text.split_once(' ').map_or((text, None), |(n, w)| (n, Some(w)));
+        let corpus = name.to_owned().try_into().unwrap();
+        match weight {
+            None => MixedCorpus::Named(corpus),
+            Some(weight) => MixedCorpus::Weighted { corpus, weight: weight.parse().unwrap() },
         }
     }
 
@@ -146,6 +185,23 @@ mod tests {
         };
         assert!(told(1.0 / 300.0).unwrap().ends_with("at least 0.003333334"));
         assert_eq!(told(0.003_333_334), None);
+    }
+
+    #[test]
+    fn all_corpora_of_a_domain_have_weights_or_none() {
+        // 100 sequences, of which 10 are original.
+        let none: [&str; 0] = [];
+        assert_eq!(data(0.1, &["a/en 1", "b/en 9"], &["a/fr", "b/fr"]), none);
+        assert_eq!(data(0.1, &["a/en"], &["a/fr 0.5", "b/fr 0.1"]), none);
+        assert_eq!(
+            data(0.1, &["a/en 1", "b/en"], &["a/fr", "b/fr 2"]),
+            ["data.original[1]", "data.new[0]"]
+        );
+        assert_eq!(data(0.1, &["a/en"], &["a/fr 1", "a/fr 2"]), ["data.new[1]"]);
+        assert_eq!(data(0.1, &["a/en"], &["a/en 1"]), ["data.new[0]"]);
+        // Less than one sequence of its domain's, but not where the domain has none.
+        assert_eq!(data(0.1, &["a/en 1", "b/en 10"], &["a/fr"]), ["data.original[0]"]);
+        assert_eq!(data(0.0, &["a/en 1", "b/en 10"], &["a/fr"]), none);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::corpus_ref::CorpusRef;
 use crate::evaluation::EvaluationSpec;
 use crate::executor::ExecutorSpec;
 use crate::method::Method;
+use crate::mixed_corpus::MixedCorpus;
 use crate::paper::PaperSpec;
 
 /// One experiment file: a question, and everything needed to answer it.
@@ -136,10 +137,10 @@ pub enum TokenizerSpec {
 pub struct DataSpec {
     /// Text close to what the base was trained on.
     #[schemars(extend("uniqueItems" = true))]
-    pub original: Vec<CorpusRef>,
+    pub original: Vec<MixedCorpus>,
     /// Text of the domain to be learnt.
     #[schemars(extend("uniqueItems" = true))]
-    pub new: Vec<CorpusRef>,
+    pub new: Vec<MixedCorpus>,
     /// The paper's p: share of sequences from the original domain, 0 to 1. At 0 no original text is
     /// trained on and at 1 no new text, so that a sweep may pass through them.
     #[schemars(range(min = 0, max = 1))]
@@ -147,6 +148,13 @@ pub struct DataSpec {
     /// What happens where one document ends and the next begins within a sequence.
     #[serde(default)]
     pub documents: DocumentPolicy,
+}
+
+impl DataSpec {
+    /// The corpora of both domains.
+    pub fn corpora(&self) -> impl Iterator<Item = &CorpusRef> {
+        MixedCorpus::corpora(&self.original).chain(MixedCorpus::corpora(&self.new))
+    }
 }
 
 /// Documents are packed one after another into sequences of equal length; may a token attend to a
@@ -314,11 +322,11 @@ pub struct DataOverrides {
     /// See [`DataSpec::original`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("uniqueItems" = true))]
-    pub original: Option<Vec<CorpusRef>>,
+    pub original: Option<Vec<MixedCorpus>>,
     /// See [`DataSpec::new`]; one language after another, with [`MethodEntry::after`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("uniqueItems" = true))]
-    pub new: Option<Vec<CorpusRef>>,
+    pub new: Option<Vec<MixedCorpus>>,
     /// See [`DataSpec::original_fraction`]; 1 makes a control that trains on original text alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1))]

@@ -67,23 +67,29 @@ impl Plan {
 
     /// Every corpus that the plan reads, sorted, each once.
     pub fn corpora(&self) -> Vec<CorpusRef> {
-        let mut all = Vec::new();
-        if let TokenizerSpec::Train { corpora, .. } = &self.tokenizer {
-            all.extend_from_slice(corpora);
-        }
-        if let BaseSpec::Pretrain { corpora, .. } = &self.base {
-            all.extend_from_slice(corpora);
-        }
-        for trial in &self.trials {
-            all.extend_from_slice(&trial.data.original);
-            all.extend_from_slice(&trial.data.new);
-        }
-        all.extend_from_slice(&self.evaluation.original);
-        all.extend_from_slice(&self.evaluation.new);
-        all.sort();
-        all.dedup();
-        all
+        let scored = [&*self.evaluation.original, &*self.evaluation.new];
+        corpora(&self.tokenizer, &self.base, self.trials.iter().map(|trial| &trial.data), scored)
     }
+}
+
+/// The corpora that a tokenizer and a base are made of, that trials read, and that are scored.
+pub(crate) fn corpora<'a>(
+    tokenizer: &TokenizerSpec,
+    base: &BaseSpec,
+    trials: impl Iterator<Item = &'a DataSpec>,
+    scored: [&[CorpusRef]; 2],
+) -> Vec<CorpusRef> {
+    let mut all = scored.concat();
+    if let TokenizerSpec::Train { corpora, .. } = tokenizer {
+        all.extend_from_slice(corpora);
+    }
+    if let BaseSpec::Pretrain { corpora, .. } = base {
+        all.extend_from_slice(corpora);
+    }
+    all.extend(trials.flat_map(DataSpec::corpora).cloned());
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// One training and its evaluation.

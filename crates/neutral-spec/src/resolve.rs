@@ -7,12 +7,14 @@ use serde_json::Value;
 use neutral_store::Fingerprint;
 
 use crate::base::BaseSpec;
+use crate::corpus_ref::CorpusRef;
 use crate::domains;
 use crate::draft::{Draft, origin, to_value};
 use crate::error::{Problem, SpecError};
+use crate::evaluation::EvaluationSpec;
 use crate::experiment::{Experiment, TokenizerSpec};
 use crate::field_path::FieldPath;
-use crate::plan::{Evaluation, Plan, Trial};
+use crate::plan::{self, Evaluation, Plan, Trial};
 use crate::schema::Schema;
 use crate::sequence;
 use crate::size::{ModelSize, solve};
@@ -82,6 +84,17 @@ pub(crate) fn problems(experiment: &Experiment) -> Vec<Problem> {
             None => Ok(Vec::new()),
         });
     found.err().unwrap_or_default()
+}
+
+/// Every corpus that an experiment reads, sorted, each once: as [`Plan::corpora`], before anything is loaded.
+///
+/// # Errors
+/// Everything that is wrong with the experiment so far.
+pub fn corpora(experiment: &Experiment) -> Result<Vec<CorpusRef>, SpecError> {
+    let drafts = drafts(experiment).map_err(|problems| SpecError::Invalid { problems })?;
+    let read = drafts.iter().map(|point| &point.draft.data);
+    let EvaluationSpec { original, new, .. } = &experiment.evaluation;
+    Ok(plan::corpora(&experiment.tokenizer, &experiment.base, read, [original, new]))
 }
 
 /// The base's size, if what it depends on is known.

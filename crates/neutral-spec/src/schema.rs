@@ -66,7 +66,7 @@ impl Schema {
         if value.is_null() && nullable(schema) {
             return;
         }
-        let schema = self.follow(schema);
+        let schema = self.form_of(self.follow(schema), value);
         if let Some(variants) = schema.get("oneOf").and_then(Value::as_array) {
             return self.visit_variants(variants, value, path, out);
         }
@@ -198,9 +198,18 @@ impl Schema {
             return target.map_or(schema, |target| self.follow(target));
         }
         match schema.get("anyOf").and_then(Value::as_array).map(Vec::as_slice) {
-            Some([some, _null]) => self.follow(some),
+            Some([some, null]) if type_of(null) == "null" => self.follow(some),
             _ => schema,
         }
+    }
+
+    /// Of the forms that a value may be written in, such as a name or a mapping, the one that it has; the first, if
+    /// it has none.
+    fn form_of<'a>(&'a self, schema: &'a Value, value: &Value) -> &'a Value {
+        let Some(forms) = schema.get("anyOf").and_then(Value::as_array) else { return schema };
+        let mapping = |form: &&Value| type_of(form) == "object";
+        let forms: Vec<_> = forms.iter().map(|form| self.follow(form)).collect();
+        forms.iter().find(|form| mapping(form) == value.is_object()).unwrap_or(&forms[0])
     }
 }
 

@@ -35,6 +35,18 @@ const EDITS: &[(&str, &str)] = &[
         "new: libreoffice-help/fr\n  original_fraction",
     ),
     ("new: [libreoffice-help/fr]\n  original_fraction", "new: [french]\n  original_fraction"),
+    // Weights of a mix.
+    (
+        "new: [libreoffice-help/fr]",
+        "new: [{ corpus: a/fr, weight: 0 }, { corpus: french, wieght: 1 }]",
+    ),
+    ("new: [libreoffice-help/fr]", "new: [a/fr, { corpus: b/fr, weight: 1 }, 3]"),
+    ("new: [libreoffice-help/fr]", "new: [a/fr, { corpus: b/fr, weight: 1 }]"),
+    (
+        "new: [libreoffice-help/fr]",
+        "new: [{ corpus: a/fr, weight: 1 }, { corpus: a/fr, weight: 2 }, { corpus: b/fr, weight: 1.0e-6 }]",
+    ),
+    (OWN_GRID, "        data.new: [[a/fr, b/fr], [a/fr, { corpus: b/fr, weight: 1 }]]"),
     (LORA, "{ kind: lora, budget: 20 }"),
     (LORA, "{ kind: lora, budget: 20%, rank: 8 }"),
     (LORA, "{ kind: lora, budget: 20%, targets: [q_proj, vproj] }"),

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-use neutral_spec::{BaseSpec, Experiment, Loaded, Plan, extension_size, resolve, training_cost};
+use neutral_spec::{
+    BaseSpec, Experiment, Loaded, MixedCorpus, Plan, extension_size, resolve, training_cost,
+};
 
 const QUICK: &str = include_str!("quick.yaml");
 
@@ -198,7 +200,7 @@ fn a_trial_goes_on_from_that_of_its_seed_and_is_known_by_what_it_stands_on() {
     assert_eq!(stands_on("then-a-task-s0"), Some("adapter-s0"));
     let german = plan.trial("then-german-learning-rate-0.001-s0").unwrap();
     assert_eq!(german.data.new[0].to_string(), "libreoffice-help/de");
-    assert!(plan.corpora().contains(&german.data.new[0]));
+    assert!(plan.corpora().contains(german.data.new[0].corpus()));
     // What stands below is a part of what a trial is.
     let other = sequence("2.0e-3");
     let other = other.trial(&german.id).unwrap();
@@ -251,4 +253,13 @@ fn the_example_of_the_readme_is_an_experiment() {
     let (_, rest) = readme.split_once("```yaml\n").unwrap();
     let (yaml, _) = rest.split_once("```").unwrap();
     assert!(plan(yaml).trials.len() > 10);
+
+    // The mix that docs/corpora.md shows, in its place.
+    let page = include_str!("../../../docs/corpora.md");
+    let (_, rest) = page.split_once("```yaml\ndata:\n").unwrap();
+    let (data, _) = rest.split_once("```").unwrap();
+    let (head, rest) = yaml.split_once("data:\n").unwrap();
+    let (_, tail) = rest.split_once("\n\n").unwrap();
+    let mixed = plan(&format!("{head}data:\n{data}\n{tail}"));
+    assert_eq!(MixedCorpus::weights(&mixed.trials[0].data.new), [3.0, 1.0]);
 }

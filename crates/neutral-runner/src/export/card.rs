@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use neutral_report::{BaseResult, ByCorpus, Metrics, TrialResult};
-use neutral_spec::{BaseSpec, BranchPlacement, CorpusRef, Method, ModelSource, Trial};
+use neutral_spec::{BaseSpec, BranchPlacement, Method, MixedCorpus, ModelSource, Trial};
 use neutral_store::write_atomic;
 
 use super::check::Check;
@@ -39,7 +39,7 @@ fn card(
         file.experiment,
         what_it_is(export),
     );
-    let corpora = |corpora: &[CorpusRef]| {
+    let corpora = |corpora: &[MixedCorpus]| {
         let names: Vec<_> = corpora.iter().map(|corpus| format!("`{corpus}`")).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     };
