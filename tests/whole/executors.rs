@@ -92,6 +92,15 @@ fn two_processes_at_a_time_give_the_results_of_one() {
     let again = ended(run(&sandbox, smoke, "two", &TWO_JOBS));
     assert_code(&again, 0);
     assert!(words(&again).contains("8 of 8 trials finished earlier, kept"), "{}", words(&again));
+
+    // What is still to be measured of a finished trial is a process's, and not left to the last one.
+    let measured = sandbox.path("two/trials/lora-s0/neutrality.json");
+    std::fs::remove_file(&measured).unwrap();
+    let again = ended(run(&sandbox, smoke, "two", &TWO_JOBS));
+    assert_code(&again, 0);
+    assert!(words(&again).contains("7 of 8 trials finished earlier, kept"), "{}", words(&again));
+    let log = std::fs::read_to_string(sandbox.path("two/logs/lora-s0.log")).unwrap();
+    assert!(log.contains("lora-s0: finished earlier, kept") && measured.is_file(), "{log}");
 }
 
 #[test]

@@ -72,6 +72,37 @@ fn a_trial_made_from_the_same_is_taken_from_another_run() {
     assert_code(&run("here", &["first", "--dry-run"]), 2);
 }
 
+#[test]
+fn a_trial_under_another_name_or_scored_otherwise_is_not_trained_again() {
+    let sandbox = Sandbox::new();
+    let text = experiment("methods:\n  - method: { kind: adapter, budget: 20% }\n");
+    assert_code(&sandbox.run(&sandbox.write("file.yaml", &text), "out"), 0);
+    let record = |id: &str| std::fs::read(sandbox.path(&format!("out/trials/{id}/record.json")));
+    let first = record("adapter-s0").unwrap();
+
+    let renamed =
+        text.replace("method: { kind: adapter", "label: renamed\n    method: { kind: adapter");
+    let file = sandbox.write("file.yaml", &renamed);
+    let output = sandbox.run(&file, "out");
+    assert_code(&output, 0);
+    assert!(words(&output).contains("renamed-s0: taken from "), "{}", words(&output));
+    assert_eq!(record("renamed-s0").unwrap(), first);
+    assert_eq!(sandbox.results("out")["trials"].as_array().unwrap().len(), 1);
+
+    let otherwise = sandbox.write("file.yaml", &text.replace("max_bytes: 5000", "max_bytes: 4000"));
+    let manifests = root().join("data-manifests");
+    let mut command =
+        sandbox.neutral(&["run", "--out", "other", "--device", "cpu", "--reuse", "out"]);
+    let output = command.arg(&otherwise).arg("--manifests").arg(&manifests).output().unwrap();
+    assert_code(&output, 0);
+    let said = words(&output);
+    assert!(said.contains("adapter-s0: its training is taken from "), "{said}");
+    assert!(said.contains("adapter-s0: trained earlier, scored anew"), "{said}");
+    assert_code(&sandbox.run(&otherwise, "fresh"), 0);
+    let [other, fresh] = ["other", "fresh"].map(|run| lasting(sandbox.results(run)));
+    assert_eq!(other["trials"], fresh["trials"]);
+}
+
 /// Run anew in the same folder, with the same cache: what is left of before must not stand in for what the
 /// file says now.
 #[test]

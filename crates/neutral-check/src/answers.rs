@@ -45,16 +45,32 @@ impl Answers {
     }
 }
 
-/// The rows of a trial's seeds, those of the run beside those of the baseline, for the tasks of a domain.
+/// Refuses answers to other questions, or by another metric.
+pub(crate) fn of_the_same(task: &str, ours: &Answers, theirs: &Answers) -> Result<(), CheckError> {
+    if (&ours.questions, &ours.metric) == (&theirs.questions, &theirs.metric) {
+        return Ok(());
+    }
+    let of = |answers: &Answers| format!("{} by {}", answers.questions, answers.metric);
+    Err(CheckError::NotComparable {
+        what: format!("set of questions of {task}"),
+        baseline: of(theirs),
+        run: of(ours),
+        advice: "; write a new baseline if that was meant",
+    })
+}
+
+/// The rows of a trial's seeds, those of the run beside those of the baseline, for the tasks of a domain: all that the
+/// baseline's base has answered.
 pub(crate) fn compare(
     trial: &str,
+    base: &AllAnswers,
     pairs: &[(&AllAnswers, &AllAnswers)],
     policy: &Policy,
     metric: Metric,
     domain: Domain<ByTask<Answers>>,
 ) -> Result<Vec<Row>, CheckError> {
     let mut rows = Vec::new();
-    for task in domain(pairs[0].1).keys() {
+    for task in domain(base).keys() {
         let Some(margin) = policy.margin(metric, task) else { continue };
         let of = |answers| domain(answers).get(task).filter(|answers| !answers.right.is_empty());
         let mut both = Vec::new();
@@ -67,15 +83,7 @@ pub(crate) fn compare(
                     advice: "; score it again, or write a new baseline",
                 });
             };
-            if (&ours.questions, &ours.metric) != (&theirs.questions, &theirs.metric) {
-                let of = |answers: &Answers| format!("{} by {}", answers.questions, answers.metric);
-                return Err(CheckError::NotComparable {
-                    what: format!("set of questions of {task}"),
-                    baseline: of(theirs),
-                    run: of(ours),
-                    advice: "; write a new baseline if that was meant",
-                });
-            }
+            of_the_same(task, ours, theirs)?;
             both.push((ours, theirs));
         }
         let mean = |all: &dyn Fn(&(&Answers, &Answers)) -> f64| {
@@ -197,6 +205,32 @@ mod tests {
         assert!(rule.contains("by acc_norm"), "{rule}");
         let none = refused(|run| run.trials[0].tasks.original.clear());
         assert!(none.contains("set of tasks (quiz)") && none.contains("absent"), "{none}");
+    }
+
+    #[test]
+    fn a_baseline_that_was_not_scored_on_every_task_is_refused_whichever_seed_it_is() {
+        let run = scored(&[&|_| true, &|_| true]);
+        let policy = policy("margins: { forgetting.accuracy: 0.05 }");
+        for seed in 0..2 {
+            let mut baseline = run.clone();
+            baseline.trials[seed].tasks.original.clear();
+            let error = check(&run, Some(&baseline), &policy).unwrap_err().to_string();
+            assert!(error.contains("quiz") && error.contains("absent"), "{error}");
+
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let written = crate::write_baseline("run".as_ref(), &baseline, file.path());
+            let error = written.unwrap_err().to_string();
+            assert!(error.contains(&format!("lora-s{seed}")) && error.contains("quiz"), "{error}");
+        }
+    }
+
+    #[test]
+    fn runs_of_other_questions_are_no_noise() {
+        let (run, mut other) = (scored(&[&|_| true]), scored(&[&|_| true]));
+        assert!(crate::calibrate(&[run.clone(), other.clone()]).is_ok());
+        other.base.tasks.original["quiz"].questions = Fingerprint::of(&"other");
+        let error = crate::calibrate(&[run, other]).unwrap_err().to_string();
+        assert!(error.contains("questions of quiz"), "{error}");
     }
 
     #[test]

@@ -57,7 +57,8 @@ pub(crate) fn budgets(run: &Scored, policy: &Policy) -> Result<Vec<BudgetResult>
 
 fn of_budget(run: &Scored, policy: &Policy, budget: &Budget) -> Result<BudgetResult, CheckError> {
     let mut candidates = Vec::new();
-    for name in run.names() {
+    // Of seeds of which some failed, those that are left would favour what is unstable.
+    for name in run.names().into_iter().filter(|name| !run.has_failed(name)) {
         candidates.push(candidate(run, policy, budget, name)?);
     }
     let adjusted = |p: fn(&Candidate) -> f64| {

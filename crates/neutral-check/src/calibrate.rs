@@ -8,6 +8,7 @@ use std::path::Path;
 
 use neutral_store::{StoreError, write_atomic};
 
+use crate::answers::of_the_same;
 use crate::gate::{Domain, mean_bits, new, original};
 use crate::policy::noise_key;
 use crate::scored::{Documents, Scored};
@@ -33,6 +34,13 @@ pub fn calibrate(runs: &[Scored]) -> Result<Noise, CheckError> {
     }
     for run in others {
         first.base.fingerprints.check(&run.base.fingerprints)?;
+        for domain in [original as Domain<_>, new] {
+            for (task, ours) in domain(&run.base.tasks) {
+                if let Some(theirs) = domain(&first.base.tasks).get(task) {
+                    of_the_same(task, ours, theirs)?;
+                }
+            }
+        }
     }
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for run in runs {

@@ -93,8 +93,7 @@ fn rows(run: &Scored, baseline: &Scored, policy: &Policy) -> Result<Vec<Row>, Ch
         found.extend(both.accuracies(Metric::BaseAccuracy, domain)?);
     }
     for name in baseline.names() {
-        let failed = |failure: &Failure| failure.trial.strip_prefix(name).is_some_and(is_seed);
-        if run.failures.iter().any(failed) {
+        if run.has_failed(name) {
             continue;
         }
         let mut pairs = Vec::new();
@@ -117,10 +116,6 @@ fn rows(run: &Scored, baseline: &Scored, policy: &Policy) -> Result<Vec<Row>, Ch
     }
     adjust(&mut found, policy.level)?;
     Ok(found)
-}
-
-fn is_seed(rest: &str) -> bool {
-    rest.strip_prefix("-s").is_some_and(|seed| seed.parse::<u64>().is_ok())
 }
 
 /// What there is of a domain.
@@ -155,7 +150,8 @@ impl Compared<'_> {
     ) -> Result<Vec<Row>, CheckError> {
         let tasks: Vec<_> =
             self.pairs.iter().map(|(ours, theirs)| (&ours.tasks, &theirs.tasks)).collect();
-        answers::compare(self.name(), &tasks, self.policy, metric, domain)
+        let base = &self.baseline.base.tasks;
+        answers::compare(self.name(), base, &tasks, self.policy, metric, domain)
     }
 
     /// The rows of the corpora of a domain.

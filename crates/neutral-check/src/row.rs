@@ -38,7 +38,8 @@ pub struct Row {
     pub p_within: Option<f64>,
     /// Of *worse by the margin or less*, adjusted; small means beyond.
     pub p_beyond: Option<f64>,
-    /// How far within the margin the truth must lie for this data to show it with 80 % probability.
+    /// How far within the margin the truth must lie for this data to show it with 80 % probability,
+    /// of this row alone (before the adjustment over rows) and on its one side.
     pub detectable: Option<f64>,
     /// What follows.
     pub verdict: Verdict,

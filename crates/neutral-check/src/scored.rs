@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use neutral_report::{ByCorpus, ByDomain, Environment, Status, TrialResult, made_from, read};
+use neutral_report::{
+    ByCorpus, ByDomain, ByTask, Environment, Status, TrialResult, made_from, read,
+};
 use neutral_store::{read_json, write_json};
 use serde::{Deserialize, Serialize};
 
-use crate::{AllAnswers, CheckError, Fingerprints};
+use crate::{AllAnswers, Answers, CheckError, Fingerprints};
 
 /// The number of the schema of `baseline.json`.
 pub const BASELINE_SCHEMA: u64 = 1;
@@ -153,6 +155,25 @@ impl Scored {
         names
     }
 
+    /// Whether some seed of a name failed or diverged.
+    pub(crate) fn has_failed(&self, name: &str) -> bool {
+        let is_seed =
+            |rest: &str| rest.strip_prefix("-s").is_some_and(|s| s.parse::<u64>().is_ok());
+        self.failures.iter().any(|failure| failure.trial.strip_prefix(name).is_some_and(is_seed))
+    }
+
+    /// A trial and a task that the base has answered and the trial has not: scoring it failed or was stopped.
+    fn unanswered(&self) -> Option<(String, &str)> {
+        let domains: [fn(&AllAnswers) -> &ByTask<Answers>; 2] = [|of| &of.original, |of| &of.new];
+        self.trials.iter().find_map(|trial| {
+            let missing = |of: fn(&AllAnswers) -> &ByTask<Answers>| {
+                of(&self.base.tasks).keys().find(|task| !of(&trial.tasks).contains_key(*task))
+            };
+            let task = domains.into_iter().find_map(missing)?;
+            Some((format!("{}-s{}", trial.name, trial.seed), task.as_str()))
+        })
+    }
+
     /// The trials of a name, a seed each.
     pub(crate) fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a TrialScores> {
         self.trials.iter().filter(move |trial| trial.name == name)
@@ -259,7 +280,7 @@ impl Documents {
 /// Writes a run's scores as a baseline, whole or not at all.
 ///
 /// # Errors
-/// [`CheckError::NoBaseline`] if a trial failed, or the commit that computed it is unknown or was changed: a
+/// [`CheckError::NoBaseline`] if a trial failed, or was not scored on every task, or the commit that computed it is unknown or was changed: a
 /// baseline must be one that can be made again. Or if the file cannot be written.
 pub fn write_baseline(run: &Path, scored: &Scored, path: &Path) -> Result<(), CheckError> {
     let refuse = |reason: String| {
@@ -268,6 +289,11 @@ pub fn write_baseline(run: &Path, scored: &Scored, path: &Path) -> Result<(), Ch
     };
     if let Some(Failure { trial, error }) = scored.failures.first() {
         return refuse(format!("trial {trial} {error}"));
+    }
+    if let Some((trial, task)) = scored.unanswered() {
+        return refuse(format!(
+            "trial {trial} has no answers to {task}, which its base has; run its experiment again"
+        ));
     }
     match scored.environment.git.as_deref() {
         None => refuse("the program was built outside of a checkout, of no known commit; build it with NEUTRAL_CODE=<commit>".to_owned()),

@@ -62,7 +62,7 @@ impl MixedStream {
         }) {
             return Err(DataError::invalid(
                 "the tokenizer of a mix",
-                format!("not the same for {} as for the others", odd.path().display()),
+                format!("not the same for {} as for the others", odd.name()),
                 "tokenize both domains with one tokenizer",
             ));
         }

@@ -82,7 +82,7 @@ impl Pool {
             let last = i + 1 == weights.len();
             let share = if last { Share::ALL } else { Share::of(weight / left) };
             if share.is_none() || (share.is_all() && !last) {
-                let what = format!("the weight of {}", shard.path().display());
+                let what = format!("the weight of {}", shard.name());
                 let expected = "weigh a corpus at least a billionth of the others";
                 return Err(DataError::invalid(&what, weight, expected));
             }
@@ -98,7 +98,7 @@ impl Pool {
         let Some(part) = self.parts.iter().find(|part| part.chunks == 0) else { return Ok(()) };
         let longest = part.shards.iter().map(|s| s.shard.len()).max().unwrap_or(0);
         let which = match &*part.shards {
-            [one] => format!("{}, text", one.shard.path().display()),
+            [one] => format!("{}, text", one.shard.name()),
             _ => "the longest text".to_owned(),
         };
         Err(DataError::invalid(
@@ -169,10 +169,10 @@ impl Part {
                 chunks += (shard.len().saturating_sub(1) / sequence_length) as u64;
                 if chunks == first_chunk {
                     tracing::warn!(
-                        path = %shard.path().display(),
+                        corpus = shard.name(),
                         tokens = shard.len(),
                         sequence_length,
-                        "a token file is too short for one sequence and is never read"
+                        "its training text is too short for one sequence and is never read"
                     );
                 }
                 PooledShard { shard, first_chunk }

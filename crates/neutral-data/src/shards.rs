@@ -46,6 +46,8 @@ const FILE_NAME: &str = "tokens.bin";
 pub struct TokenShards {
     map: Arc<Mmap>,
     path: PathBuf,
+    /// What messages call it: the corpus, or the file.
+    name: String,
     separator_id: u32,
     vocab_size: u64,
 }
@@ -80,7 +82,7 @@ impl TokenShards {
             write_file(&path, documents, tokenizer, BATCH_BYTES, |n| bar.inc(n))
         })?;
         let path = folder.join(FILE_NAME);
-        let shards = Self::open(&path)?;
+        let shards = Self { name: corpus.reference().to_string(), ..Self::open(&path)? };
         let wanted = (tokenizer.separator_id(), tokenizer.vocab_size() as u64);
         if (shards.separator_id, shards.vocab_size) != wanted {
             return Err(DataError::damaged(&path, "its header is not this tokenizer's".to_owned()));
@@ -130,6 +132,7 @@ impl TokenShards {
         }
         Ok(Self {
             path: path.to_path_buf(),
+            name: path.display().to_string(),
             separator_id: u32_at(12) as u32,
             vocab_size: u64_at(16),
             map: Arc::new(map),
@@ -157,6 +160,11 @@ impl TokenShards {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The corpus that the tokens are of; of tokens that are of none, the file.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether ids mean the same in both, as far as the headers tell.

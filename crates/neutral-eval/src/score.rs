@@ -4,6 +4,8 @@
 //! attention keeps to it. The loss of a token is fp32, as [`Transformer::token_losses`] gives it; sums
 //! are f64.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use indicatif::ProgressBar;
 use neutral_data::EvalDocument;
 use neutral_model::{Attention, Extension, Input, Transformer};
@@ -53,12 +55,12 @@ pub struct DocumentScore {
 /// Scores documents under a model with an extension; the pristine base's is [`Extension::none`].
 ///
 /// The bar's length is set to the number of tokens, and moves with them. A document without text
-/// and tokens scores 0 nats.
+/// and tokens scores 0 nats. The flag is looked at before every batch.
 ///
 /// # Errors
 /// If an option does not fit the model; if a document has tokens but no text or the reverse, or a
 /// token that the model does not know; if no document has a token; if a score is not finite. The
-/// document is named.
+/// document is named. [`EvalError::Interrupted`] if it was told to stop.
 ///
 /// # Panics
 /// If the extension was made for another model.
@@ -67,6 +69,7 @@ pub fn score(
     extension: &Extension,
     documents: &[EvalDocument],
     options: &ScoreOptions,
+    stop: &AtomicBool,
     progress: &ProgressBar,
 ) -> Result<CorpusScore, EvalError> {
     check_options(model, options)?;
@@ -89,6 +92,9 @@ pub fn score(
     progress.set_position(0);
     let mut neutrality = NeutralitySums::default();
     for rows in group(&mut rows, options.tokens_per_batch) {
+        if stop.load(Ordering::SeqCst) {
+            return Err(EvalError::Interrupted);
+        }
         let batch = Batch::new(rows, options.separator_id, model.device());
         let losses = tch::no_grad(|| token_losses(model, extension, batch, &mut neutrality));
         let mut losses = losses.as_slice();

@@ -66,7 +66,8 @@ fn scored(
     documents: &[EvalDocument],
     tokens_per_batch: usize,
 ) -> Result<CorpusScore, EvalError> {
-    score(model, extension, documents, &options(tokens_per_batch), &ProgressBar::hidden())
+    let (options, bar) = (options(tokens_per_batch), ProgressBar::hidden());
+    score(model, extension, documents, &options, &AtomicBool::new(false), &bar)
 }
 
 pub(crate) fn close(a: f64, b: f64, relative: f64) -> bool {
@@ -261,12 +262,28 @@ fn options_that_do_not_fit_the_model_are_named() {
     let refusal = |change: fn(&mut ScoreOptions)| {
         let mut options = options(64);
         change(&mut options);
-        let bar = ProgressBar::hidden();
-        score(&model, &Extension::none(), &documents(), &options, &bar).unwrap_err().to_string()
+        score_with(&model, &documents(), &options, false).unwrap_err().to_string()
     };
     assert_eq!(refusal(|o| o.window = 0), "window is 0, expected at least 1");
     assert_eq!(refusal(|o| o.tokens_per_batch = 0), "tokens_per_batch is 0, expected at least 1");
     assert!(refusal(|o| o.separator_id = 31).starts_with("separator_id is 31, expected a token"));
+}
+
+#[test]
+fn a_stop_is_obeyed_before_the_next_batch() {
+    let stopped = score_with(&model(Precision::Fp32), &documents(), &options(64), true);
+    assert!(matches!(stopped, Err(EvalError::Interrupted)), "{stopped:?}");
+}
+
+/// Scores under the pristine model.
+fn score_with(
+    model: &Transformer,
+    documents: &[EvalDocument],
+    options: &ScoreOptions,
+    stop: bool,
+) -> Result<CorpusScore, EvalError> {
+    let (stop, bar) = (AtomicBool::new(stop), ProgressBar::hidden());
+    score(model, &Extension::none(), documents, options, &stop, &bar)
 }
 
 /// Continuations of texts that share beginnings, of all lengths; two differ in the last token alone.

@@ -75,6 +75,11 @@ pub(crate) fn of_fewer(numbers: usize, trials: usize) -> String {
     if numbers < trials { format!(" (of {numbers})") } else { String::new() }
 }
 
+/// How many there are of all, where some are missing: `3`, or `2 of 3`.
+pub(crate) fn count(numbers: usize, all: usize) -> String {
+    if numbers < all { format!("{numbers} of {all}") } else { numbers.to_string() }
+}
+
 /// Mean and sample deviation (n − 1); the deviation of one value is unknown.
 pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
     let n = values.len() as f64;

@@ -10,7 +10,7 @@
 //! Computation 3, 1999.
 
 use crate::curve::{Curve, Point, curves, front};
-use crate::format::{decimals, mean_and_deviation};
+use crate::format::{count, decimals, mean_and_deviation, of_fewer};
 use crate::interval::Interval;
 use crate::results::Results;
 
@@ -50,18 +50,15 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
         vec![
             curve.name.clone(),
             curve.points.to_string(),
-            seeds(areas.len(), curve.left_out),
+            count(areas.len(), areas.len() + curve.left_out),
             if areas.is_empty() { dash() } else { decimals(mean_and_deviation(&areas).0, 4) },
             Interval::of(&areas).map_or_else(dash, |found| found.ends(4)),
-            ratios.map_or_else(dash, |ratios| Interval::text(&ratios, 3)),
+            ratios.map_or_else(dash, |ratios| {
+                Interval::text(&ratios, 3) + &of_fewer(ratios.len(), areas.len())
+            }),
         ]
     };
     curves.iter().map(row).collect()
-}
-
-/// How many seeds a number is of, and of how many.
-fn seeds(of: usize, left_out: usize) -> String {
-    if left_out == 0 { of.to_string() } else { format!("{of} of {}", of + left_out) }
 }
 
 /// The largest forgetting of a point that none of the same method and seed beats.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::format::{decimals, value};
+use crate::format::{count, decimals, of_fewer, value};
 use crate::interval::Interval;
 use crate::panel::Of;
 use crate::results::{ByCorpus, Results, TrialResult};
@@ -60,7 +60,7 @@ pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) 
                 let mut row = vec![
                     group_name(group),
                     format!("{title}, {}", of.name()),
-                    values.len().to_string(),
+                    count(values.len(), group.trials.len()),
                     decimals(interval.mean, 4),
                     interval.ends(4),
                 ];
@@ -103,16 +103,16 @@ fn by_seed(group: &Group<'_>, measure: Measure, of: Of) -> BTreeMap<u64, f64> {
 /// The mean difference over the seeds that both have.
 fn difference(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<String> {
     let paired = own.iter().filter_map(|(seed, value)| Some(value - other.get(seed)?));
-    let interval = Interval::of(&paired.collect::<Vec<_>>())?;
-    Some(interval.with_ends(4))
+    let paired: Vec<_> = paired.collect();
+    Some(Interval::of(&paired)?.with_ends(4) + &of_fewer(paired.len(), own.len()))
 }
 
 /// The mean ratio over the seeds that both have; none where the other is not above 0 in each.
 fn ratio(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<String> {
     let paired = own.iter().filter_map(|(seed, value)| Some((value, other.get(seed)?)));
     let ratio = |(value, other): (&f64, &f64)| (*other > 0.0).then(|| value / other);
-    let interval = Interval::of(&paired.map(ratio).collect::<Option<Vec<f64>>>()?)?;
-    Some(interval.with_ends(3))
+    let ratios = paired.map(ratio).collect::<Option<Vec<f64>>>()?;
+    Some(Interval::of(&ratios)?.with_ends(3) + &of_fewer(ratios.len(), own.len()))
 }
 
 /// The method, with what the sweep set.
@@ -153,6 +153,19 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_fewer_seeds_say_so() {
+        let mut results = sample::seeds();
+        let diverged = |trial: &&mut TrialResult| trial.label == "adapter" && trial.seed == 1;
+        let trial = results.trials.iter_mut().find(diverged).expect("a seed of the reference");
+        trial.status = crate::Status::Diverged;
+        let (_, rows) = table(&results);
+        let of = |method: &str| rows.iter().find(|row| row[0] == method).unwrap();
+        assert_eq!((&*of("vanilla adapter")[2], &*of("LoRA")[2]), ("2 of 3", "3"));
+        assert!(of("LoRA")[5].ends_with(" (of 2)") && of("LoRA")[6].ends_with(" (of 2)"));
+        assert!(!of("LoRA")[7].contains("(of"), "neutral residues have all");
+    }
+
+    #[test]
     fn a_swept_reference_is_compared_at_the_same_values() {
         let mut results = sample::seeds();
         let mut wider = results.trials.clone();
@@ -189,7 +202,7 @@ mod tests {
         // 0.25 and 0.75; the third seed has no partner. 12.7062 · 0.35355 / √2 = 3.177.
         let own = values(&[(0, 1.0), (1, 1.5), (2, 9.0)]);
         let found = ratio(&own, &values(&[(0, 4.0), (1, 2.0)])).unwrap();
-        assert_eq!(found, "0.500 (-2.677 to 3.677)");
+        assert_eq!(found, "0.500 (-2.677 to 3.677) (of 2)");
         assert_eq!(ratio(&own, &values(&[(0, 4.0), (1, 0.0)])), None);
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::{decimals, over_corpora};
+use crate::format::{decimals, of_fewer, over_corpora};
 use crate::interval::Interval;
 use crate::results::{ByCorpus, Results, TrialResult};
 use crate::series::{groups, name};
@@ -72,7 +72,8 @@ pub(crate) fn rows(results: &Results) -> Vec<Vec<String>> {
             // A share of nothing, or of less, says nothing.
             let ratio = |(own, other): (f64, f64)| (other > 0.0).then(|| own / other);
             let ratios: Option<Vec<f64>> = group.finished().filter_map(pair).map(ratio).collect();
-            Interval::text(&ratios.unwrap_or_default(), 2)
+            let ratios = ratios.unwrap_or_default();
+            Interval::text(&ratios, 2) + &of_fewer(ratios.len(), group.trials.len())
         };
         rows.push(vec![
             name(group.first()),

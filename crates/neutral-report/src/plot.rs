@@ -160,7 +160,9 @@ fn panel<'a>(out: &mut String, series: &[Series<'a>], of: Panel, top: f64) {
         let place = |(t, (a, b)): Placed<'a>| (t, (x.place(a), y.place(b)));
         of.points(g, shown).into_iter().map(place).collect()
     };
-    draw_front(out, groups().filter_map(|g| mean(&placed(g))).collect());
+    // Those seeds that are left of several would favour what is unstable.
+    let whole = groups().filter(|g| g.finished().count() == g.trials.len());
+    draw_front(out, whole.filter_map(|g| mean(&placed(g))).collect());
     for s in series {
         draw_seeds(out, s, &placed);
     }

@@ -70,7 +70,7 @@ pub(crate) fn rows(results: &Results) -> Option<(Vec<String>, Vec<Vec<String>>)>
                     scored(group).filter_map(|tasks| of(tasks).get(task)).collect();
                 let values: Vec<f64> = scores.iter().map(|score| score.value).collect();
                 let own = scores.first().and_then(|score| score.stderr);
-                cell(&values, own, group.finished().count(), |value| score.shown(value))
+                cell(&values, own, group.trials.len(), |value| score.shown(value))
             }));
             rows.push(row);
         }
@@ -80,7 +80,7 @@ pub(crate) fn rows(results: &Results) -> Option<(Vec<String>, Vec<Vec<String>>)>
             row.extend(groups.iter().map(|group| {
                 let means: Vec<f64> =
                     scored(group).filter_map(|tasks| mean_score(of(tasks))).collect();
-                cell(&means, None, group.finished().count(), percent)
+                cell(&means, None, group.trials.len(), percent)
             }));
             rows.push(row);
         }
@@ -164,6 +164,11 @@ mod tests {
         assert_eq!(rows[5][3], "26.0 ±1.0");
         // The last one's third has none.
         assert!(rows.iter().all(|row| row.last().unwrap().ends_with(" (of 2)")), "{rows:?}");
+
+        // Nor has one that failed.
+        results.trials[1].status = crate::Status::Diverged;
+        let (_, rows) = self::rows(&results).unwrap();
+        assert_eq!(rows[0][3], "29.0 ±1.4 (of 2)");
     }
 
     #[test]

@@ -55,7 +55,12 @@ pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::R
     for trial in &plan.trials {
         let Trial { method, size, training, data, .. } = trial;
         let p = data.original_fraction;
-        let cost = training_cost(model, Some(method), *size, training, p, plan.precision);
+        let mut cost = training_cost(model, Some(method), *size, training, p, plan.precision);
+        // Its training is that of the fine-tuning beside it.
+        let tuned = trial.as_fine_tuning().map(|tuned| tuned.fingerprint());
+        if tuned.is_some_and(|tuned| plan.trials.iter().any(|other| other.fingerprint() == tuned)) {
+            cost.flops = 0.0;
+        }
         total += cost.flops;
         let weights = [trial.size.extension_parameters, trial.size.trainable_parameters];
         line(&mut out, widest, &trial.id, weights, trial.size.units, &cost, rate)?;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{Interrupted, is_interrupted};
 use crate::progress;
 use crate::scores::TOKENS_PER_BATCH;
-use crate::trial::Shared;
+use crate::trial::{NEUTRALITY, Shared};
 use crate::trial_file::Extended;
 
 /// Raised when the same trial would give other numbers.
@@ -63,7 +63,7 @@ impl Shared<'_> {
         if tokens == 0 {
             return Ok(None);
         }
-        let path = self.folder(trial).join("neutrality.json");
+        let path = self.folder(trial).join(NEUTRALITY);
         let made_from = (NEUTRALITY_VERSION, self.fingerprint(trial), tokens);
         let fingerprint = Fingerprint::of(&made_from);
         if path.exists() {

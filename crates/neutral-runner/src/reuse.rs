@@ -6,68 +6,125 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use neutral_model::Transformer;
-use neutral_spec::{Method, Trial};
+use neutral_spec::Trial;
 use neutral_store::{Fingerprint, StoreError, copy_file, read_json, write_json};
 use neutral_train::TrainSummary;
 use serde::Deserialize;
 
 use crate::run_file::RunFile;
-use crate::trial::{CHECKPOINT, RECORD, Shared, TrialRecord};
+use crate::trial::{ANSWERS, CHECKPOINT, NEUTRALITY, RECORD, Shared, TRAINING, TrialRecord};
 use crate::trial_file::weights_name;
 
-/// The folders of finished trials, by the fingerprint of everything that determines their results.
-pub(crate) struct FinishedElsewhere(HashMap<Fingerprint, Vec<PathBuf>>);
+/// The folders of trials, by the fingerprint of what their files were made from.
+pub(crate) struct Elsewhere {
+    /// Of everything that determines their results.
+    finished: ByFingerprint,
+    /// Of what determines their weights.
+    trained: ByFingerprint,
+}
 
-impl FinishedElsewhere {
-    /// Those of other runs' folders. A folder that is no run's is an error, one without a finished trial is not.
-    pub(crate) fn of(runs: &[PathBuf]) -> anyhow::Result<Self> {
+type ByFingerprint = HashMap<Fingerprint, Vec<PathBuf>>;
+
+impl Elsewhere {
+    /// Those of some runs' folders, whatever their experiments call them now. A folder that is no run's is an error,
+    /// one without a finished trial is not.
+    pub(crate) fn of<'a>(runs: impl IntoIterator<Item = &'a Path>) -> anyhow::Result<Self> {
         #[derive(Deserialize)]
-        struct Record {
+        struct Made {
             fingerprint: Fingerprint,
         }
-        let mut found: HashMap<_, Vec<_>> = HashMap::new();
+        let (mut finished, mut trained) = (ByFingerprint::new(), ByFingerprint::new());
         for run in runs {
-            for trial in RunFile::read(run)?.trials {
-                let folder = run.join("trials").join(trial.id);
-                let record = folder.join(RECORD);
-                if record.is_file() {
-                    let made = read_json::<Record>(&record)?.fingerprint;
-                    found.entry(made).or_default().push(folder);
+            RunFile::read(run)?;
+            for folder in folders(&run.join("trials"))? {
+                for (name, found) in [(RECORD, &mut finished), (TRAINING, &mut trained)] {
+                    let file = folder.join(name);
+                    match file.is_file().then(|| read_json::<Made>(&file)) {
+                        Some(Ok(made)) => {
+                            found.entry(made.fingerprint).or_default().push(folder.clone());
+                        }
+                        // Whoever needs it says what is to be done.
+                        Some(Err(error)) => tracing::warn!("not taken: {error}"),
+                        None => {}
+                    }
                 }
             }
         }
-        Ok(Self(found))
+        Ok(Self { finished, trained })
     }
 }
 
+/// The folders in a folder, sorted; none if it is not there.
+fn folders(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let read = |e| StoreError::io("read", path, e);
+    let entries = match fs::read_dir(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(read)?,
+    };
+    let entries: Vec<_> = entries.collect::<Result<_, _>>().map_err(read)?;
+    let mut folders: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
+    folders.retain(|folder| folder.is_dir());
+    folders.sort();
+    Ok(folders)
+}
+
 impl Shared<'_> {
-    /// Gives a trial that has not finished the files of one that has, if there is one made from the same.
-    pub(crate) fn take(&self, trial: &Trial, elsewhere: &FinishedElsewhere) -> anyhow::Result<()> {
-        let mut from = None;
-        for folder in elsewhere.0.get(&self.fingerprint(trial)).into_iter().flatten() {
+    /// Gives a trial that has not finished the files of one that was made from the same; if there is none, those of
+    /// one that was trained alike and scored otherwise, so that it has only to be scored.
+    pub(crate) fn take(&self, trial: &Trial, elsewhere: &Elsewhere) -> anyhow::Result<()> {
+        let finished = elsewhere.finished.get(&self.fingerprint(trial));
+        let trained = elsewhere.trained.get(&self.training_fingerprint(trial));
+        let (from, whole) = match self.that_stands(trial, finished)? {
+            Some(from) => (from, true),
+            None => match self.that_stands(trial, trained)? {
+                Some(from) => (from, false),
+                None => return Ok(()),
+            },
+        };
+        let Some(_lock) = self.hold(trial)? else { return Ok(()) };
+        if self.finished(trial)?.is_some() || (!whole && self.trained(trial)?.is_some()) {
+            return Ok(());
+        }
+        let to = self.folder(trial);
+        self.empty(trial)?;
+        let of_scores = |name: &str| [RECORD, ANSWERS, NEUTRALITY].contains(&name);
+        if whole {
+            // The record comes last: without it a copy that was interrupted is a trial that has not finished.
+            copy(from, &to, &|name| name != RECORD)?;
+            write_json(&to.join(RECORD), &read_json::<TrialRecord>(&from.join(RECORD))?)?;
+            tracing::info!("{}: taken from {}", trial.id, from.display());
+        } else {
+            copy(from, &to, &|name| !of_scores(name))?;
+            tracing::info!("{}: its training is taken from {}", trial.id, from.display());
+        }
+        Ok(())
+    }
+
+    /// Of some folders the first that stands on the very weights of this run's base, and is not the trial's own.
+    fn that_stands<'a>(
+        &self,
+        trial: &Trial,
+        folders: Option<&'a Vec<PathBuf>>,
+    ) -> anyhow::Result<Option<&'a Path>> {
+        // A run may be told to reuse itself.
+        let own = std::path::absolute(self.folder(trial)).ok();
+        for folder in folders.into_iter().flatten() {
+            if std::path::absolute(folder).ok() == own {
+                continue;
+            }
             if self.stands(trial, folder)? {
-                from = Some(folder);
-                break;
+                return Ok(Some(folder));
             }
             let folder = folder.display();
             tracing::warn!("{}: not taken from {folder}, which extends other weights", trial.id);
         }
-        let Some(from) = from else { return Ok(()) };
-        let Some(_lock) = self.hold(trial)? else { return Ok(()) };
-        if self.finished(trial)?.is_some() {
-            return Ok(());
-        }
-        let to = self.folder(trial);
-        // A run may be told to reuse itself.
-        if std::path::absolute(from).ok() == std::path::absolute(&to).ok() {
-            return Ok(());
-        }
-        self.empty(trial)?;
-        // The record comes last: without it a copy that was interrupted is a trial that has not finished.
-        copy(from, &to, &|name| name != RECORD)?;
-        write_json(&to.join(RECORD), &read_json::<TrialRecord>(&from.join(RECORD))?)?;
-        tracing::info!("{}: taken from {}", trial.id, from.display());
-        Ok(())
+        Ok(None)
+    }
+
+    /// The fine-tuning in the plan that is also the training of a trial of WiSE-FT.
+    pub(crate) fn fine_tuning_of(&self, trial: &Trial) -> Option<&Trial> {
+        let wanted = self.fingerprint(&trial.as_fine_tuning()?);
+        self.plan.trials.iter().find(|other| self.fingerprint(other) == wanted)
     }
 
     /// Gives a trial of WiSE-FT the fine-tuned weights that it averages with its base's, and their curves, if
@@ -77,13 +134,7 @@ impl Shared<'_> {
         trial: &Trial,
         model: &mut Transformer,
     ) -> anyhow::Result<Option<TrainSummary>> {
-        if !matches!(trial.method, Method::WiseFt { .. }) {
-            return Ok(None);
-        }
-        let wanted = self.fingerprint(&Trial { method: Method::Finetune {}, ..trial.clone() });
-        let Some(tuned) = self.plan.trials.iter().find(|t| self.fingerprint(t) == wanted) else {
-            return Ok(None);
-        };
+        let Some(tuned) = self.fine_tuning_of(trial) else { return Ok(None) };
         let from = self.folder(tuned);
         let weights = from.join(weights_name(&tuned.method));
         let Some(record) = self.finished(tuned)?.filter(|_| weights.is_file()) else {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::exit::BadInput;
-use crate::trial::RECORD;
+use crate::trial::{ANSWERS, NEUTRALITY, RECORD};
 
 /// `run.json`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub(crate) struct RunFile {
     pub device: Option<DeviceKind>,
     /// The trials in the order of the plan.
     pub trials: Vec<PlannedTrial>,
+    /// The files that what is measured of a finished trial is kept in.
+    #[serde(default)]
+    pub measured: Vec<String>,
 }
 
 /// What a trial depends on of a device.
@@ -63,23 +66,27 @@ impl RunFile {
             steps: trial.training.steps(),
             tokens_per_step: trial.training.tokens_per_step(),
         };
+        let measured = [(NEUTRALITY, plan.neutrality_tokens > 0), (ANSWERS, plan.tasks.is_some())];
+        let measured = measured.into_iter().filter(|(_, is_wanted)| *is_wanted);
         Self {
             experiment: plan.experiment.clone(),
             plan: plan.fingerprint(),
             device,
             trials: plan.trials.iter().map(trial).collect(),
+            measured: measured.map(|(name, _)| name.to_owned()).collect(),
         }
     }
 
     /// Writes it into the run's folder, unless [`RunFile::check`] fails.
     pub(crate) fn write(&self, out: &Path) -> anyhow::Result<()> {
         let device = self.device.or(self.check(out)?);
-        let Self { experiment, plan, trials, .. } = self;
+        let Self { experiment, plan, trials, measured, .. } = self;
         let file = Self {
             experiment: experiment.clone(),
             plan: plan.clone(),
             device,
             trials: trials.clone(),
+            measured: measured.clone(),
         };
         Ok(write_json(&out.join("run.json"), &file)?)
     }
@@ -117,6 +124,13 @@ impl RunFile {
             return Err(BadInput(message).into());
         }
         Ok(kept.device)
+    }
+
+    /// Whether a process has nothing left to do for a trial, by its files alone: it has finished, and all has been
+    /// measured.
+    pub(crate) fn is_done(&self, trial: &PlannedTrial, out: &Path) -> bool {
+        let folder = trial.folder(out);
+        trial.has_finished(out) && self.measured.iter().all(|name| folder.join(name).is_file())
     }
 
     /// Reads that of a run's folder.
@@ -168,7 +182,7 @@ mod tests {
             tokens_per_step: 1,
         };
         let (experiment, trials) = (experiment.to_owned(), vec![trial]);
-        RunFile { experiment, plan: fingerprint, device, trials }
+        RunFile { experiment, plan: fingerprint, device, trials, measured: Vec::new() }
     }
 
     #[test]

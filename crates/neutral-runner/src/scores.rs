@@ -1,7 +1,7 @@
 //! A model's scores on every corpus of the evaluation.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use indicatif::MultiProgress;
 use neutral_eval::{CorpusScore, ScoreOptions, score};
@@ -9,7 +9,6 @@ use neutral_model::{Extension, Transformer};
 use neutral_report::{ByCorpus, ByDomain};
 use neutral_spec::{CorpusRef, Evaluation};
 
-use crate::exit::Interrupted;
 use crate::inputs::Inputs;
 use crate::progress;
 
@@ -59,12 +58,9 @@ impl Scorer<'_> {
         let domain = |corpora: &[CorpusRef]| -> anyhow::Result<ByCorpus<CorpusScore>> {
             let mut scores = ByCorpus::new();
             for corpus in corpora {
-                if self.stop.load(Ordering::SeqCst) {
-                    return Err(Interrupted.into());
-                }
                 bar.set_message(corpus.to_string());
                 let documents = inputs.documents(corpus, evaluation.split, evaluation.max_bytes)?;
-                let score = score(model, extension, &documents, &options, &bar)?;
+                let score = score(model, extension, &documents, &options, self.stop, &bar)?;
                 scores.insert(corpus.to_string(), score);
             }
             Ok(scores)

@@ -1,16 +1,14 @@
 //! A run with everything at hand that its trials share, and what may be done with it: all of it in this
 //! process, or one unit, which other processes complete.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::anyhow;
 use indicatif::MultiProgress;
 use neutral_check::AllAnswers;
 use neutral_data::{Control, Manifests};
 use neutral_model::ModelFolder;
-use neutral_report::Status;
 use neutral_spec::{Plan, Trial};
 use neutral_store::{Cache, Lock, write_json};
 use neutral_torch::Group;
@@ -25,7 +23,7 @@ use crate::group;
 use crate::inputs::Inputs;
 use crate::pretrain::Pretraining;
 use crate::results::ResultsBuilder;
-use crate::reuse::FinishedElsewhere;
+use crate::reuse::Elsewhere;
 use crate::run_file::{DeviceKind, RunFile};
 use crate::scores::Scorer;
 use crate::tasks::{TaskScores, Tasks};
@@ -201,10 +199,13 @@ impl Session<'_> {
         Ok(ResultsBuilder::new(shared, environment, &scores, tasks))
     }
 
-    /// What the runs named by `--reuse` have finished and this one has not.
+    /// What this run's folder has under other names, or the runs named by `--reuse` have, for the trials that have not
+    /// finished.
     fn take_finished(&self, shared: &Shared) -> anyhow::Result<()> {
-        let elsewhere = FinishedElsewhere::of(&self.setting.args.reuse)?;
-        self.setting.plan.trials.iter().try_for_each(|trial| shared.take(trial, &elsewhere))
+        let Setting { args, plan, out, .. } = *self.setting;
+        let runs = std::iter::once(out).chain(args.reuse.iter().map(PathBuf::as_path));
+        let elsewhere = Elsewhere::of(runs)?;
+        plan.trials.iter().try_for_each(|trial| shared.take(trial, &elsewhere))
     }
 
     /// All trials in the order of the plan, and the results.
@@ -326,42 +327,8 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// A trial and all that is measured of it, for another process to collect; the trials that it goes on from
-    /// first, unless they are there.
-    fn unit(&self, trial: &Trial) -> anyhow::Result<()> {
-        if let Some(before) = self.before(trial) {
-            self.unit_before(before, trial)?;
-        }
-        let Some(_lock) = self.hold(trial)? else { return Err(Interrupted.into()) };
-        if self.finished(trial)?.is_some() {
-            tracing::info!("{}: finished earlier, kept", trial.id);
-        } else {
-            say_speed(trial, &self.attempt(trial)?);
-        }
-        let mut interrupted = false;
-        self.against_base(trial, &mut interrupted)?;
-        self.trial_tasks(trial, &mut interrupted)?;
-        if interrupted { Err(Interrupted.into()) } else { Ok(()) }
-    }
-
-    /// What a trial goes on from. Why that failed is why the trial fails; a divergence is not tried again.
-    fn unit_before(&self, before: &Trial, trial: &Trial) -> anyhow::Result<()> {
-        let mut failure = self.failed_before(trial)?.filter(|f| f.status == Status::Diverged);
-        if failure.is_none()
-            && let Err(error) = self.unit(before)
-        {
-            failure = if is_interrupted(&error) { None } else { self.failed_before(trial)? };
-            if failure.is_none() {
-                return Err(error);
-            }
-        }
-        let Some(failure) = failure else { return Ok(()) };
-        failure.keep(&self.folder(trial));
-        Err(anyhow!("{}: {}", trial.id, failure.error))
-    }
-
     /// Why a trial cannot begin, if what it goes on from has failed.
-    fn failed_before(&self, trial: &Trial) -> anyhow::Result<Option<Failure>> {
+    pub(crate) fn failed_before(&self, trial: &Trial) -> anyhow::Result<Option<Failure>> {
         let Some(before) = self.before(trial) else { return Ok(None) };
         if self.finished(before)?.is_some() {
             return Ok(None);
@@ -372,7 +339,7 @@ impl Shared<'_> {
     }
 }
 
-fn say_speed(trial: &Trial, TrialRecord { training, .. }: &TrialRecord) {
+pub(crate) fn say_speed(trial: &Trial, TrialRecord { training, .. }: &TrialRecord) {
     tracing::info!(
         "{}: {:.0} tokens/s, {:.0} s",
         trial.id,

@@ -16,7 +16,7 @@ use neutral_tasks::{FEWSHOT_SEED, Library, RequestOptions, Score, Selection, Spl
 
 use crate::eval::{Evaluated, Evaluation, LanguageModel, Parts, RuleOptions, Sources};
 use crate::exit::{BadInput, is_interrupted};
-use crate::trial::Shared;
+use crate::trial::{ANSWERS, Shared};
 
 /// Means alone have a standard error in a report: a perplexity's bootstraps would take longer than scoring.
 const BOOTSTRAPS: Option<usize> = Some(0);
@@ -109,7 +109,7 @@ impl Tasks {
             None => {
                 let task = done.get(name);
                 let result = task.map(|task| &task.result);
-                let score = result.and_then(|of| main_score(&of.metrics, of.sample_len));
+                let score = result.and_then(|of| main_score(&of.metrics, |_| of.sample_len));
                 (score, task.into_iter().collect())
             }
             Some((group, below)) => {
@@ -117,7 +117,9 @@ impl Tasks {
                     below.iter().filter_map(|task| done.get(task.as_str())).collect();
                 let results: Vec<_> = members.iter().map(|task| &task.result).collect();
                 let result = group.aggregate(&results);
-                (main_score(&result.metrics, result.sample_len.unwrap_or(0)), members)
+                // A member without the metric counts for nothing.
+                let documents = |key: &str| result.sample_count.get(key).copied().unwrap_or(0);
+                (main_score(&result.metrics, documents), members)
             }
         }
     }
@@ -169,7 +171,10 @@ fn add_row(name: &str, selection: &Selection, rows: &mut Vec<String>) -> anyhow:
 
 /// `acc_norm` where there is one, else `acc`, else `bits_per_byte`, else the first. Of a corpus the first is the
 /// perplexity by word, an exponential that nothing bounds where words are not told apart by spaces.
-fn main_score(metrics: &IndexMap<String, Score>, documents: usize) -> Option<TaskScore> {
+fn main_score(
+    metrics: &IndexMap<String, Score>,
+    documents: impl Fn(&str) -> usize,
+) -> Option<TaskScore> {
     let keys = || metrics.keys().filter(|key| !key.contains("_stderr,"));
     let named = |name: &str| keys().find(|key| key.split(',').next() == Some(name));
     let key = ["acc_norm", "acc", "bits_per_byte"].into_iter().find_map(named);
@@ -180,7 +185,7 @@ fn main_score(metrics: &IndexMap<String, Score>, documents: usize) -> Option<Tas
         metric: metric.to_owned(),
         value: metrics[key].number()?,
         stderr: stderr.and_then(|error| error.number()),
-        documents: documents as u64,
+        documents: documents(key) as u64,
     })
 }
 
@@ -231,7 +236,7 @@ impl Shared<'_> {
                 Ok(None)
             }
             Ok(TaskScores { scores, answers }) => {
-                write_json(&self.folder(trial).join("answers.json"), &answers)?;
+                write_json(&self.folder(trial).join(ANSWERS), &answers)?;
                 Ok(Some(scores))
             }
         }
@@ -259,15 +264,16 @@ mod tests {
     fn a_corpus_is_scored_in_bits_a_byte_and_a_question_by_its_accuracy() {
         let rolling =
             metrics(&[("word_perplexity,none", f64::INFINITY), ("bits_per_byte,none", 1.5)]);
-        let score = main_score(&rolling, 7).unwrap();
+        let score = main_score(&rolling, |_| 7).unwrap();
         assert_eq!((score.metric.as_str(), score.value), ("bits_per_byte", 1.5));
         let choices = metrics(&[("acc,none", 0.25), ("acc_norm,none", 0.5)]);
-        assert_eq!(main_score(&choices, 7).unwrap().metric, "acc_norm");
+        assert_eq!(main_score(&choices, |_| 7).unwrap().metric, "acc_norm");
     }
 
     #[test]
     fn a_score_that_is_not_finite_is_refused_with_task_and_metric() {
-        let words = main_score(&metrics(&[("word_perplexity,none", f64::INFINITY)]), 7).unwrap();
+        let words =
+            main_score(&metrics(&[("word_perplexity,none", f64::INFINITY)]), |_| 7).unwrap();
         let error = check_finite("corpus_ja", &words).unwrap_err().to_string();
         assert!(error.contains("task corpus_ja: word_perplexity is inf"), "{error}");
     }

@@ -42,6 +42,12 @@ pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// What is kept of a training, before it is scored.
 pub(crate) const TRAINING: &str = "training.json";
 
+/// What it answered to tasks.
+pub(crate) const ANSWERS: &str = "answers.json";
+
+/// How its model compares with its base.
+pub(crate) const NEUTRALITY: &str = "neutrality.json";
+
 /// The fingerprint of the training whose files are in a trial's folder.
 pub(crate) const MARK: &str = "fingerprint.json";
 
@@ -167,7 +173,7 @@ impl Shared<'_> {
         self.clear_if_stale(trial)?;
         remove_unfinished(&folder);
         // Of other weights, or of other text.
-        for measured in [RECORD, "neutrality.json", "answers.json"] {
+        for measured in [RECORD, NEUTRALITY, ANSWERS] {
             let _ = std::fs::remove_file(folder.join(measured));
         }
         let file = self.describe(trial)?;

@@ -3,6 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use anyhow::anyhow;
+use neutral_report::Status;
+use neutral_spec::Trial;
+
+use crate::exit::{Interrupted, is_interrupted};
+use crate::session::say_speed;
+use crate::trial::Shared;
+
 /// `--only`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
@@ -33,6 +41,60 @@ impl fmt::Display for Unit {
             Self::Trial(id) => write!(f, "trial:{id}"),
             Self::Collect => f.write_str("collect"),
         }
+    }
+}
+
+impl Shared<'_> {
+    /// A trial and all that is measured of it, for another process to collect; the trials that it goes on from
+    /// first, unless they are there.
+    pub(crate) fn unit(&self, trial: &Trial) -> anyhow::Result<()> {
+        if let Some(before) = self.before(trial) {
+            self.unit_before(before, trial)?;
+        }
+        self.unit_of_fine_tuning(trial)?;
+        let Some(_lock) = self.hold(trial)? else { return Err(Interrupted.into()) };
+        if self.finished(trial)?.is_some() {
+            tracing::info!("{}: finished earlier, kept", trial.id);
+        } else {
+            say_speed(trial, &self.attempt(trial)?);
+        }
+        let mut interrupted = false;
+        self.against_base(trial, &mut interrupted)?;
+        self.trial_tasks(trial, &mut interrupted)?;
+        if interrupted { Err(Interrupted.into()) } else { Ok(()) }
+    }
+
+    /// The fine-tuning that a trial of WiSE-FT takes its training from, which saves a second one. Its failure is no
+    /// reason for another.
+    fn unit_of_fine_tuning(&self, trial: &Trial) -> anyhow::Result<()> {
+        let Some(tuned) = self.fine_tuning_of(trial) else { return Ok(()) };
+        if self.finished(trial)?.is_some() || self.finished(tuned)?.is_some() {
+            return Ok(());
+        }
+        match self.unit(tuned) {
+            Err(error) if is_interrupted(&error) => Err(error),
+            Err(error) => {
+                tracing::warn!("{}: trains itself, as {} failed: {error:#}", trial.id, tuned.id);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// What a trial goes on from. Why that failed is why the trial fails; a divergence is not tried again.
+    fn unit_before(&self, before: &Trial, trial: &Trial) -> anyhow::Result<()> {
+        let mut failure = self.failed_before(trial)?.filter(|f| f.status == Status::Diverged);
+        if failure.is_none()
+            && let Err(error) = self.unit(before)
+        {
+            failure = if is_interrupted(&error) { None } else { self.failed_before(trial)? };
+            if failure.is_none() {
+                return Err(error);
+            }
+        }
+        let Some(failure) = failure else { return Ok(()) };
+        failure.keep(&self.folder(trial));
+        Err(anyhow!("{}: {}", trial.id, failure.error))
     }
 }
 

@@ -118,6 +118,12 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// The fine-tuning whose weights a trial of WiSE-FT averages with its base's; none for other methods.
+    pub fn as_fine_tuning(&self) -> Option<Self> {
+        let Method::WiseFt { .. } = self.method else { return None };
+        Some(Self { method: Method::Finetune {}, ..self.clone() })
+    }
+
     /// Fingerprint of what determines this trial's result: all but its id and label.
     pub fn fingerprint(&self) -> Fingerprint {
         let own = (self.seed, &self.method, self.size, &self.data, &self.training);

@@ -101,7 +101,7 @@ pub(crate) fn bytes_mut(tensor: &mut Tensor) -> &mut [u8] {
         return &mut [];
     }
     #[expect(unsafe_code, reason = "libtorch's memory as a slice")]
-    // SAFETY: checked; the caller has the only handle in use, and any byte is a valid number.
+    // SAFETY: checked; the caller has the only handle in use, and any byte is a valid number, if not a truth.
     unsafe {
         std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), len)
     }

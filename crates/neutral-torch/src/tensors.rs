@@ -173,6 +173,10 @@ impl TensorFile {
         self.file
             .read_exact_at(memory, self.data_start + start as u64)
             .map_err(|e| StoreError::io("read", &self.path, e))?;
+        if kind == Kind::Bool && memory.iter().any(|byte| *byte > 1) {
+            let message = format!("`{name}` is of truths, and has a byte that is neither 0 nor 1");
+            return Err(TorchError::corrupt(&self.path, message));
+        }
         tensor.f_to_device(device).map_err(fail)
     }
 
@@ -286,6 +290,18 @@ mod tests {
         let first = std::fs::read(place.file()).unwrap();
         save_tensors(&place.file(), &loaded, &text).unwrap();
         assert_eq!(std::fs::read(place.file()).unwrap(), first, "the bytes are determined");
+    }
+
+    #[test]
+    fn a_truth_is_a_zero_or_a_one() {
+        let place = Place::new();
+        let truths = Tensor::from_slice(&[true, false]);
+        save_tensors(&place.file(), &[("t".to_owned(), truths)].into(), &BTreeMap::new()).unwrap();
+        let mut bytes = std::fs::read(place.file()).unwrap();
+        *bytes.last_mut().unwrap() = 2;
+        std::fs::write(place.file(), bytes).unwrap();
+        let error = load_tensors(&place.file(), Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("neither 0 nor 1"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The course of the learning rate, a pure function of the step.
 //!
 //! The paper names no schedule; cosine and warm-up-stable-decay are the field's two usual ones.
-//! Both reach the peak exactly at the end of warm-up and the final rate exactly at the last step.
+//! Both reach the peak exactly at the end of warm-up and the final rate exactly at the last step, if their fractions
+//! leave a step for the way down.
 
 use std::f64::consts::PI;
 

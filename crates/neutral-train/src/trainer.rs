@@ -240,6 +240,7 @@ impl<'a> Loop<'a> {
                 self.checkpoint()?;
             }
             if stop {
+                self.flush()?;
                 return Ok(TrainOutcome::Interrupted { step });
             }
         }

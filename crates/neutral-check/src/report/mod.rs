@@ -57,7 +57,7 @@ fn meaning(check: &Check) -> String {
     let accuracies =
         if check.rows.iter().any(is_share) { " (accuracies: shares of right answers)" } else { "" };
     format!(
-        "Bits/byte{accuracies}, paired by document. p: one-sided, of being beyond the margin (of being within it, where the verdict is fail), Holm-adjusted, level {}. Can see: how far within the margin the truth must lie to be shown with 80 % probability.",
+        "Bits/byte{accuracies}, paired by document. p: one-sided, of being beyond the margin (of being within it, where the verdict is fail), Holm-adjusted, level {}. Can see: how far within the margin the truth must lie for the row alone, before the adjustment, to be shown on its one side with 80 % probability.",
         check.level
     )
 }

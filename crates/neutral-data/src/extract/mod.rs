@@ -105,7 +105,11 @@ pub(crate) fn stream(
     bar: &ProgressBar,
     sink: &mut Sink<'_>,
 ) -> Result<(), DataError> {
-    let found = files::find(root, variant)?;
+    let mut found = files::find(root, variant)?;
+    // Rows of one file are numbered alone, so that those of `en.jsonl` and `fr.jsonl` are one document each.
+    if let (Extract::Jsonl { .. } | Extract::Parquet { .. }, [only]) = (extract, &mut *found) {
+        only.id.clear();
+    }
     bar.set_length(found.len() as u64);
     for files in found.chunks(BATCH) {
         if extract.is_many_documents_a_file() {

@@ -33,7 +33,7 @@ fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// The string field of one JSON object a line; a document's id is `<file>#<row from 0>`.
+/// The string field of one JSON object a line; a document's id is `<file>#<row from 0>`, of a single file `#<row>`.
 pub(super) fn jsonl(file: &Found, field: &str, sink: &mut Sink<'_>) -> Result<(), DataError> {
     let mut batches = Batches { sink, documents: Vec::new() };
     for (row, line) in files::open(&file.path)?.lines().enumerate() {
@@ -53,7 +53,7 @@ pub(super) fn jsonl(file: &Found, field: &str, sink: &mut Sink<'_>) -> Result<()
     batches.flush()
 }
 
-/// A column of strings; a document's id is `<file>#<row from 0>`. Rows without a value are left out.
+/// A column of strings; a document's id is `<file>#<row from 0>`, of a single file `#<row>`. Rows without a value are left out.
 pub(super) fn parquet(file: &Found, column: &str, sink: &mut Sink<'_>) -> Result<(), DataError> {
     let bad = |e: parquet::errors::ParquetError| DataError::extract(&file.path, e);
     let input = File::open(&file.path).map_err(|e| DataError::io("open", &file.path, e))?;

@@ -116,7 +116,7 @@ impl Local {
 
     /// The trials that have not finished, as many at a time as there are jobs.
     fn trials(&self, work: &Work<'_>, common: &[OsString], run: &RunFile) -> anyhow::Result<()> {
-        let left = run.trials.iter().filter(|trial| !trial.has_finished(work.out));
+        let left = run.trials.iter().filter(|trial| !run.is_done(trial, work.out));
         let mut left: VecDeque<&str> = left.map(|trial| trial.id.as_str()).collect();
         let mut ended = run.trials.len() - left.len();
         if ended > 0 {

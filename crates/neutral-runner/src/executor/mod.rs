@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{ExecutorArgs, ExecutorKind, MachineArgs, RunArgs};
 use crate::exit::BadInput;
+use crate::numerics::NUMERICS_VERSION;
 use crate::run_file::RunFile;
 
 pub(crate) use process::{PARENT, end_with_parent, exit_code};
@@ -108,11 +109,16 @@ pub(crate) fn hold(out: &Path) -> Result<Option<Lock>, StoreError> {
 
 /// Writes down that no record is left in a run's folder that does not hold for a plan.
 pub(crate) fn write_judged(out: &Path, plan: &Fingerprint) -> Result<(), StoreError> {
-    write_json(&judged(out), plan)
+    write_json(&judged(out), &judgement(plan))
 }
 
 fn judged(out: &Path) -> PathBuf {
     folder(out).join("judged.json")
+}
+
+/// What determines whether a record holds, as far as it is known without the data and the base.
+fn judgement(plan: &Fingerprint) -> Fingerprint {
+    Fingerprint::of(&(plan, NUMERICS_VERSION))
 }
 
 /// What a unit said, in a file that grows with each attempt.

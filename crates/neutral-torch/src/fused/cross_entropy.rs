@@ -229,7 +229,7 @@ vectorised! {
         }
     }
 
-    /// The largest `x`, and `ln Σ eˣ`, which is not finite if an `x` is not.
+    /// The largest `x`, and `ln Σ eˣ`, which is not finite if an `x` is +∞ or NaN.
     pub(super) fn log_sum_exp<T>(row: &[T]) -> (f32, f32) {
         let (whole, rest) = row.as_chunks::<LANES>();
         let mut largest = [f32::NEG_INFINITY; LANES];

@@ -69,6 +69,7 @@ fn kernel<T: Element>(
     weight: &Tensor,
     rule: NormRule,
 ) -> (Tensor, Tensor) {
+    assert!(added.iter().all(|term| term.size() == x.size()), "the kernel does not broadcast");
     let (s, y, inverse_n) = no_grad(|| {
         let x = x.contiguous();
         let added: Vec<Tensor> = added.iter().map(|t| t.contiguous()).collect();

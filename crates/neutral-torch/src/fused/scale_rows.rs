@@ -16,8 +16,16 @@ use crate::simd::{self, vectorised};
 ///
 /// # Shapes
 /// `g`: `[…, 1]` or, without a kernel, `[…, d]`; `x`: `[…, d]` of one kind; results: as `x`, in the same memory.
+///
+/// # Panics
+/// If there are not as many rows in both.
 pub fn scale_rows(g: &Tensor, x: &Tensor) -> [Tensor; 2] {
     if has_kernel(x) && g.size().last() == Some(&1) {
+        assert_eq!(
+            g.numel() * x.size().last().map_or(1, |d| *d as usize),
+            x.numel(),
+            "one g a row"
+        );
         by_kind!(x, kernel(g, x))
     } else if x.kind() == Kind::BFloat16 {
         on_device(g, x)

@@ -12,10 +12,14 @@ use crate::simd::{sigmoid, vectorised};
 ///
 /// # Shapes
 /// Both `[…, f]`; so is the result.
+///
+/// # Panics
+/// If the shapes differ.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
     if !has_kernel(gate) {
         return gate.silu() * up;
     }
+    assert_eq!(gate.size(), up.size(), "the kernel does not broadcast");
     by_kind!(gate, separate(gate, up))
 }
 
@@ -23,11 +27,15 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
 ///
 /// # Shapes
 /// `gate_up`: `[…, 2f]`, the gate first; result: `[…, f]`.
+///
+/// # Panics
+/// If the last dimension is odd.
 pub fn swiglu_packed(gate_up: &Tensor) -> Tensor {
     if !has_kernel(gate_up) {
         let halves = gate_up.chunk(2, -1);
         return halves[0].silu() * &halves[1];
     }
+    assert!(gate_up.size().last().is_some_and(|width| width % 2 == 0), "two halves");
     by_kind!(gate_up, packed(gate_up))
 }
 

@@ -224,6 +224,8 @@ pub(super) fn backward(
         buckets.put(leaf, gradient);
     }
     drop(new);
+    // They are in the buckets now.
+    buckets.so_far.clear();
     let started = Instant::now();
     buckets.finish()?;
     let all: i64 = buckets.flat.iter().map(numel).sum();

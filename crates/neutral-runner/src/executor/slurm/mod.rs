@@ -26,7 +26,8 @@ use self::script::{JobKind, Options};
 use crate::cli::ExecutorArgs;
 use crate::executor::bars::Bars;
 use crate::executor::{
-    Executor, Record, Started, UnderWay, Work, attempts, command, folder, judged, log_path,
+    Executor, Record, Started, UnderWay, Work, attempts, command, folder, judged, judgement,
+    log_path,
 };
 use crate::exit::{BadInput, Detached};
 use crate::results;
@@ -147,10 +148,11 @@ impl Slurm {
         }
         // Of another plan, say of other pages to score, a trial's own file does not tell whether its record holds.
         // One that does ends at once.
-        let same = read_json::<Fingerprint>(&judged(&out)).is_ok_and(|plan| plan == run.plan);
+        let same = read_json::<Fingerprint>(&judged(&out))
+            .is_ok_and(|judged| judged == judgement(&run.plan));
         run.write(&out)?;
         let is_left = |(index, trial): (usize, &PlannedTrial)| {
-            let finished = same && trial.has_finished(&out);
+            let finished = same && run.is_done(trial, &out);
             (!finished && !alive.tasks.contains(&index)).then_some(index)
         };
         let left: Vec<usize> = run.trials.iter().enumerate().filter_map(is_left).collect();

@@ -70,8 +70,14 @@ pub fn cached_attention(
         let [q, k, v] = rotated(qkv, heads, rotation);
         let before = kept.len();
         let [k, v] = kept.append([&k, &v]);
-        if q.size()[2] == 1 && window.is_none() {
-            return attend([&q, &k, &v], heads, scores, Seen::All);
+        // Without a mask, with which no kernel of CUDA's shares heads, and which is of all positions times all.
+        if window.is_none_or(|window| kept.len() <= window as i64) {
+            if q.size()[2] == 1 {
+                return attend([&q, &k, &v], heads, scores, Seen::All);
+            }
+            if before == 0 {
+                return attend([&q, &k, &v], heads, scores, Seen::Before);
+            }
         }
         let options = (Kind::Int64, q.device());
         let query = (Tensor::arange(q.size()[2], options) + before).unsqueeze(-1);
