@@ -40,8 +40,12 @@ pub(crate) struct Curve {
     pub left_out: usize,
 }
 
-/// All labels of which two points or more are in, in the order of the tables.
+/// All labels of which two points or more are in, in the order of the tables. None where points are of trainings on
+/// different corpora, which are no curve.
 pub(crate) fn curves(results: &Results) -> Vec<Curve> {
+    if results.is_of_many_domains() {
+        return Vec::new();
+    }
     series(results).iter().map(curve).filter(|curve| curve.points > 1).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Text that HTML and SVG show as it is.
+//! Text that HTML, SVG and Markdown show as it is.
 
 /// Escapes what is special in element content and in double-quoted attributes. Characters that XML
 /// forbids, such as a null, become the replacement character.
@@ -20,6 +20,19 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
+/// Text that Markdown shows as it is, on one line.
+pub fn escaped_markdown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' => out.push(' '),
+            '|' | '*' | '_' | '`' | '<' | '[' | '\\' => out.extend(['\\', c]),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,5 +44,6 @@ mod tests {
             "&lt;/p&gt;&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;"
         );
         assert_eq!(escaped("a\0b\u{1b}c\nd"), "a\u{fffd}b\u{fffd}c\nd");
+        assert_eq!(escaped_markdown("a|b\n<i>*c*"), "a\\|b \\<i>\\*c\\*");
     }
 }

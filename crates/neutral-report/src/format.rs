@@ -42,7 +42,7 @@ pub(crate) fn method_name(kind: &str) -> String {
 }
 
 /// At most so many characters, an ellipsis in the middle if some had to go: names that sweeps make differ at their end.
-pub(crate) fn shorten(text: &str, most: usize) -> String {
+pub fn shorten(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }

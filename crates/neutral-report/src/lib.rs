@@ -45,9 +45,9 @@ pub use against_base::{
 };
 pub use csv::csv;
 pub use error::ReportError;
-pub use escape::escaped;
+pub use escape::{escaped, escaped_markdown};
 pub use folder::{read, write_all, write_report};
-pub use format::{decimals, thousands};
+pub use format::{decimals, shorten, thousands};
 pub use html::html;
 pub use markdown::markdown;
 pub use neutrality::Neutrality;

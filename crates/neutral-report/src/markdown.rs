@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::columns::{Cell, Grid, grid};
 use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
+use crate::escape::escaped_markdown as escaped;
 use crate::over_seeds;
 use crate::paper;
 use crate::plot::has_several_corpora;
@@ -189,19 +190,6 @@ fn push_origin(out: &mut String, results: &Results) {
         escaped(&environment.cpu),
         results.experiment,
     );
-}
-
-/// Text that Markdown shows as it is, on one line.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' => out.push(' '),
-            '|' | '*' | '_' | '`' | '<' | '[' | '\\' => out.extend(['\\', c]),
-            _ => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

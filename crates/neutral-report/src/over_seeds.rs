@@ -53,7 +53,7 @@ pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) 
     let mut rows = Vec::new();
     for group in &groups {
         for (title, measure) in MEASURES {
-            for of in measured(results, measure) {
+            for of in measured(results, title, measure) {
                 let own = by_seed(group, measure, of);
                 let values: Vec<f64> = own.values().copied().collect();
                 let Some(interval) = Interval::of(&values) else { continue };
@@ -89,14 +89,19 @@ fn reference<'a>(named: &[&'a Group<'a>], group: &Group<'_>) -> Option<&'a Group
 }
 
 /// The corpora that any trial has the measure of, and their mean.
-fn measured(results: &Results, measure: Measure) -> Vec<Of<'_>> {
+fn measured<'a>(results: &'a Results, title: &str, measure: Measure) -> Vec<Of<'a>> {
     let Some(found) = results.trials.iter().find_map(measure) else { return Vec::new() };
-    let mean = (found.len() > 1).then_some(Of::Mean(found.len()));
+    let several = if title == "learning" && results.is_of_many_domains() {
+        Of::Own
+    } else {
+        Of::Mean(found.len())
+    };
+    let mean = (found.len() > 1).then_some(several);
     found.keys().map(|corpus| Of::Corpus(corpus)).chain(mean).collect()
 }
 
 fn by_seed(group: &Group<'_>, measure: Measure, of: Of) -> BTreeMap<u64, f64> {
-    let pair = |trial: &TrialResult| Some((trial.seed, of.value(measure(trial)?)?));
+    let pair = |trial: &TrialResult| Some((trial.seed, of.value(trial, measure(trial)?)?));
     group.finished().filter_map(pair).collect()
 }
 

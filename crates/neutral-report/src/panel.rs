@@ -11,13 +11,21 @@ pub(crate) enum Of<'a> {
     Corpus(&'a str),
     /// The mean of so many.
     Mean(usize),
+    /// The mean of those of the new domain that the trial was trained on.
+    Own,
 }
 
 impl Of<'_> {
-    pub(crate) fn value(self, by_corpus: &ByCorpus<f64>) -> Option<f64> {
+    /// The value of a trial, of what it has by corpus.
+    pub(crate) fn value(self, trial: &TrialResult, by_corpus: &ByCorpus<f64>) -> Option<f64> {
         match self {
             Of::Corpus(corpus) => by_corpus.get(corpus).copied(),
             Of::Mean(_) => over_corpora(by_corpus),
+            Of::Own => {
+                let read = trial.read();
+                let own = by_corpus.iter().filter(|(corpus, _)| read.contains(corpus.as_str()));
+                over_corpora(&own.map(|(corpus, value)| (corpus.clone(), *value)).collect())
+            }
         }
     }
 
@@ -25,6 +33,7 @@ impl Of<'_> {
         match self {
             Of::Corpus(corpus) => shorten(corpus, 28),
             Of::Mean(corpora) => format!("mean of {corpora} corpora"),
+            Of::Own => "of what each was trained on".to_owned(),
         }
     }
 }
@@ -38,17 +47,20 @@ pub(crate) struct Panel<'a> {
 
 impl<'a> Panel<'a> {
     /// All panels of a run: the means first, if there is more than one corpus of a domain; then a panel each corpus of
-    /// the original domain, with learning on the first of the new one.
-    pub(crate) fn all(original: &[&'a str], new: &[&'a str]) -> Vec<Self> {
+    /// the original domain, with learning on the first of the new one. Of trials that were trained on different ones
+    /// learning is that of their own.
+    pub(crate) fn all(original: &[&'a str], new: &[&'a str], of_many_domains: bool) -> Vec<Self> {
         let Some(first) = new.first() else { return Vec::new() };
+        let own = |of| if of_many_domains { Of::Own } else { of };
         let of = |corpora: &[&'a str]| match corpora {
             [one] => Of::Corpus(one),
             several => Of::Mean(several.len()),
         };
-        let means = Panel { forgetting: of(original), learning: of(new) };
-        let each = original
-            .iter()
-            .map(|corpus| Panel { forgetting: Of::Corpus(corpus), learning: Of::Corpus(first) });
+        let means = Panel { forgetting: of(original), learning: own(of(new)) };
+        let each = original.iter().map(|corpus| Panel {
+            forgetting: Of::Corpus(corpus),
+            learning: own(Of::Corpus(first)),
+        });
         let several = original.len() > 1 || new.len() > 1;
         several.then_some(means).into_iter().chain(each).collect()
     }
@@ -56,8 +68,8 @@ impl<'a> Panel<'a> {
     /// Where a trial stands.
     pub(crate) fn point(self, trial: &TrialResult) -> Option<(f64, f64)> {
         trial.finished()?;
-        let forgetting = self.forgetting.value(trial.forgetting.as_ref()?)?;
-        Some((forgetting, self.learning.value(trial.learning.as_ref()?)?))
+        let forgetting = self.forgetting.value(trial, trial.forgetting.as_ref()?)?;
+        Some((forgetting, self.learning.value(trial, trial.learning.as_ref()?)?))
     }
 
     /// Where the trials of a group stand, if their mean is such; else none of them. One by one the seeds that went well
@@ -102,6 +114,7 @@ pub(crate) fn floor(points: &[(f64, f64)]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample;
 
     #[test]
     fn only_what_learnt_little_and_forgot_most_is_far_outside() {
@@ -123,7 +136,7 @@ mod tests {
     #[test]
     fn there_is_a_panel_a_corpus_and_one_of_means_where_they_are_of_several() {
         let names = |original: &[&str], new: &[&str]| {
-            let all = Panel::all(original, new);
+            let all = Panel::all(original, new, false);
             let name = |p: &Panel| [p.forgetting, p.learning].map(Of::name).join(" / ");
             all.iter().map(name).collect::<Vec<_>>()
         };
@@ -131,6 +144,33 @@ mod tests {
         let several = ["mean of 2 corpora / b/fr", "a/en / b/fr", "c/en / b/fr"];
         assert_eq!(names(&["a/en", "c/en"], &["b/fr"]), several);
         assert_eq!(names(&["a/en"], &["b/fr", "c/fr"])[0], "a/en / mean of 2 corpora");
-        assert!(Panel::all(&["a/en"], &[]).is_empty());
+        assert!(Panel::all(&["a/en"], &[], false).is_empty());
+    }
+
+    #[test]
+    fn of_trials_that_read_different_corpora_learning_is_that_of_their_own() {
+        let mut results = sample::quick();
+        let corpora: Vec<String> = results.base.metrics.new.keys().cloned().collect();
+        assert!(corpora.len() == 1 && !results.is_of_many_domains());
+        let german = "libreoffice-help/de".to_owned();
+        let metrics = results.base.metrics.new[0];
+        results.base.metrics.new.insert(german.clone(), metrics);
+        for (i, trial) in results.trials.iter_mut().enumerate() {
+            trial.learning.as_mut().unwrap().insert(german.clone(), -1.0 - i as f64);
+            let own = if i == 0 {
+                serde_json::json!([{ "corpus": german, "weight": 1 }])
+            } else {
+                serde_json::json!([corpora[0]])
+            };
+            trial.spec["data"]["new"] = own;
+        }
+        assert!(results.is_of_many_domains());
+        let learning =
+            |i: usize| Of::Own.value(&results.trials[i], results.trials[i].learning.as_ref()?);
+        assert_eq!(learning(0), Some(-1.0));
+        assert_eq!(learning(1), results.trials[1].learning.as_ref().map(|all| all[&corpora[0]]));
+        // What goes on from another has more to keep than its own.
+        results.trials[1].spec["after"] = serde_json::json!({});
+        assert!(!results.is_of_many_domains());
     }
 }

@@ -56,7 +56,7 @@ fn panels(results: &Results) -> Vec<Panel<'_>> {
     let metrics = &results.base.metrics;
     let [original, new] = [&metrics.original, &metrics.new]
         .map(|corpora| corpora.keys().map(String::as_str).collect::<Vec<_>>());
-    Panel::all(&original, &new)
+    Panel::all(&original, &new, results.is_of_many_domains())
 }
 
 fn svg(results: &Results, panels: &[Panel<'_>]) -> String {

@@ -3,6 +3,8 @@
 //! Other tools read the file: a field is renamed, removed or given another meaning only together
 //! with [`SCHEMA`]. Corpora keep the order of the experiment file, the first being the main one.
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexMap;
 use neutral_store::Fingerprint;
 use serde::{Deserialize, Serialize};
@@ -223,6 +225,16 @@ impl TrialResult {
         self.metrics.as_ref().filter(|_| self.status == Status::Finished)
     }
 
+    /// The corpora of the new domain that it was trained on.
+    pub(crate) fn read(&self) -> BTreeSet<&str> {
+        let corpora = self.spec.pointer("/data/new").and_then(|new| new.as_array());
+        corpora
+            .into_iter()
+            .flatten()
+            .filter_map(|of| of.as_str().or_else(|| of.get("corpus")?.as_str()))
+            .collect()
+    }
+
     /// The values that the sweep set, as the spec's `varied` lists them: path and value.
     pub fn varied(&self) -> Vec<(&str, &serde_json::Value)> {
         let pairs = self.spec.get("varied").and_then(|v| v.as_array());
@@ -235,6 +247,19 @@ impl TrialResult {
 }
 
 impl Results {
+    /// Whether trials are told apart by what they read: some were trained on one corpus of the new domain and some on
+    /// another, from the base. What a trial learnt is then what it learnt of its own.
+    pub(crate) fn is_of_many_domains(&self) -> bool {
+        let read = |trial: &TrialResult| -> BTreeSet<String> {
+            let is_scored = |corpus: &&str| self.base.metrics.new.contains_key(*corpus);
+            trial.read().into_iter().filter(is_scored).map(str::to_owned).collect()
+        };
+        let mut all = self.trials.iter().map(read).filter(|read| !read.is_empty());
+        let goes_on = self.trials.iter().any(|trial| trial.spec.get("after").is_some());
+        let first = all.next();
+        !goes_on && all.any(|read| Some(&read) != first.as_ref())
+    }
+
     /// Refuses numbers that are not finite: JSON would turn them into null without a word.
     pub(crate) fn check(&self) -> Result<(), ReportError> {
         check_metrics("base", &self.base.metrics)?;

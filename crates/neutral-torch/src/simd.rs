@@ -226,9 +226,20 @@ unsafe fn transpose_registers(words: *const u32, stride: usize, out: *mut u32, s
     }
 }
 
-/// `Σ aᵢ bᵢ`.
+vectorised! {
+    /// `Σ aᵢ bᵢ`.
+    pub(crate) fn dot<T>(a: &[T], b: &[T]) -> f32 {
+        products(a, b)
+    }
+
+    /// `Σ aᵢ bᵢ` with the second in fp32.
+    pub(crate) fn dot_with<T>(a: &[T], b: &[f32]) -> f32 {
+        products(a, b)
+    }
+}
+
 #[inline(always)]
-pub(crate) fn dot<A: Element, B: Element>(a: &[A], b: &[B]) -> f32 {
+fn products<A: Element, B: Element>(a: &[A], b: &[B]) -> f32 {
     let (whole_a, rest_a) = a.as_chunks::<LANES>();
     let (whole_b, rest_b) = b.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];

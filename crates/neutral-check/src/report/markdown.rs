@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use neutral_report::escaped_markdown as escaped;
+
 use super::{budget_sentence, cells, headline, heads, meaning};
 use crate::Check;
 
@@ -32,23 +34,6 @@ pub fn markdown(check: &Check) -> String {
     out
 }
 
-/// Text that neither ends a cell nor begins a tag or an emphasis.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '|' | '*' | '_' | '`' | '[' | '\\' => {
-                out.push('\\');
-                out.push(c);
-            }
-            '<' => out.push_str("&lt;"),
-            '\n' | '\r' => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,10 +42,5 @@ mod tests {
     #[test]
     fn a_summary_looks_like_this() {
         insta::assert_snapshot!(markdown(&sample::checked()));
-    }
-
-    #[test]
-    fn no_name_leaves_its_cell() {
-        assert_eq!(escaped("a|b\n<i>*c*"), "a\\|b &lt;i>\\*c\\*");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use neutral_report::shorten;
+
 use super::{budget_sentence, cells, headline, heads, meaning};
 use crate::Check;
 
@@ -50,17 +52,6 @@ fn line(out: &mut String, cells: &[String; 9]) {
     });
     let text = padded.collect::<Vec<_>>().join("  ");
     let _ = writeln!(out, "{}", text.trim_end());
-}
-
-/// The end says which corpus it is, so what goes is in the middle.
-fn shorten(text: &str, most: usize) -> String {
-    let letters: Vec<char> = text.chars().collect();
-    if letters.len() <= most {
-        return text.to_owned();
-    }
-    let head: String = letters[..most / 2].iter().collect();
-    let tail: String = letters[letters.len() - (most - most / 2 - 1)..].iter().collect();
-    format!("{head}…{tail}")
 }
 
 fn wrapped(text: &str, width: usize) -> String {

@@ -6,7 +6,7 @@ use super::{ROWS_A_PARTIAL_SUM, ROWS_AT_ONCE, by_kind, has_kernel, rows_and_widt
 use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers, numbers_mut};
 use crate::parallel::parallel_for;
-use crate::simd::{self, vectorised};
+use crate::simd::{dot, vectorised};
 
 /// The constants of an RMSNorm.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -229,10 +229,6 @@ vectorised! {
         for (out, a) in out.iter_mut().zip(added) {
             *out = T::from_f32(out.to_f32() + a.to_f32());
         }
-    }
-
-    fn dot(a: &[f32], b: &[f32]) -> f32 {
-        simd::dot(a, b)
     }
 
     fn round_and_scale<T>(row: &[f32], inverse: f32, factors: &[f32], y: &mut [T]) {

@@ -7,7 +7,7 @@ use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers, numbers_mut};
 use crate::parallel::parallel_for;
 use crate::precision::sum_kind;
-use crate::simd::{self, vectorised};
+use crate::simd::{dot_with, vectorised};
 
 /// `w · x` for every row, summed in fp32 whatever the kinds of `x` and `w`.
 ///
@@ -57,7 +57,7 @@ fn kernel<T: Element>(x: &Tensor, weight_d: &Tensor) -> Tensor {
                 #[expect(unsafe_code, reason = "threads write their own rows")]
                 // SAFETY: every row belongs to one range.
                 let out = unsafe { dots.get(n, 1) };
-                out[0] = dot(&x[n * d..][..d], w);
+                out[0] = dot_with(&x[n * d..][..d], w);
             }
         });
         (out, wide)
@@ -114,10 +114,6 @@ fn weighted_sum<T: Element>(x: &Tensor, g: &[f32]) -> Tensor {
 }
 
 vectorised! {
-    fn dot<T>(x: &[T], w: &[f32]) -> f32 {
-        simd::dot(x, w)
-    }
-
     fn scale<T>(g: f32, w: &[f32], out: &mut [T]) {
         out.iter_mut().zip(w).for_each(|(out, w)| *out = T::from_f32(g * w));
     }

@@ -6,7 +6,7 @@ use super::{ROWS_AT_ONCE, by_kind, has_kernel, rows_and_width};
 use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers, numbers_mut};
 use crate::parallel::parallel_for;
-use crate::simd::{self, vectorised};
+use crate::simd::{dot, dot_with, vectorised};
 
 /// `g ⊙ x`, one `g` a row or one an entry, twice: what is added to the residual stream, and what a loss is of.
 ///
@@ -116,7 +116,7 @@ fn of_both<T: Element>(
             add(&a[here.clone()], &b[here.clone()], &mut sum);
             scale_sum(g.to_f32(), &sum, of_x);
             if let Some(of_g) = of_g {
-                of_g[0] = T::from_f32(dot_sum(&x[here], &sum));
+                of_g[0] = T::from_f32(dot_with(&x[here], &sum));
             }
         }
     });
@@ -154,10 +154,6 @@ vectorised! {
         }
     }
 
-    fn dot<T>(a: &[T], b: &[T]) -> f32 {
-        simd::dot(a, b)
-    }
-
     fn add<T>(a: &[T], b: &[T], sum: &mut [f32]) {
         for ((sum, a), b) in sum.iter_mut().zip(a).zip(b) {
             *sum = a.to_f32() + b.to_f32();
@@ -168,10 +164,6 @@ vectorised! {
         for (out, sum) in out.iter_mut().zip(sum) {
             *out = T::from_f32(g * sum);
         }
-    }
-
-    fn dot_sum<T>(x: &[T], sum: &[f32]) -> f32 {
-        simd::dot(x, sum)
     }
 }
 

@@ -10,7 +10,7 @@ use super::pack::{as_numbers, pairs, transpose, transpose_into};
 use super::product::{Left, Out, Right, Sizes, product};
 use crate::element::{Element, Parts};
 use crate::parallel::parallel_for;
-use crate::simd::{self, LANES, exp, vectorised};
+use crate::simd::{LANES, dot, exp, vectorised};
 
 /// Keys of a block.
 const KEYS: usize = 48;
@@ -266,9 +266,5 @@ vectorised! {
 
     fn round<T>(numbers: &[f32], out: &mut [T]) {
         out.iter_mut().zip(numbers).for_each(|(out, x)| *out = T::from_f32(*x));
-    }
-
-    fn dot<T>(a: &[T], b: &[T]) -> f32 {
-        simd::dot(a, b)
     }
 }
