@@ -4,7 +4,7 @@ use neutral_torch::load_tensors;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use crate::command::{Sandbox, assert_code, words};
+use crate::command::{Sandbox, assert_code, root, words};
 use crate::interruption::EXPERIMENT;
 
 const METHODS: &str = "methods:
@@ -75,6 +75,16 @@ fn wise_ft_beside_its_fine_tuning_does_not_train_and_is_the_same_as_alone() {
     assert_eq!(of("alone", mean), of("beside", mean));
     let [own, taken] = ["finetune-s0/metrics.jsonl", "wise-ft-s0/metrics.jsonl"];
     assert_eq!(of("beside", own), of("beside", taken));
+
+    // Processes that begin both at once train once, and whichever is named first.
+    let text = experiment(&format!("methods:\n{wise}  - method: {{ kind: finetune }}\n"));
+    let file = sandbox.write("disturbed.yaml", &text);
+    let mut command = sandbox.neutral(&["run", "--out", "apart", "--device", "cpu", "--executor"]);
+    command.args(["local", "--jobs", "2", "--manifests"]).arg(root().join("data-manifests"));
+    assert_code(&command.arg(&file).output().unwrap(), 0);
+    let log = std::fs::read_to_string(sandbox.path("apart/logs/wise-ft-s0.log")).unwrap();
+    assert!(log.contains("trained as finetune-s0"), "{log}");
+    assert_eq!(of("apart", own), of("apart", taken));
 }
 
 #[test]
