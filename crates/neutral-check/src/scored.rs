@@ -8,6 +8,7 @@ use neutral_report::{
 use neutral_store::{read_json, write_json};
 use serde::{Deserialize, Serialize};
 
+use crate::gate::{Domain, new, original};
 use crate::{AllAnswers, Answers, CheckError, Fingerprints};
 
 /// The number of the schema of `baseline.json`.
@@ -164,12 +165,11 @@ impl Scored {
 
     /// A trial and a task that the base has answered and the trial has not: scoring it failed or was stopped.
     fn unanswered(&self) -> Option<(String, &str)> {
-        let domains: [fn(&AllAnswers) -> &ByTask<Answers>; 2] = [|of| &of.original, |of| &of.new];
         self.trials.iter().find_map(|trial| {
-            let missing = |of: fn(&AllAnswers) -> &ByTask<Answers>| {
+            let missing = |of: Domain<ByTask<Answers>>| {
                 of(&self.base.tasks).keys().find(|task| !of(&trial.tasks).contains_key(*task))
             };
-            let task = domains.into_iter().find_map(missing)?;
+            let task = [original as Domain<_>, new].into_iter().find_map(missing)?;
             Some((format!("{}-s{}", trial.name, trial.seed), task.as_str()))
         })
     }
@@ -280,8 +280,8 @@ impl Documents {
 /// Writes a run's scores as a baseline, whole or not at all.
 ///
 /// # Errors
-/// [`CheckError::NoBaseline`] if a trial failed, or was not scored on every task, or the commit that computed it is unknown or was changed: a
-/// baseline must be one that can be made again. Or if the file cannot be written.
+/// [`CheckError::NoBaseline`] if a trial failed or was not scored on every task, or the commit that computed it is
+/// unknown or was changed: a baseline must be one that can be made again. Or if the file cannot be written.
 pub fn write_baseline(run: &Path, scored: &Scored, path: &Path) -> Result<(), CheckError> {
     let refuse = |reason: String| {
         let run = PathBuf::from(run);

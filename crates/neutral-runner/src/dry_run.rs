@@ -56,9 +56,10 @@ pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::R
         let Trial { method, size, training, data, .. } = trial;
         let p = data.original_fraction;
         let mut cost = training_cost(model, Some(method), *size, training, p, plan.precision);
-        // Its training is that of the fine-tuning beside it.
+        // Its training is that of the fine-tuning above it.
         let tuned = trial.as_fine_tuning().map(|tuned| tuned.fingerprint());
-        if tuned.is_some_and(|tuned| plan.trials.iter().any(|other| other.fingerprint() == tuned)) {
+        let mut above = plan.trials.iter().take_while(|other| other.id != trial.id);
+        if tuned.is_some_and(|tuned| above.any(|other| other.fingerprint() == tuned)) {
             cost.flops = 0.0;
         }
         total += cost.flops;
