@@ -101,6 +101,23 @@ fn two_processes_at_a_time_give_the_results_of_one() {
     assert!(words(&again).contains("7 of 8 trials finished earlier, kept"), "{}", words(&again));
     let log = std::fs::read_to_string(sandbox.path("two/logs/lora-s0.log")).unwrap();
     assert!(log.contains("lora-s0: finished earlier, kept") && measured.is_file(), "{log}");
+
+    // Of a run that is being stopped nothing is measured any more.
+    std::fs::remove_file(&measured).unwrap();
+    let stopped = ended(run(&sandbox, smoke, "two", &["--only", "collect", "--stopped"]));
+    assert_code(&stopped, 130);
+    assert!(!measured.exists());
+
+    // What is measured otherwise now is measured by processes side by side, and not by the last one.
+    let text = std::fs::read_to_string(smoke).unwrap();
+    let otherwise = text.replace("\nevaluation:\n", "\nevaluation:\n  neutrality_tokens: 512\n");
+    assert_ne!(otherwise, text);
+    let otherwise = sandbox.write("smoke.yaml", &otherwise);
+    let again = ended(run(&sandbox, otherwise.to_str().unwrap(), "two", &TWO_JOBS));
+    assert_code(&again, 0);
+    assert!(!words(&again).contains("finished earlier, kept"), "{}", words(&again));
+    assert!(words(&again).contains("finetune-s0: done"), "{}", words(&again));
+    assert!(measured.is_file());
 }
 
 #[test]
@@ -169,8 +186,11 @@ fn nothing_that_has_finished_is_lost_to_another_run_in_its_folder() {
     assert_code(&output, 2);
     assert!(words(&output).contains("in use by another process"), "{}", words(&output));
     drop(executor);
+    assert!(sandbox.path("out/executor/judged.json").is_file());
     assert_code(&ended(run(&sandbox, "e.yaml", "out", &[])), 0);
     assert_eq!(files()[1..], before[1..]);
+    // What an executor knew of the records may not hold any more.
+    assert!(!sandbox.path("out/executor/judged.json").exists());
 }
 
 #[test]

@@ -257,6 +257,33 @@ fn inspect_shows_models_extensions_trials_and_runs() {
     assert_eq!(json["parameters"], json["config"]["trial"]["size"]["extension_parameters"]);
     assert_eq!(json["blocks"].as_array().unwrap().len(), 2);
     assert!(json["blocks"][0]["new"]["gate_zero_fraction"].is_number());
+    // An extension on a base of the same sizes, which is not its own.
+    let generate = |model: &str| {
+        let extension = "out/exports/neutral-residues-s0-neutral";
+        let prompt = ["--prompt", "a", "--max-tokens", "1"];
+        let words = [&["generate", "--model", model, "--extension", extension], &prompt[..]];
+        let output = neutral(&sandbox, &words.concat());
+        assert_code(&output, 0);
+        String::from_utf8_lossy(&output.stderr).contains("whose files are not those of")
+    };
+    assert!(!generate(&base));
+    let other = sandbox.path("other");
+    std::fs::create_dir(&other).unwrap();
+    for file in std::fs::read_dir(&base).unwrap().map(Result::unwrap).filter(|f| f.path().is_file())
+    {
+        std::fs::copy(file.path(), other.join(file.file_name())).unwrap();
+    }
+    let weights = other.join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    assert!(generate("other"));
+
+    let peft = "out/exports/lora-s0-peft";
+    std::fs::remove_file(sandbox.path(peft).join("adapter_model.safetensors")).unwrap();
+    let output = neutral(&sandbox, &["inspect", peft]);
+    assert_code(&output, 2);
+    assert!(words(&output).contains("has no adapter_model.safetensors"), "{}", words(&output));
     let output = neutral(&sandbox, &["inspect", "cache"]);
     assert_code(&output, 2);
     assert!(words(&output).contains("expected a folder with config.json"), "{}", words(&output));

@@ -161,6 +161,7 @@ fn what_cannot_be_generated_is_said() {
     for (more, stem) in [
         (["--temperature=-1", "--seed=0"], "--temperature is -1, expected 0 or more"),
         (["--top-p", "0"], "--top-p is 0, expected above 0"),
+        (["--top-p", "0.9"], "--top-p is 0.9, expected a --temperature above 0 beside it"),
         (["--extension", "nowhere"], "is no extension"),
     ] {
         let arguments = of_model(&more);

@@ -103,6 +103,32 @@ fn a_trial_under_another_name_or_scored_otherwise_is_not_trained_again() {
     assert_eq!(other["trials"], fresh["trials"]);
 }
 
+#[test]
+fn two_trials_that_change_names_keep_their_training() {
+    let sandbox = Sandbox::new();
+    let methods = |adapter: &str, lora: &str| {
+        experiment(&format!(
+            "methods:\n  - {{ label: {adapter}, method: {{ kind: adapter, budget: 20% }} }}\n  \
+             - {{ label: {lora}, method: {{ kind: lora, budget: 20% }} }}\n"
+        ))
+    };
+    let record = |id: &str| std::fs::read(sandbox.path(&format!("out/trials/{id}/record.json")));
+    let file = sandbox.write("file.yaml", &methods("one", "two"));
+    assert_code(&sandbox.run(&file, "out"), 0);
+    let (adapter, lora) = (record("one-s0").unwrap(), record("two-s0").unwrap());
+    // Exchanged, exchanged again, and moved up by one.
+    for (now, names) in [(["two", "one"], 2), (["one", "two"], 2), (["two", "three"], 2)] {
+        let file = sandbox.write("file.yaml", &methods(now[0], now[1]));
+        let output = sandbox.run(&file, "out");
+        assert_code(&output, 0);
+        let said = words(&output);
+        assert_eq!(said.matches("-s0: taken from ").count(), names, "{now:?}: {said}");
+        assert!(!said.contains("run anew"), "{now:?}: {said}");
+        let found = now.map(|name| record(&format!("{name}-s0")).unwrap());
+        assert!(found == [adapter.clone(), lora.clone()], "{now:?}");
+    }
+}
+
 /// Run anew in the same folder, with the same cache: what is left of before must not stand in for what the
 /// file says now.
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use neutral_model::{Extension, ModelError, TransformerConfig};
 use neutral_torch::TensorFile;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tch::Device;
 
 use crate::{AdapterError, load_extension, peft, read_peft, saved};
@@ -33,6 +34,37 @@ impl ExtensionFolder {
         } else {
             None
         }
+    }
+
+    /// The configuration in it, whatever it says.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no JSON.
+    pub fn config(self, folder: &Path) -> Result<Value, AdapterError> {
+        let path = folder.join(match self {
+            Self::Neutral => saved::CONFIG,
+            Self::Peft => peft::CONFIG,
+        });
+        parse(&path, &config_text(&path)?)
+    }
+
+    /// The weights in it.
+    ///
+    /// # Errors
+    /// If they are not there as safetensors, or damaged.
+    pub fn weights(self, folder: &Path) -> Result<TensorFile, AdapterError> {
+        let name = match self {
+            Self::Neutral => saved::WEIGHTS,
+            Self::Peft => peft::WEIGHTS,
+        };
+        let path = folder.join(name);
+        if !path.is_file() {
+            let message = format!(
+                "has no {name}; weights in another form must be saved as safetensors first"
+            );
+            return Err(wrong(folder, message));
+        }
+        Ok(TensorFile::open(&path)?)
     }
 }
 
@@ -87,15 +119,4 @@ pub(crate) fn config_text(path: &Path) -> Result<String, AdapterError> {
 /// A configuration as a type; what serde says is the message.
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, AdapterError> {
     serde_json::from_str(text).map_err(|e| wrong(path, format!("is not such a configuration: {e}")))
-}
-
-/// Opens the weights beside a configuration.
-pub(crate) fn weights(folder: &Path, name: &str) -> Result<TensorFile, AdapterError> {
-    let path = folder.join(name);
-    if !path.is_file() {
-        let message =
-            format!("has no {name}; weights in another form must be saved as safetensors first");
-        return Err(wrong(folder, message));
-    }
-    Ok(TensorFile::open(&path)?)
 }

@@ -70,7 +70,10 @@ impl BlockGate {
         variance: f64,
     ) -> Result<Option<Self>, AdapterError> {
         if spec.activation == GateActivation::None {
-            return refuse_options(spec).map(|()| None);
+            return match spec.ignored().into_iter().next() {
+                Some((field, found, _)) => Err(AdapterError::IgnoredGateOption { field, found }),
+                None => Ok(None),
+            };
         }
         // One gate a token is a vector and no matrix, so that weight decay leaves it alone.
         let (shape, gates): (&[i64], i64) = match spec.per {
@@ -122,18 +125,6 @@ impl BlockGate {
 fn hard_sigmoid(logit: &Tensor) -> Tensor {
     let [low, high] = GateActivation::STRETCH;
     (logit.sigmoid() * (high - low) + low).clamp(0.0, 1.0)
-}
-
-/// Without a gate, its other options would be ignored.
-fn refuse_options(spec: GateSpec) -> Result<(), AdapterError> {
-    let ignored = |field, found| Err(AdapterError::IgnoredGateOption { field, found });
-    match spec {
-        GateSpec { per: GatePer::Channel, .. } => ignored("per", "channel".to_owned()),
-        GateSpec { bias: Some(bias), .. } => ignored("bias", bias.to_string()),
-        GateSpec { shared: true, .. } => ignored("shared", "true".to_owned()),
-        GateSpec { window: Some(window), .. } => ignored("window", window.to_string()),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -29,21 +29,22 @@ use neutral_torch::ParamStore;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use crate::files::{config_text, parse, weights, wrong_field};
-use crate::{AdapterError, adapter_activation, restore};
+use crate::files::{config_text, parse, wrong_field};
+use crate::{AdapterError, ExtensionFolder, adapter_activation, restore};
 
 /// What `format` says.
 const FORMAT: &str = "neutral-extension";
 /// The version that is written and read.
 const VERSION: u32 = 1;
 pub(crate) const CONFIG: &str = "extension_config.json";
-const WEIGHTS: &str = "extension.safetensors";
+pub(crate) const WEIGHTS: &str = "extension.safetensors";
 
 /// Tokens that a gate may read, as in an experiment.
 const WINDOWS: RangeInclusive<usize> = 2..=1_048_576;
 
 /// `extension_config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ExtensionConfig {
     format: String,
     format_version: u32,
@@ -64,6 +65,7 @@ pub struct ExtensionConfig {
 
 /// The base of an extension: sizes that have to fit, and which model it was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SavedBase {
     /// Hugging Face's name of the family.
     pub model_type: String,
@@ -194,7 +196,7 @@ pub fn load_extension(
 ) -> Result<(Extension, ExtensionConfig), AdapterError> {
     let config = read_extension_config(folder)?;
     config.check(&folder.join(CONFIG), model)?;
-    let file = weights(folder, WEIGHTS)?;
+    let file = ExtensionFolder::Neutral.weights(folder)?;
     let extension = restore(&config.method, config.units, model, &file, device)?;
     Ok((extension, config))
 }

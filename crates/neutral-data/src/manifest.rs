@@ -199,8 +199,7 @@ impl Variant {
         }
         for checksum in &self.sha256 {
             let sha256 = &checksum.sha256;
-            let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-            if sha256.len() != 64 || !sha256.bytes().all(digit) {
+            if !neutral_store::is_sha256(sha256) {
                 return Err(format!(
                     "sha256: `{sha256}` is not 64 hexadecimal digits in lowercase"
                 ));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tch::Kind;
 
 use crate::weights::prefix;
-use crate::{Extension, ModelError, Transformer, TransformerConfig};
+use crate::{BlockConfig, Extension, ModelError, Transformer, TransformerConfig};
 
 /// The model with the extension's blocks among its own, and its `config.json`. Alone it computes what the two
 /// compute together, to the bit.
@@ -16,8 +16,7 @@ use crate::{Extension, ModelError, Transformer, TransformerConfig};
 /// Weights keep the kind that they have, in memory of their own.
 ///
 /// # Errors
-/// If the family's `config.json` cannot say it: blocks that alternate, as in Gemma 2, would all
-/// move.
+/// If the family's `config.json` cannot say it.
 pub fn deepened(
     model: &Transformer,
     extension: &Extension,
@@ -36,8 +35,19 @@ pub fn deepened(
         }
     }
     json["num_hidden_layers"] = json!(config.n_layers());
-    let said = TransformerConfig::from_hugging_face(&json, Path::new("config.json"));
-    if said.as_ref().ok() != Some(&config) {
+    let says = |json: &Value| {
+        let said = TransformerConfig::from_hugging_face(json, Path::new("config.json"));
+        said.is_ok_and(|said| said == config)
+    };
+    if !says(&json) {
+        // A rule by which blocks alternate would move them all; a list does not.
+        let kind = |block: &BlockConfig| match block.window {
+            Some(_) => "sliding_attention",
+            None => "full_attention",
+        };
+        json["layer_types"] = config.blocks.iter().map(kind).collect();
+    }
+    if !says(&json) {
         return Err(ModelError::Config {
             field: "num_hidden_layers",
             value: config.n_layers().to_string(),

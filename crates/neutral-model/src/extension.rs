@@ -8,7 +8,7 @@ use std::fmt;
 
 use neutral_spec::{LinearSite, Placement};
 use neutral_torch::{ParamStore, TorchError};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::block::Block;
 use crate::{Before, TransformerConfig};
@@ -56,6 +56,23 @@ pub struct Residue {
     pub output_btd: Tensor,
     /// The gate, if the branch has one.
     pub gate: Option<Gate>,
+}
+
+/// The mean over the gates of something about their values, for each token of a single sequence; a gate a channel counts
+/// by the mean over its channels. None if there are no gates.
+pub fn mean_over_gates(residues: &[Residue], of: impl Fn(&Tensor) -> Tensor) -> Option<Vec<f64>> {
+    let gates = residues.iter().filter_map(|residue| residue.gate.as_ref());
+    let means: Vec<Tensor> = gates
+        .map(|gate| {
+            let of_tc = of(&gate.value.select(0, 0)).to_kind(Kind::Double);
+            of_tc.mean_dim(-1, false, Kind::Double)
+        })
+        .collect();
+    if means.is_empty() {
+        return None;
+    }
+    let mean_t = Tensor::stack(&means, 0).mean_dim(0, false, Kind::Double);
+    Vec::try_from(mean_t.to_device(tch::Device::Cpu)).ok()
 }
 
 /// A change of a linear layer's output.

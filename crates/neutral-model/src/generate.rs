@@ -3,7 +3,7 @@
 use neutral_torch::RandomStream;
 use tch::{Kind, Tensor};
 
-use crate::{Cache, Extension, Residue, Transformer};
+use crate::{Cache, Extension, Transformer, mean_over_gates};
 
 /// How a token is chosen from the logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,29 +71,13 @@ impl<'a> Generation<'a> {
         let output = self.model.forward_cached(&tokens_bt, &mut self.cache, self.extension);
         let last = output.hidden_btd.select(0, 0).select(0, ids.len() as i64 - 1);
         self.logits_v = tch::no_grad(|| self.model.logits(&last).to_kind(Kind::Float));
-        let open = open_gates(&output.residues);
+        let open = mean_over_gates(&output.residues, |value| value.ne(0.0));
         let token = |(i, &id): (usize, &i64)| ReadToken {
             id,
             open_gates: open.as_ref().map(|open| open[i]),
         };
         ids.iter().enumerate().map(token).collect()
     }
-}
-
-/// The share of the gates that are not zero, for each token of a single sequence.
-fn open_gates(residues: &[Residue]) -> Option<Vec<f64>> {
-    let open = |residue: &Residue| {
-        // A gate a channel counts by its share of channels.
-        let gate = residue.gate.as_ref()?;
-        Some(gate.value.select(0, 0).ne(0.0).to_kind(Kind::Double).mean_dim(
-            -1,
-            false,
-            Kind::Double,
-        ))
-    };
-    let open: Option<Vec<Tensor>> = residues.iter().map(open).collect();
-    let open = open.filter(|open| !open.is_empty())?;
-    Vec::try_from(Tensor::stack(&open, 0).mean_dim(0, false, Kind::Double)).ok()
 }
 
 fn choose(logits_v: &Tensor, sampling: Sampling, chance: &mut RandomStream) -> i64 {

@@ -43,7 +43,7 @@ pub use before::Before;
 pub use config::{Activation, Biases, BlockConfig, TransformerConfig};
 pub use deeper::deepened;
 pub use error::ModelError;
-pub use extension::{Branch, BranchOutput, Extension, Gate, LinearDelta, Residue};
+pub use extension::{Branch, BranchOutput, Extension, Gate, LinearDelta, Residue, mean_over_gates};
 pub use folder::{ModelFolder, write_config, write_model};
 pub use generate::{Generation, ReadToken, Sampling};
 pub use neutral_torch::fused::PrefixTree;

@@ -146,7 +146,7 @@ pub struct TrialResult {
     pub tokens: Option<u64>,
     /// Training speed.
     pub tokens_per_second: Option<f64>,
-    /// Largest resident memory of the process during training.
+    /// Most memory that the process has held up to the training's end, earlier trials of the same process included.
     pub peak_rss_bytes: Option<u64>,
     /// Training time, summed over resumes; evaluation not included.
     pub elapsed_seconds: Option<f64>,

@@ -37,7 +37,7 @@ pub(crate) fn describe(
             evaluation.window,
             inputs.tokenizer.separator_id(),
         )),
-        precision: format!("{:?}", plan.precision).to_lowercase(),
+        precision: plan.precision.name().to_owned(),
         corpora: corpora.map(text).collect(),
     };
     BaseFile {

@@ -95,6 +95,9 @@ pub(crate) struct RunArgs {
     /// The plan that a unit is of; another one is an error.
     #[arg(long, hide = true, requires = "only")]
     pub plan: Option<String>,
+    /// The run is being stopped: a unit takes what is there, and measures nothing anew.
+    #[arg(long, hide = true, requires = "only")]
+    pub stopped: bool,
 }
 
 /// Where trials run; what is given replaces the experiment's `executor`.

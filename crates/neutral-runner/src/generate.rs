@@ -62,6 +62,9 @@ fn sampling(args: &GenerateArgs) -> anyhow::Result<Sampling> {
     if !(args.top_p > 0.0 && args.top_p <= 1.0) {
         return Err(wrong("--top-p", args.top_p, "above 0 and at most 1"));
     }
+    if args.temperature == 0.0 && args.top_p < 1.0 {
+        return Err(wrong("--top-p", args.top_p, "a --temperature above 0 beside it"));
+    }
     Ok(Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed })
 }
 

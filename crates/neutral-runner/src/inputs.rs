@@ -108,21 +108,19 @@ impl Inputs {
 /// The manifests of the folders given, else of `data-manifests` in `start` or the nearest folder above.
 pub(crate) fn manifests(given: &[PathBuf], start: &Path) -> anyhow::Result<Manifests> {
     match given {
-        [] => Ok(Manifests::read(&[find_upwards(start, "data-manifests")?])?),
+        [] => Ok(Manifests::read(&[find_upwards(start, "data-manifests", "--manifests")?])?),
         folders => Ok(Manifests::read(folders)?),
     }
 }
 
-/// A folder of a name, here or above.
-pub(crate) fn find_upwards(start: &Path, name: &str) -> anyhow::Result<PathBuf> {
+/// A folder of a name, here or above, which `flag` names too.
+pub(crate) fn find_upwards(start: &Path, name: &str, flag: &str) -> anyhow::Result<PathBuf> {
     let start = if start.as_os_str().is_empty() { Path::new(".") } else { start };
     let start = start.canonicalize().with_context(|| format!("cannot find {}", start.display()))?;
     let found = start.ancestors().map(|folder| folder.join(name)).find(|f| f.is_dir());
     found.ok_or_else(|| {
-        let message = format!(
-            "no folder `{name}` in {} or above it; name one with --manifests",
-            start.display()
-        );
+        let message =
+            format!("no folder `{name}` in {} or above it; name one with {flag}", start.display());
         BadInput(message).into()
     })
 }

@@ -6,6 +6,7 @@
 //! in `run.rs`. Numbers are computed in the crates below; what is left to this one is adding up the windows of a document
 //! and choosing a task's metric (`eval`, `tasks.rs`).
 
+mod answers;
 mod base;
 mod base_file;
 mod bench;

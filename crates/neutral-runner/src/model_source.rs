@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use neutral_adapters::ExtensionFolder;
 use neutral_data::{Control, Tokenizer, fetch_model};
 use neutral_model::{Extension, ModelFolder, Transformer};
 use neutral_spec::{ModelSource, Plan, Precision};
 use neutral_store::{Cache, Fingerprint, sha256_file};
+use tch::Device;
 
 use crate::cli::{MachineArgs, one_of};
 use crate::exit::BadInput;
@@ -58,7 +60,7 @@ impl ModelArgs {
             None => loading.base()?,
         };
         let extension = match extension {
-            Some(path) => neutral_adapters::open_extension(path, folder.config(), device)?,
+            Some(path) => open_extension(path, &folder, device)?,
             None => own,
         };
         Ok(Loaded { folder, trial, model, extension })
@@ -82,6 +84,28 @@ pub(crate) fn open(
         converted(files.path(), cache)?
     };
     Ok(ModelFolder::open(&folder)?)
+}
+
+/// Opens an extension for a base that has its sizes, and says so if that is not the one that it was trained on: the same
+/// weights may lie in other files, so it is no error.
+pub(crate) fn open_extension(
+    path: &Path,
+    base: &ModelFolder,
+    device: Device,
+) -> anyhow::Result<Extension> {
+    let extension = neutral_adapters::open_extension(path, base.config(), device)?;
+    if ExtensionFolder::of(path) == Some(ExtensionFolder::Neutral) {
+        let made_for = neutral_adapters::read_extension_config(path)?.base;
+        if !made_for.digest.is_empty() && made_for.digest != base.digest()? {
+            tracing::warn!(
+                "{} was trained on {}, whose files are not those of {}",
+                path.display(),
+                made_for.name,
+                base.path().display()
+            );
+        }
+    }
+    Ok(extension)
 }
 
 /// Opens the model of a path: a folder, or a GGUF file.
@@ -126,10 +150,7 @@ pub(crate) fn tokenizer(folder: &ModelFolder) -> anyhow::Result<Tokenizer> {
 pub(crate) fn warn_of_context(folder: &ModelFolder, plan: &Plan) {
     let of_trials = plan.trials.iter().map(|trial| trial.training.sequence_length);
     let longest = of_trials.chain([plan.evaluation.window]).max().unwrap_or(0);
-    let json = folder.config_json();
-    let known = ["/max_position_embeddings", "/text_config/max_position_embeddings"]
-        .iter()
-        .find_map(|at| json.pointer(at)?.as_u64());
+    let known = folder.config_json()["max_position_embeddings"].as_u64();
     if let Some(known) = known.filter(|known| longest as u64 > *known) {
         tracing::warn!(
             "sequences of {longest} tokens, but {} knows {known} positions (`max_position_embeddings`): its scores beyond say little",

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::MultiProgress;
@@ -11,7 +10,7 @@ use neutral_model::{
     Extension, ModelFolder, Transformer, TransformerConfig, write_config, write_model,
 };
 use neutral_spec::{BaseSpec, CorpusRef, DocumentPolicy, LocalLossSpec, Plan, Shape, TrainingSpec};
-use neutral_store::{Cache, Fingerprint, Lock, StoreError, read_json, write_json};
+use neutral_store::{Cache, Fingerprint, Lock, read_json, write_json};
 use neutral_torch::Group;
 use neutral_train::{Anchor, TrainJob, TrainOutcome, TrainSummary, Trained, train};
 use serde_json::{Value, json};
@@ -25,9 +24,6 @@ use crate::progress;
 
 /// The file that transformers reads a tokenizer's kind and special tokens from.
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-
-/// How often a process that waits for another's base looks for it.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a base is pretrained from, and by whom.
 #[derive(Clone, Copy)]
@@ -178,28 +174,19 @@ fn workspace(
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<(PathBuf, Lock)>> {
     let place = cache.path("bases", fingerprint);
-    let mut said = false;
-    loop {
-        if place.is_dir() {
-            return Ok(None);
-        }
-        match cache.workspace("bases", fingerprint) {
-            // The process that held it may just have ended with the base.
-            Ok(held) => return Ok(Some(held).filter(|_| !place.is_dir())),
-            Err(_) if place.is_dir() => return Ok(None),
-            Err(StoreError::Locked { owner, .. }) => {
-                if !said {
-                    tracing::info!("base {fingerprint}: process {owner} pretrains it, waiting");
-                }
-                said = true;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        if stop.load(Ordering::SeqCst) {
-            return Err(Interrupted.into());
-        }
-        std::thread::sleep(LOOK_EVERY);
+    if place.is_dir() {
+        return Ok(None);
     }
+    let mut said = false;
+    let held = cache.workspace("bases", fingerprint, |owner| {
+        if !said {
+            tracing::info!("base {fingerprint}: process {owner} pretrains it, waiting");
+        }
+        said = true;
+        if stop.load(Ordering::SeqCst) { Err(Interrupted.into()) } else { Ok(!place.is_dir()) }
+    });
+    // The process that held it may just have ended with the base.
+    if place.is_dir() { Ok(None) } else { held }
 }
 
 fn config_json(config: &TransformerConfig) -> anyhow::Result<Value> {

@@ -1,7 +1,7 @@
 //! What was made from the same is the same, and is taken from where it has been made: whole trials from other
 //! runs, and the training of WiSE-FT from the fine-tuning beside it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use neutral_train::TrainSummary;
 use serde::Deserialize;
 
 use crate::run_file::RunFile;
-use crate::trial::{ANSWERS, CHECKPOINT, NEUTRALITY, RECORD, Shared, TRAINING, TrialRecord};
+use crate::trial::{ANSWERS, CHECKPOINT, MARK, NEUTRALITY, RECORD, Shared, TRAINING, TrialRecord};
 use crate::trial_file::weights_name;
 
 /// The folders of trials, by the fingerprint of what their files were made from.
@@ -69,6 +69,32 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
 }
 
 impl Shared<'_> {
+    /// Moves a trial's files out of a folder that is another trial's by now, as when two labels change places: they would
+    /// be lost before the trial that was made from the same could take them. Where they are now.
+    pub(crate) fn set_aside(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let trials = &self.plan.trials;
+        let wanted: HashSet<_> = trials.iter().map(|t| self.training_fingerprint(t)).collect();
+        let mut moved = Vec::new();
+        for trial in trials {
+            let folder = self.folder(trial);
+            if !folder.join(MARK).is_file() || !folder.join(RECORD).is_file() {
+                continue;
+            }
+            let made: Fingerprint = read_json(&folder.join(MARK))?;
+            if made == self.training_fingerprint(trial) || !wanted.contains(&made) {
+                continue;
+            }
+            let Some(_lock) = self.hold(trial)? else { break };
+            let aside = folder.with_file_name(format!("{}.{made}", trial.id));
+            // It is there if a run was killed between here and the end of what follows.
+            if !aside.exists() {
+                fs::rename(&folder, &aside).map_err(|e| StoreError::io("move", &folder, e))?;
+            }
+            moved.push(aside);
+        }
+        Ok(moved)
+    }
+
     /// Gives a trial that has not finished the files of one that was made from the same; if there is none, those of
     /// one that was trained alike and scored otherwise, so that it has only to be scored.
     pub(crate) fn take(&self, trial: &Trial, elsewhere: &Elsewhere) -> anyhow::Result<()> {

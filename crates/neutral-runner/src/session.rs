@@ -10,7 +10,7 @@ use neutral_check::AllAnswers;
 use neutral_data::{Control, Manifests};
 use neutral_model::ModelFolder;
 use neutral_spec::{Plan, Trial};
-use neutral_store::{Cache, Lock, write_json};
+use neutral_store::{Cache, Lock, StoreError, write_json};
 use neutral_torch::Group;
 use tch::Device;
 
@@ -71,6 +71,8 @@ impl Setting<'_> {
         let _lock = Lock::acquire(self.out)?;
         let _no_executor = executor::hold(self.out)?;
         self.run_file().write(self.out)?;
+        // Records may be made anew here, of another form of the experiment.
+        executor::forget_judged(self.out);
         attempts::clear(self.out);
         let session = self.session(folder)?;
         session.go_through(Trials::Here)
@@ -97,7 +99,7 @@ impl Setting<'_> {
                 if self.stop.load(Ordering::SeqCst) {
                     return Err(Interrupted.into());
                 }
-                Ok(executor::write_judged(self.out, &self.plan.fingerprint())?)
+                Ok(executor::write_judged(self.out, self.plan)?)
             }
             Unit::Collect => {
                 let _lock = Lock::acquire(self.out)?;
@@ -203,9 +205,18 @@ impl Session<'_> {
     /// finished.
     fn take_finished(&self, shared: &Shared) -> anyhow::Result<()> {
         let Setting { args, plan, out, .. } = *self.setting;
+        let aside = shared.set_aside()?;
         let runs = std::iter::once(out).chain(args.reuse.iter().map(PathBuf::as_path));
         let elsewhere = Elsewhere::of(runs)?;
-        plan.trials.iter().try_for_each(|trial| shared.take(trial, &elsewhere))
+        plan.trials.iter().try_for_each(|trial| shared.take(trial, &elsewhere))?;
+        // Who is asked to stop takes nothing any more.
+        if !self.setting.stop.load(Ordering::SeqCst) {
+            for folder in aside {
+                std::fs::remove_dir_all(&folder)
+                    .map_err(|e| StoreError::io("remove", &folder, e))?;
+            }
+        }
+        Ok(())
     }
 
     /// All trials in the order of the plan, and the results.
@@ -213,7 +224,7 @@ impl Session<'_> {
         let shared = self.shared();
         let Setting { plan, out, .. } = *self.setting;
         let mut results = self.base_results(&shared)?;
-        let mut interrupted = false;
+        let mut interrupted = self.setting.args.stopped;
         if trials == Trials::Here {
             self.take_finished(&shared)?;
         }

@@ -1,19 +1,21 @@
 //! The tasks of an experiment: found and read before anything is trained, scored for the base and for
 //! every trial.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use indexmap::IndexMap;
 use indicatif::MultiProgress;
-use neutral_check::{AllAnswers, Answers};
+use neutral_check::AllAnswers;
 use neutral_data::Control;
 use neutral_eval::BatchSize;
 use neutral_report::{ByDomain, ByTask, TaskScore};
 use neutral_spec::{TasksSpec, Trial};
-use neutral_store::{Cache, Fingerprint, StoreError, write_json};
+use neutral_store::{Cache, StoreError, write_json};
 use neutral_tasks::{FEWSHOT_SEED, Library, RequestOptions, Score, Selection, Splits};
 
+use crate::answers;
 use crate::eval::{Evaluated, Evaluation, LanguageModel, Parts, RuleOptions, Sources};
 use crate::exit::{BadInput, is_interrupted};
 use crate::trial::{ANSWERS, Shared};
@@ -92,7 +94,8 @@ impl Tasks {
                 let (score, members) = self.score(name, &done);
                 let score = score.ok_or_else(|| BadInput(format!("task {name} has no metric")))?;
                 check_finite(name, &score)?;
-                answers.extend(answers_of(&score.metric, &members).map(|of| (name.clone(), of)));
+                let group = self.selection.groups.get(name).map(|(group, _)| group);
+                answers.extend(answers::by_row(name, group, &score.metric, &members));
                 scores.insert(name.clone(), score);
             }
         }
@@ -139,24 +142,28 @@ pub(crate) struct TaskScores {
     pub answers: AllAnswers,
 }
 
-/// The answers to all questions of some tasks; none unless each is right or wrong by the metric.
-fn answers_of(metric: &str, tasks: &[&Evaluated]) -> Option<Answers> {
-    let right = tasks.iter().map(|task| task.right.get(metric)).collect::<Option<Vec<_>>>()?;
-    let samples = tasks.iter().flat_map(|task| &task.samples);
-    // The harness's hashes alone leave out choices and what stands before them.
-    let questions: Vec<_> = samples.map(|sample| (&sample.hashes, &sample.asked)).collect();
-    Some(Answers {
-        questions: Fingerprint::of(&questions),
-        metric: metric.to_owned(),
-        right: right.into_iter().flatten().copied().collect(),
-    })
-}
-
 /// A row of the report, or, of a group that has no score of its own, those of its members.
 fn add_row(name: &str, selection: &Selection, rows: &mut Vec<String>) -> anyhow::Result<()> {
     match selection.groups.get(name) {
         Some((group, _)) if !group.has_score() => {
             group.members.iter().try_for_each(|member| add_row(member, selection, rows))
+        }
+        Some((group, below)) => {
+            let measured: BTreeSet<String> = below
+                .iter()
+                .flat_map(|task| selection.tasks[task].higher_is_better().into_keys())
+                .collect();
+            let averaged: Vec<_> = group.averages().map(|(metric, _)| metric).collect();
+            if !averaged.iter().any(|metric| measured.contains(*metric)) {
+                let (averaged, measured) =
+                    (averaged.join(", "), Vec::from_iter(measured).join(", "));
+                let message = format!(
+                    "the group {name} averages {averaged}, and its tasks measure {measured}"
+                );
+                return Err(BadInput(message).into());
+            }
+            rows.push(name.to_owned());
+            Ok(())
         }
         None if !selection.tasks.contains_key(name) => {
             let message = format!("{name} is a tag; name its tasks, or a group of them");
@@ -251,10 +258,13 @@ impl Shared<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use neutral_tasks::{Sample, TaskResult};
-
+pub(crate) mod tests {
     use super::*;
+
+    /// The keys of a task but for its name and tags.
+    const REST: &str = "dataset_path: json\ndataset_kwargs: {data_files: {test: d.jsonl}}\n\
+        test_split: test\noutput_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: [x, y]\n\
+        doc_to_target: a\nmetric_list: [{metric: acc}]\n";
 
     fn metrics(values: &[(&str, f64)]) -> IndexMap<String, Score> {
         values.iter().map(|(key, value)| ((*key).to_owned(), Score::Number(*value))).collect()
@@ -282,13 +292,11 @@ mod tests {
     #[test]
     fn a_group_without_a_score_has_the_rows_of_what_its_names_stand_for() {
         let folder = tempfile::tempdir().unwrap();
-        let rest = "dataset_path: json\ndataset_kwargs: {data_files: {test: d.jsonl}}\ntest_split: test\n\
-            output_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: [x, y]\ndoc_to_target: a\n";
         for (name, tags) in [("a", "one"), ("b", "one, two"), ("c", "two")] {
-            let task = format!("task: {name}\ntag: [{tags}]\n{rest}");
+            let task = format!("task: {name}\ntag: [{tags}]\n{REST}");
             std::fs::write(folder.path().join(format!("{name}.yaml")), task).unwrap();
         }
-        let own = rest.replace('\n', "\n    ");
+        let own = REST.replace('\n', "\n    ");
         let group = format!("group: g\ntask:\n  - one\n  - two\n  - task: own\n    {own}\n");
         std::fs::write(folder.path().join("g.yaml"), group).unwrap();
         let library = Library::open(&[folder.path().to_path_buf()]).unwrap();
@@ -301,26 +309,22 @@ mod tests {
         );
     }
 
+    /// A group of tasks a and b, and the selection.
+    pub(crate) fn group_of(average: &str) -> Selection {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            let task = format!("task: {name}\n{REST}");
+            std::fs::write(folder.path().join(format!("{name}.yaml")), task).unwrap();
+        }
+        let group = format!("group: g\ntask: [a, b]\naggregate_metric_list: [{average}]\n");
+        std::fs::write(folder.path().join("g.yaml"), group).unwrap();
+        Library::open(&[folder.path().to_path_buf()]).unwrap().select(&["g"]).unwrap()
+    }
+
     #[test]
-    fn other_choices_are_other_questions() {
-        let evaluated = |asked: &str| Evaluated {
-            result: TaskResult {
-                name: "t".to_owned(),
-                alias: "t".to_owned(),
-                sample_len: 1,
-                metrics: IndexMap::new(),
-            },
-            samples: vec![Sample {
-                line: String::new(),
-                hashes: "0".to_owned(),
-                asked: asked.to_owned(),
-            }],
-            right: IndexMap::from([("acc".to_owned(), vec![true])]),
-            shots: 0,
-            documents: 1,
-        };
-        let questions = |asked: &str| answers_of("acc", &[&evaluated(asked)]).unwrap().questions;
-        assert_eq!(questions("a"), questions("a"));
-        assert_ne!(questions("a"), questions("b"));
+    fn a_group_of_what_its_tasks_do_not_measure_is_refused_before_anything_is_trained() {
+        let selection = group_of("{metric: bits_per_byte}");
+        let error = add_row("g", &selection, &mut Vec::new()).unwrap_err().to_string();
+        assert_eq!(error, "the group g averages bits_per_byte, and its tasks measure acc");
     }
 }

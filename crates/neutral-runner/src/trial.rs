@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use indicatif::MultiProgress;
 use neutral_data::{Domain, MixConfig, MixedStream};
@@ -29,9 +28,6 @@ use crate::progress;
 use crate::scores::{Scorer, Scores};
 use crate::tasks::Tasks;
 use crate::trial_file::{Extended, Loading, TRIAL_FILE, TrialBase, TrialFile, weights_name};
-
-/// How often a process that waits for another's trial looks for it.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The record of a finished trial in its folder.
 pub(crate) const RECORD: &str = "record.json";
@@ -132,21 +128,18 @@ impl Shared<'_> {
 
     /// Holds a trial for this process; waits for another that does. None if asked to stop meanwhile.
     pub(crate) fn hold(&self, trial: &Trial) -> anyhow::Result<Option<Lock>> {
-        let mut said = false;
-        while !self.stop.load(Ordering::SeqCst) {
-            match Lock::acquire(&self.folder(trial)) {
-                Ok(lock) => return Ok(Some(lock)),
-                Err(StoreError::Locked { owner, .. }) => {
-                    if !said {
-                        tracing::info!("{}: process {owner} runs it, waiting", trial.id);
-                    }
-                    said = true;
-                }
-                Err(error) => return Err(error.into()),
-            }
-            std::thread::sleep(LOOK_EVERY);
+        let stopped = || self.stop.load(Ordering::SeqCst);
+        if stopped() {
+            return Ok(None);
         }
-        Ok(None)
+        let mut said = false;
+        Lock::wait(&self.folder(trial), |owner| {
+            if !said {
+                tracing::info!("{}: process {owner} runs it, waiting", trial.id);
+            }
+            said = true;
+            Ok(!stopped())
+        })
     }
 
     /// Runs a trial to its end; why it failed, if it does, is kept in its folder.

@@ -51,6 +51,22 @@ pub enum GateActivation {
     None,
 }
 
+impl GateSpec {
+    /// Options that are set and that a gate of activation `none` would ignore: the field, its value, and why.
+    pub fn ignored(self) -> Vec<(&'static str, String, &'static str)> {
+        let Self { activation, per, bias, shared, window } = self;
+        if activation != GateActivation::None {
+            return Vec::new();
+        }
+        let bias = bias.map(|bias| ("bias", bias.to_string(), "has no bias"));
+        let per =
+            (per == GatePer::Channel).then(|| ("per", "channel".to_owned(), "has no channels"));
+        let shared = shared.then(|| ("shared", "true".to_owned(), "has nothing to share"));
+        let window = window.map(|window| ("window", window.to_string(), "reads nothing"));
+        [bias, per, shared, window].into_iter().flatten().collect()
+    }
+}
+
 impl GateActivation {
     /// `γ` and `ζ` of [`GateActivation::HardSigmoid`]: the interval that the sigmoid is stretched to.
     pub const STRETCH: [f64; 2] = [-0.1, 1.1];

@@ -88,11 +88,8 @@ pub(crate) fn format_problem(schema: &Value, text: &str) -> Option<String> {
                 format!("found {text:?}, expected a name of lowercase letters, digits and hyphens such as `quick-tuning`")
             })
         }
-        "sha256" => {
-            let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-            let good = text.len() == 64 && text.bytes().all(digit);
-            (!good).then(|| format!("found {text:?}, expected 64 hexadecimal digits in lowercase"))
-        }
+        "sha256" => (!neutral_store::is_sha256(text))
+            .then(|| format!("found {text:?}, expected 64 hexadecimal digits in lowercase")),
         _ => None,
     }
 }

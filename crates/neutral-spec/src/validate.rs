@@ -219,25 +219,11 @@ fn check_training(training: &TrainingSpec, path: &FieldPath, found: &mut Vec<Pro
 
 fn check_gate(gate: GateSpec, local_loss: LocalLossSpec, found: &mut Vec<Problem>) {
     let path = FieldPath::dotted("method.gate");
-    let GateSpec { activation, per, bias, shared, window } = gate;
-    if activation == GateActivation::None {
-        if bias.is_some() {
-            let message = "a gate of activation `none` has no bias; remove it";
-            found.push(Problem::new(path.key("bias"), message));
-        }
-        if per == GatePer::Channel {
-            let message = "a gate of activation `none` has no channels; remove it";
-            found.push(Problem::new(path.key("per"), message));
-        }
-        if shared {
-            let message = "a gate of activation `none` has nothing to share; remove it";
-            found.push(Problem::new(path.key("shared"), message));
-        }
-        if window.is_some() {
-            let message = "a gate of activation `none` reads nothing; remove it";
-            found.push(Problem::new(path.key("window"), message));
-        }
+    for (field, _, why) in gate.ignored() {
+        let message = format!("a gate of activation `none` {why}; remove it");
+        found.push(Problem::new(path.key(field), message));
     }
+    let GateSpec { activation, per, .. } = gate;
     let misfit = match local_loss {
         LocalLossSpec::DomainClassifier { .. }
             if activation != GateActivation::Sigmoid || per != GatePer::Token =>

@@ -49,18 +49,20 @@ impl Cache {
     }
 
     /// A place for work in progress on an entry that outlives this process (checkpoints of a
-    /// pretraining), held by this process alone until the lock is dropped.
+    /// pretraining), held by this process alone until the lock is dropped. While another process makes the same
+    /// entry, `goes_on` is asked as [`Lock::wait`] does.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another process is making the same entry.
-    pub fn workspace(
+    /// As [`Lock::wait`].
+    pub fn workspace<E: From<StoreError>>(
         &self,
         kind: &str,
         fingerprint: &Fingerprint,
-    ) -> Result<(PathBuf, Lock), StoreError> {
+        goes_on: impl FnMut(&str) -> Result<bool, E>,
+    ) -> Result<Option<(PathBuf, Lock)>, E> {
         let folder = self.workspace_path(kind, fingerprint);
-        let lock = Lock::acquire(&folder)?;
-        Ok((folder, lock))
+        let lock = Lock::wait(&folder, goes_on)?;
+        Ok(lock.map(|lock| (folder, lock)))
     }
 
     /// Removes what any process has left of its work on an entry that is there now. A failure costs

@@ -43,6 +43,12 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+/// Whether a text is the SHA-256 of something as it is written here: 64 hexadecimal digits in lowercase.
+pub fn is_sha256(text: &str) -> bool {
+    let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.len() == 64 && text.bytes().all(digit)
+}
+
 /// SHA-256 of some bytes, as 64 hexadecimal digits.
 pub fn sha256_bytes(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))

@@ -3,8 +3,12 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::StoreError;
+
+/// How often a lock is tried again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Holds a folder for this process until dropped.
 #[derive(Debug)]
@@ -42,6 +46,28 @@ impl Lock {
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(|e| StoreError::io("write", &path, e))?;
         Ok(Self { _file: file })
+    }
+
+    /// As [`Lock::acquire`], again and again while another process holds it. `goes_on`, which is told that process's number,
+    /// says how long; none if it ends the wait.
+    ///
+    /// # Errors
+    /// Those of `goes_on`, and any of the file system.
+    pub fn wait<E: From<StoreError>>(
+        folder: &Path,
+        mut goes_on: impl FnMut(&str) -> Result<bool, E>,
+    ) -> Result<Option<Self>, E> {
+        loop {
+            match Self::acquire(folder) {
+                Err(StoreError::Locked { owner, .. }) => {
+                    if !goes_on(&owner)? {
+                        return Ok(None);
+                    }
+                }
+                held => return Ok(Some(held?)),
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// The number of the process that holds a folder, as that process knows itself; none if nobody does.
@@ -84,5 +110,25 @@ mod tests {
         assert_eq!(Lock::owner(folder.path()).unwrap(), None);
         assert_eq!(Lock::owner(&folder.path().join("none")).unwrap(), None);
         Lock::acquire(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn who_waits_gets_the_folder_or_ends_the_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = std::cell::Cell::new(Some(Lock::acquire(folder.path()).unwrap()));
+        let me = std::process::id().to_string();
+        let ends = |owner: &str| {
+            assert_eq!(owner, me);
+            Ok::<_, StoreError>(false)
+        };
+        assert!(Lock::wait(folder.path(), ends).unwrap().is_none());
+        let mut asked = 0;
+        let second = Lock::wait(folder.path(), |_| {
+            asked += 1;
+            drop(first.take());
+            Ok::<_, StoreError>(true)
+        });
+        assert!(second.unwrap().is_some());
+        assert_eq!(asked, 1);
     }
 }

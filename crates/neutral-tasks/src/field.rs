@@ -233,29 +233,42 @@ impl Results {
         }
     }
 
-    /// What answers to the document are held against.
-    pub(crate) fn answer(self, document: &Document) -> Result<Answer, String> {
-        match self {
-            Self::WikiText => Ok(Answer::text(text(document, "page")?)),
-            Self::TrueMass => {
+    /// What answers to the document are held against, in place of what its requests were made of.
+    pub(crate) fn answer(self, document: &Document, asked: &Answer) -> Result<Answer, String> {
+        match (self, asked) {
+            (Self::WikiText, Answer::Text { .. }) => Ok(Answer::text(text(document, "page")?)),
+            (Self::TrueMass, Answer::Choices { choices: asked, .. }) => {
                 let labels = match document.get("mc2_targets") {
                     Some(Value::Map(targets)) => list(targets, "labels")?,
                     _ => return Err("needs a mapping in the column mc2_targets".to_owned()),
                 };
+                as_many("labels in the column mc2_targets", labels.len(), asked.len())?;
                 Ok(Answer::Labels(labels.iter().map(|label| *label == Value::Int(1)).collect()))
             }
-            Self::Columns => {
+            (Self::Columns, Answer::Choices { choices: asked, .. }) => {
                 let choice = |value: &Value| value.as_text().map(str::to_owned);
-                let choices = list(document, "choices")?.iter().map(choice).collect();
+                let choices = list(document, "choices")?;
+                as_many("texts in the column choices", choices.len(), asked.len())?;
+                let choices = choices.iter().map(choice).collect();
                 let place = |value: &Value| match value {
-                    Value::Int(place) => usize::try_from(*place).ok(),
+                    Value::Int(place) => usize::try_from(*place).ok().filter(|n| *n < asked.len()),
                     _ => None,
                 };
                 let right = list(document, "gold")?.iter().map(place).collect();
                 let both = Option::zip(choices, right);
-                let both = both.ok_or("needs texts in the column choices and numbers in gold")?;
+                let both =
+                    both.ok_or("needs texts in the column choices and their places in gold")?;
                 Ok(Answer::Choices { choices: both.0, right: both.1 })
             }
+            (Self::WikiText, _) => Err("needs the output_type loglikelihood_rolling".to_owned()),
+            _ => Err("needs the output_type multiple_choice".to_owned()),
         }
     }
+}
+
+fn as_many(what: &str, found: usize, asked: usize) -> Result<(), String> {
+    if found == asked {
+        return Ok(());
+    }
+    Err(format!("has {found} {what}, and doc_to_choice gives {asked}"))
 }

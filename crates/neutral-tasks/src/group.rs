@@ -95,6 +95,11 @@ impl Group {
         !self.averages.is_empty()
     }
 
+    /// The metrics that it averages, each with whether documents count alike, not tasks (`weight_by_size`).
+    pub fn averages(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.averages.iter().map(|average| (average.metric.as_str(), average.by_size))
+    }
+
     /// The group's result, of those of its tasks, groups within it included.
     ///
     /// Weighted by size, a metric is that of all documents together if it is a mean, and its standard

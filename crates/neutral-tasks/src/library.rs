@@ -48,6 +48,19 @@ pub struct Selection {
     pub groups: IndexMap<String, (Group, Vec<String>)>,
 }
 
+impl Selection {
+    /// Refuses a task that is there already with other keys: results by name would be of either.
+    fn keep(&mut self, name: &str, task: Task) -> Result<(), TaskError> {
+        if self.tasks.get(name).is_some_and(|before| before.config() != task.config()) {
+            let found = "is asked for twice, with other keys; ask for one of the two".to_owned();
+            let path = task.path().to_path_buf();
+            return Err(TaskError::Config { path, field: name.to_owned(), found });
+        }
+        self.tasks.insert(name.to_owned(), task);
+        Ok(())
+    }
+}
+
 impl Library {
     /// Reads the `.yaml` files below the folders. Of two entries of a name the first one of a folder
     /// counts, and the later folder.
@@ -96,7 +109,7 @@ impl Library {
     /// The tasks and groups that names stand for.
     ///
     /// # Errors
-    /// If a name is not known, or its file not understood.
+    /// If a name is not known, its file not understood, or a task comes twice with other keys.
     pub fn select(&self, names: &[&str]) -> Result<Selection, TaskError> {
         let mut selection = Selection::default();
         for name in names {
@@ -122,7 +135,7 @@ impl Library {
             }),
             Some(Entry::Task(path)) => {
                 let task = Task::read(path, with(yaml::load(path)?, changed))?;
-                selection.tasks.insert(name.to_owned(), task);
+                selection.keep(name, task)?;
                 Ok(Children::from([(name.to_owned(), vec![name.to_owned()])]))
             }
             Some(Entry::Tag(tasks)) => {
@@ -170,7 +183,7 @@ impl Library {
             } else {
                 let mut keys = with(changed.clone(), &keys);
                 keys.insert("task".to_owned(), Node::Plain(Value::Text(within.clone())));
-                selection.tasks.insert(within.clone(), Task::read(path, keys)?);
+                selection.keep(&within, Task::read(path, keys)?)?;
                 Children::from([(within.clone(), vec![within])])
             };
             // What is listed twice counts once.

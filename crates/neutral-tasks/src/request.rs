@@ -118,7 +118,9 @@ impl Task {
             let (requests, target, mut answer) = made.map_err(|trouble| wrong(id, trouble))?;
             if let Some(results) = self.results {
                 let key = || "process_results".to_owned();
-                answer = results.answer(&document).map_err(|found| wrong(id, (key(), found)))?;
+                answer = results
+                    .answer(&document, &answer)
+                    .map_err(|found| wrong(id, (key(), found)))?;
             }
             Ok(Example { id, document, requests, target, answer })
         };

@@ -86,6 +86,21 @@ fn a_subgroup_that_is_described_twice_is_refused() {
     assert!(error.contains("_group.yaml: task lists g::sub twice, with other tasks"), "{error}");
 }
 
+/// The harness refuses a second task of a name too; results by name would be of either.
+#[test]
+fn a_task_that_is_asked_for_with_other_keys_too_is_refused() {
+    let of = |keys: &str, names: &[&str]| {
+        let group = format!("group: g\ntask:\n  - {{task: a{keys}}}\n  - b\n");
+        let folder = folder(&[("a", ""), ("b", "")], &group);
+        Library::open(&[folder.path().to_path_buf()]).unwrap().select(names)
+    };
+    for names in [["g", "a"], ["a", "g"]] {
+        let error = of(", num_fewshot: 5", &names).unwrap_err().to_string();
+        assert!(error.contains("a.yaml: a is asked for twice, with other keys"), "{error}");
+        assert_eq!(of("", &names).unwrap().tasks.len(), 2);
+    }
+}
+
 /// The harness refuses it by name, as a key that tasks do not have.
 #[test]
 fn a_member_that_includes_a_file_is_refused() {

@@ -87,6 +87,36 @@ fn a_document_that_does_not_fit_is_named() {
     refuses(&undefined, right, &["document 0 of test: doc_to_text fails", "undefined"]);
 }
 
+/// The harness passes over choices of which the results know nothing, or stops at an index.
+#[test]
+fn results_of_other_choices_than_were_asked_are_refused() {
+    let own = |function: &str| {
+        let task = SOUND
+            .replace("[x, y]", "'{{choices}}'")
+            .replace("doc_to_target: a", "doc_to_target: 0");
+        format!("{task}process_results: !function {function}\n")
+    };
+    let columns = own("neutral_tasks.agieval_process_results_mcqa");
+    let document = |gold: &str, labels: &str| {
+        format!(
+            "{{\"q\": \"one\", \"choices\": [\"a\", \"b\"], \"gold\": {gold}, \
+             \"mc2_targets\": {{\"labels\": {labels}}}}}\n"
+        )
+    };
+    let place = "document 0 of test: process_results ";
+    assert_eq!(examples(&columns, &document("[1]", "[]")).unwrap().len(), 1);
+    refuses(&columns, &document("[2]", "[]"), &[place, "their places in gold"]);
+    let fixed = columns.replace("'{{choices}}'", "[x, y, z]");
+    let few = "has 2 texts in the column choices, and doc_to_choice gives 3";
+    refuses(&fixed, &document("[1]", "[]"), &[place, few]);
+    let mass = own("neutral_tasks.truthfulqa_process_results_mc2");
+    assert_eq!(examples(&mass, &document("[1]", "[1, 0]")).unwrap().len(), 1);
+    let many = "has 3 labels in the column mc2_targets, and doc_to_choice gives 2";
+    refuses(&mass, &document("[1]", "[1, 0, 0]"), &[place, many]);
+    let pages = own("neutral_tasks.wikitext_process_results");
+    refuses(&pages, &document("[1]", "[]"), &[place, "output_type loglikelihood_rolling"]);
+}
+
 #[test]
 fn a_target_of_digits_is_a_number_and_one_of_other_numerals_is_text() {
     let task = SOUND.replace("doc_to_target: a", "doc_to_target: '{{a}}'");

@@ -130,6 +130,7 @@ def test_a_second_extension_is_refused(write: WriteExtension) -> None:
         (make_config(activation="elu"), "activation is 'elu'"),
         ({key: value for key, value in make_config().items() if key != "units"}, "no entry 'units'"),
         (with_base(model_type="mistral"), "model_type 'mistral', this model's is 'llama'"),
+        (with_base(model_type=None), "base.model_type is None, expected a name"),
         (with_base(d_model=32), "d_model .* 32, this model's is 24"),
         (with_base(n_layers=4), "n_layers .* 4, this model's is 3"),
         (with_base(vocab_size=84), "vocab_size 84, this model's is 83"),
@@ -176,6 +177,9 @@ def test_other_folders_are_refused(write: WriteExtension, tmp_path: Path) -> Non
     with pytest.raises(ExtensionError, match="is no whole safetensors file"):
         load_extension(make_base(), folder)
     (folder / "extension_config.json").write_text("{")
+    with pytest.raises(ExtensionError, match="is no JSON"):
+        load_extension(make_base(), folder)
+    (folder / "extension_config.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ExtensionError, match="is no JSON"):
         load_extension(make_base(), folder)
     with pytest.raises(ExtensionError, match="it has no extension_config.json"):

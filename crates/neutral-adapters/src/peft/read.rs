@@ -8,10 +8,9 @@ use neutral_torch::{ParamStore, TorchError};
 use tch::{Device, Kind};
 
 use super::config::LoraConfig;
-use super::{WEIGHTS, target, tensors};
-use crate::files::weights;
+use super::{target, tensors};
 use crate::start::check;
-use crate::{AdapterError, LoraLayer};
+use crate::{AdapterError, ExtensionFolder, LoraLayer};
 
 /// What a PEFT folder holds.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ pub fn read_peft(
 ) -> Result<PeftLora, AdapterError> {
     let config = LoraConfig::read(folder)?;
     let layers = target::layers(&config, model)?;
-    let file = weights(folder, WEIGHTS)?;
+    let file = ExtensionFolder::Peft.weights(folder)?;
     let shape = |layer: &LoraLayer| <[usize; 2]>::from(model.linear_shape(layer.site));
     let mut expected = BTreeSet::new();
     for (name, _, shape) in layers.iter().flat_map(|layer| tensors(layer, shape(layer))) {

@@ -126,6 +126,11 @@ fn what_does_not_fit_is_named_before_anything_is_built() {
     let lora = json!({"kind": "lora", "budget": "1%", "targets": ["q_proj", "q_proj"]});
     let message = changed(|json| json["method"] = lora);
     assert!(message.contains("lora_a"), "{message}");
+    // What is not known would be a computation that is left out.
+    for place in ["", "/base"] {
+        let message = changed(|json| json.pointer_mut(place).unwrap()["scale"] = json!(0.5));
+        assert!(message.contains("unknown field `scale`"), "{message}");
+    }
 }
 
 #[test]

@@ -82,6 +82,10 @@ pub(crate) struct Found {
 /// Links are not followed: a page under a second name would be a second document.
 pub(crate) fn find(root: &Path, variant: &Variant) -> Result<Vec<Found>, DataError> {
     if root.is_file() {
+        if variant.files != Pattern::every_file() || !variant.skip.is_empty() {
+            let message = "is a file: `files` and `skip` would be ignored; leave them out";
+            return Err(DataError::extract(root, message));
+        }
         let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
         return Ok(vec![Found { path: root.to_path_buf(), id: without_compression(&name).into() }]);
     }
@@ -181,6 +185,24 @@ mod tests {
             assert_eq!(Pattern::try_from(glob.to_owned()).unwrap().base(), base);
         }
         assert!(Pattern::try_from("a[".to_owned()).is_err());
+    }
+
+    #[test]
+    fn options_that_a_single_file_would_ignore_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("letters.txt");
+        fs::write(&file, "Dear reader").unwrap();
+        let find = |options: &str| {
+            let variant = format!(
+                "{{language: none, source: {{kind: local, path: x}}, extract: {{kind: text}}{options}}}"
+            );
+            super::find(&file, &serde_yaml::from_str(&variant).unwrap())
+        };
+        assert_eq!(find("").unwrap()[0].id, "letters.txt");
+        for options in [", files: '*.md'", ", skip: ['*.txt']"] {
+            let error = find(options).unwrap_err().to_string();
+            assert!(error.contains("is a file: `files` and `skip` would be ignored"), "{error}");
+        }
     }
 
     #[test]

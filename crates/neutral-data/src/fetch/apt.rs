@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use neutral_store::{Lock, StoreError};
+use neutral_store::Lock;
 
 use super::command::Client;
 use crate::extract::files;
@@ -79,16 +79,11 @@ fn refuse_full_disk(state: &Path) -> Result<(), DataError> {
 }
 
 fn wait_for_lock(state: &Path, control: &Control) -> Result<Lock, DataError> {
+    control.check()?;
     let start = Instant::now();
-    loop {
-        control.check()?;
-        match Lock::acquire(state) {
-            Err(StoreError::Locked { .. }) if start.elapsed() < PATIENCE => {
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            outcome => return Ok(outcome?),
-        }
-    }
+    let held = Lock::wait(state, |_| control.check().map(|()| start.elapsed() < PATIENCE))?;
+    // In vain: the error says who holds it.
+    held.map_or_else(|| Ok(Lock::acquire(state)?), Ok)
 }
 
 /// Every folder that apt would write to, moved; no sandbox user, who could not write to ours.

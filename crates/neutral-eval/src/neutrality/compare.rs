@@ -14,7 +14,6 @@
 use indicatif::ProgressBar;
 use neutral_data::EvalDocument;
 use neutral_model::{Extension, Transformer};
-use serde::{Deserialize, Serialize};
 
 use super::gates::{BlockGates, GateCounts};
 use super::pair::{Pair, Positions};
@@ -23,7 +22,7 @@ use crate::score::{check_document, check_options};
 use crate::{Distribution, EvalError, ScoreOptions, rolling_windows};
 
 /// What an extension changed about the base's predictions of a text, over scored tokens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Divergence {
     /// Scored tokens.
     pub tokens: u64,
@@ -41,7 +40,7 @@ pub struct Divergence {
 }
 
 /// Tokens at which the extension has not let anything through yet.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NeutralPrefixes {
     /// Share of scored tokens that are predicted from a neutral prefix: all branches of all blocks were
     /// shut at every token that the model has read in its window, the one before the document included.

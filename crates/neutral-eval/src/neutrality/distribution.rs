@@ -1,9 +1,7 @@
 //! Many numbers as a few.
 
-use serde::{Deserialize, Serialize};
-
 /// The mean, and what shares of the numbers do not exceed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Distribution {
     /// The arithmetic mean.
     pub mean: f64,

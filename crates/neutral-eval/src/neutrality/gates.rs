@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use neutral_model::Residue;
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::residues::{all_shut, at, count};
@@ -13,7 +12,7 @@ pub const GATE_EDGES: [f64; 9] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 
 
 /// How many values of a block's gates fall where. A gate a token has one value at each token, a gate a
 /// channel as many as there are channels.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateHistogram {
     /// Below 0: an ELU's.
     pub negative: u64,
@@ -54,7 +53,7 @@ impl GateHistogram {
 }
 
 /// What the gates of a block did on a text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BlockGates {
     /// The block, from 0.
     pub block: usize,

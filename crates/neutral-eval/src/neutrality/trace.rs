@@ -1,16 +1,15 @@
 //! One document, token by token: where gates open, and where the extended model departs from its base.
 
 use neutral_data::EvalDocument;
-use neutral_model::{Extension, Residue, Transformer};
-use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use neutral_model::{Extension, Transformer, mean_over_gates};
+use tch::{Kind, Tensor};
 
 use super::pair::Pair;
 use crate::score::{check_document, check_options};
 use crate::{EvalError, ScoreOptions};
 
 /// What happened when a token was read.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenTrace {
     /// The token that was read.
     pub token: u32,
@@ -56,8 +55,8 @@ pub fn trace(
     if let Some(&nats) = positions.kl_nats.iter().find(|nats| !nats.is_finite()) {
         return Err(EvalError::NonFinite { id: document.id.clone(), nats });
     }
-    let open_gates = over_gates(&positions.residues, |value| value.ne(0.0));
-    let mean_gate = over_gates(&positions.residues, Tensor::shallow_clone);
+    let open_gates = mean_over_gates(&positions.residues, |value| value.ne(0.0));
+    let mean_gate = mean_over_gates(&positions.residues, Tensor::shallow_clone);
     let traces = tokens.iter().zip(positions.kl_nats).enumerate();
     let trace = |(i, (&token, kl_nats))| TokenTrace {
         token,
@@ -66,20 +65,4 @@ pub fn trace(
         kl_nats,
     };
     Ok(traces.map(trace).collect())
-}
-
-/// The mean over the gates of something about their values, for each token of a single sequence.
-fn over_gates(residues: &[Residue], of: impl Fn(&Tensor) -> Tensor) -> Option<Vec<f64>> {
-    let gates = residues.iter().filter_map(|residue| residue.gate.as_ref());
-    let means: Vec<Tensor> = gates
-        .map(|gate| {
-            let of_tc = of(&gate.value.select(0, 0)).to_kind(Kind::Double);
-            of_tc.mean_dim(-1, false, Kind::Double)
-        })
-        .collect();
-    if means.is_empty() {
-        return None;
-    }
-    let mean_t = Tensor::stack(&means, 0).mean_dim(0, false, Kind::Double);
-    Vec::try_from(mean_t.to_device(Device::Cpu)).ok()
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use indicatif::{MultiProgress, ProgressBar};
 use neutral_data::Control;
 use neutral_eval::{BatchSize, ContinuationScore, Work, score_continuations};
@@ -39,7 +40,7 @@ pub(crate) struct BenchEvalArgs {
     #[arg(long, value_name = "FOLDER")]
     pub manifests: Vec<PathBuf>,
     /// Documents of each task.
-    #[arg(long)]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub limit: Option<usize>,
     /// Examples before each document.
     #[arg(long)]
@@ -48,8 +49,8 @@ pub(crate) struct BenchEvalArgs {
     #[arg(long, value_delimiter = ',', default_value = "auto,1")]
     pub batch_size: Vec<BatchSizeArg>,
     /// How often each is timed.
-    #[arg(long, default_value_t = 1)]
-    pub rounds: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
     /// One JSON line a task and batch size instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -125,7 +126,7 @@ pub(crate) fn run(args: &BenchEvalArgs, bars: &MultiProgress) -> anyhow::Result<
         let mut timed = Vec::new();
         for BatchSizeArg(batch) in &args.batch_size {
             let mut best: Option<(f64, Vec<ContinuationScore>, Work)> = None;
-            for _ in 0..args.rounds.max(1) {
+            for _ in 0..args.rounds {
                 let clock = Instant::now();
                 let asked = Asked::new(tokens, task, &examples)?;
                 let (scores, work) =

@@ -25,17 +25,21 @@ pub(crate) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The splits that a task reads, and perhaps others.
+    /// The splits that a task reads; of files on disk perhaps others.
     pub(crate) fn splits(&self, task: &Task, requests: &RequestOptions) -> anyhow::Result<Splits> {
         let dataset = task.dataset();
         if dataset.is_local() {
             return Ok(dataset.load(self.here)?);
         }
-        if dataset.path == MANIFESTS { self.corpus(task) } else { self.hub(task, requests) }
+        if dataset.path == MANIFESTS {
+            self.corpus(task, &task.splits(requests)?)
+        } else {
+            self.hub(task, requests)
+        }
     }
 
-    /// All splits of a corpus.
-    fn corpus(&self, task: &Task) -> anyhow::Result<Splits> {
+    /// A corpus's splits; only those that are wanted are read, training text above all is long.
+    fn corpus(&self, task: &Task, wanted: &[&str]) -> anyhow::Result<Splits> {
         let wrong = |found: String| BadInput(format!("{}: dataset_name {found}", task.name()));
         let Some(name) = &task.dataset().name else {
             return Err(wrong("is missing; it names a corpus".to_owned()).into());
@@ -45,14 +49,16 @@ impl Sources<'_> {
         let corpus = prepare(&corpus, &manifests, self.cache, self.control)?;
         let mut splits = Splits::new();
         for split in Split::ALL {
-            let mut documents = Vec::new();
+            let documents = splits.entry(split.name().to_owned()).or_default();
+            if !wanted.contains(&split.name()) {
+                continue;
+            }
             for document in corpus.documents(split)? {
                 let document = document?;
                 let columns = [("id", document.id), ("text", document.text)];
                 let column = |(name, text): (&str, String)| (name.to_owned(), Value::Text(text));
                 documents.push(columns.into_iter().map(column).collect());
             }
-            splits.insert(split.name().to_owned(), documents);
         }
         Ok(splits)
     }

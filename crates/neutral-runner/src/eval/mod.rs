@@ -31,6 +31,7 @@ use self::tokens::RollingPrefix;
 pub(crate) use self::tokens::RuleOptions;
 use crate::environment;
 use crate::exit::{self, BadInput};
+use crate::inputs::find_upwards;
 use crate::model_source::ModelArgs;
 use crate::signals;
 
@@ -105,7 +106,7 @@ pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let (started, clock) = (jiff::Timestamp::now(), Instant::now());
     check(args)?;
     let folders = match &args.include_path[..] {
-        [] => vec![crate::inputs::find_upwards(Path::new("."), "experiments")?.join("tasks")],
+        [] => vec![find_upwards(Path::new("."), "experiments/tasks", "--include-path")?],
         given => given.to_vec(),
     };
     let names: Vec<&str> = args.tasks.iter().map(String::as_str).collect();

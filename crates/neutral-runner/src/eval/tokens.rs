@@ -8,6 +8,7 @@ use neutral_tasks::{Request, split_context_continuation};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::exit::BadInput;
 use crate::model_source;
 
 /// The window of a model that does not say its own.
@@ -59,11 +60,16 @@ impl RequestTokenizer {
         let prompts = tokenizer.prompts();
         let own = folder.path().join("tokenizer_config.json");
         let own: Value = if own.is_file() { read_json(&own)? } else { Value::Null };
-        let prefix_token = prefix_token(&own, folder.config_json(), &prompts);
+        let prefix = prefix_token(&own, folder.config_json(), &prompts);
+        if options.add_bos_token == Some(true) && !prefix.is_some_and(|prefix| prefix.is_bos) {
+            let message =
+                "--add-bos-token is true, but the model's tokenizer has no BOS; leave it out";
+            return Err(BadInput(message.to_owned()).into());
+        }
         let rules = TokenRules {
             add_bos_token: options.add_bos_token,
             rolling_prefix: options.rolling_prefix,
-            prefix_token: prefix_token.unwrap_or_else(|| tokenizer.separator_id()),
+            prefix_token: prefix.map_or_else(|| tokenizer.separator_id(), |prefix| prefix.id),
             max_length: options
                 .max_length
                 .or_else(|| max_length(folder.config_json(), &own))
@@ -134,8 +140,15 @@ impl RequestTokenizer {
     }
 }
 
+/// What a text begins with.
+#[derive(Clone, Copy)]
+struct Prefix {
+    id: u32,
+    is_bos: bool,
+}
+
 /// BOS, or EOS where there is none: by name in `tokenizer_config.json`, else by number in `config.json`.
-fn prefix_token(tokenizer: &Value, model: &Value, prompts: &PromptTokenizer) -> Option<u32> {
+fn prefix_token(tokenizer: &Value, model: &Value, prompts: &PromptTokenizer) -> Option<Prefix> {
     let named = |key: &str| {
         let token = &tokenizer[key];
         prompts.id(token.as_str().or_else(|| token["content"].as_str())?)
@@ -145,10 +158,12 @@ fn prefix_token(tokenizer: &Value, model: &Value, prompts: &PromptTokenizer) -> 
         let id = id.as_array().and_then(|ids| ids.first()).unwrap_or(id);
         u32::try_from(id.as_u64()?).ok()
     };
-    named("bos_token")
-        .or_else(|| named("eos_token"))
-        .or_else(|| numbered("bos_token_id"))
-        .or_else(|| numbered("eos_token_id"))
+    let bos = |id| Prefix { id, is_bos: true };
+    let eos = |id| Prefix { id, is_bos: false };
+    let by_name = named("bos_token").map(bos).or_else(|| named("eos_token").map(eos));
+    let by_number =
+        || numbered("bos_token_id").map(bos).or_else(|| numbered("eos_token_id").map(eos));
+    by_name.or_else(by_number)
 }
 
 fn max_length(model: &Value, tokenizer: &Value) -> Option<usize> {
@@ -183,5 +198,26 @@ mod tests {
             });
             assert_eq!(found, expected, "{add_bos_token:?}");
         }
+    }
+
+    /// transformers takes the wish back in silence, and a text would begin with EOS here.
+    #[test]
+    fn a_tokenizer_without_bos_adds_none() {
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/eval/model");
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(model).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        let own = copy.path().join("tokenizer_config.json");
+        let mut config: Value = read_json(&own).unwrap();
+        config["bos_token"] = Value::Null;
+        std::fs::write(&own, config.to_string()).unwrap();
+        let folder = ModelFolder::open(copy.path()).unwrap();
+        let of = |add_bos_token| {
+            RequestTokenizer::of(&folder, &RuleOptions { add_bos_token, ..RuleOptions::default() })
+        };
+        let error = of(Some(true)).err().unwrap().to_string();
+        assert!(error.contains("has no BOS"), "{error}");
+        assert_eq!(of(None).unwrap().prefix_text(), "</s>");
     }
 }

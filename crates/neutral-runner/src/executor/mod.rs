@@ -108,17 +108,33 @@ pub(crate) fn hold(out: &Path) -> Result<Option<Lock>, StoreError> {
 }
 
 /// Writes down that no record is left in a run's folder that does not hold for a plan.
-pub(crate) fn write_judged(out: &Path, plan: &Fingerprint) -> Result<(), StoreError> {
+pub(crate) fn write_judged(out: &Path, plan: &Plan) -> Result<(), StoreError> {
     write_json(&judged(out), &judgement(plan))
+}
+
+/// Of records that are written without an executor nothing is known.
+pub(crate) fn forget_judged(out: &Path) {
+    let _ = std::fs::remove_file(judged(out));
+}
+
+/// Whether the records in a run's folder were judged, and for another plan.
+fn was_judged_otherwise(out: &Path, plan: &Plan) -> bool {
+    read_judged(out).is_some_and(|judged| judged != judgement(plan))
+}
+
+fn read_judged(out: &Path) -> Option<Fingerprint> {
+    read_json(&judged(out)).ok()
 }
 
 fn judged(out: &Path) -> PathBuf {
     folder(out).join("judged.json")
 }
 
-/// What determines whether a record holds, as far as it is known without the data and the base.
-fn judgement(plan: &Fingerprint) -> Fingerprint {
-    Fingerprint::of(&(plan, NUMERICS_VERSION))
+/// What determines whether a record holds and all has been measured, as far as it is known without the data and the
+/// base.
+fn judgement(plan: &Plan) -> Fingerprint {
+    let Plan { tasks, neutrality_tokens, .. } = plan;
+    Fingerprint::of(&(plan.fingerprint(), NUMERICS_VERSION, tasks, neutrality_tokens))
 }
 
 /// What a unit said, in a file that grows with each attempt.

@@ -21,14 +21,14 @@ fn push(rows: &mut Vec<Vec<String>>, name: &str, value: &Value) {
                 push(rows, &path, value);
             }
         }
-        Value::String(text) => rows.push(vec![name.to_owned(), shorten(text)]),
+        Value::String(text) => rows.push(vec![shorten(name), shorten(text)]),
         Value::Array(all) if all.is_empty() => {}
-        other => rows.push(vec![name.to_owned(), shorten(&other.to_string())]),
+        other => rows.push(vec![shorten(name), shorten(&other.to_string())]),
     }
 }
 
-/// One line of at most so many characters.
-fn shorten(text: &str) -> String {
+/// One line of at most so many characters; other people's files may not steer a terminal.
+pub(super) fn shorten(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     match line.char_indices().nth(SHOWN) {
         Some((at, _)) => format!("{}…", &line[..at]),
@@ -44,5 +44,6 @@ mod tests {
     fn facts_are_paths_and_values() {
         let config = serde_json::json!({"a": {"b": 1, "c": null}, "d": [], "e": "x\ny"});
         assert_eq!(facts(&config), [["a.b", "1"], ["e", "x y"]]);
+        assert_eq!(facts(&serde_json::json!({"a\u{1b}b": 1})), [["a b", "1"]]);
     }
 }

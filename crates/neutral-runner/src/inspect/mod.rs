@@ -14,7 +14,6 @@ use neutral_adapters::ExtensionFolder;
 use neutral_model::ModelFolder;
 use neutral_report::{Style, terminal_table};
 use neutral_spec::Method;
-use neutral_store::read_json;
 use neutral_torch::TensorFile;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -91,25 +90,16 @@ fn inspect(path: &Path) -> anyhow::Result<Inspection> {
     if path.is_file() {
         return gguf(path);
     }
-    match ExtensionFolder::of(path) {
-        Some(ExtensionFolder::Neutral) => {
-            let config = neutral_adapters::read_extension_config(path)?;
-            let file = TensorFile::open(&path.join("extension.safetensors"))?;
-            let blocks = gates::rows(&file, None)?;
-            return Ok(Inspection::new(
-                "extension",
-                path,
-                json!(config),
-                tensors::of_file(&file)?,
-                blocks,
-            ));
-        }
-        Some(ExtensionFolder::Peft) => {
-            let config: Value = read_json(&path.join("adapter_config.json"))?;
-            let file = TensorFile::open(&path.join("adapter_model.safetensors"))?;
-            return Ok(Inspection::new("peft", path, config, tensors::of_file(&file)?, Vec::new()));
-        }
-        None => {}
+    if let Some(format) = ExtensionFolder::of(path) {
+        let file = format.weights(path)?;
+        let (kind, config, blocks) = match format {
+            ExtensionFolder::Neutral => {
+                let config = neutral_adapters::read_extension_config(path)?;
+                ("extension", json!(config), gates::rows(&file, None)?)
+            }
+            ExtensionFolder::Peft => ("peft", format.config(path)?, Vec::new()),
+        };
+        return Ok(Inspection::new(kind, path, config, tensors::of_file(&file)?, blocks));
     }
     if FinishedTrial::folder(path).is_some() {
         return trial(&FinishedTrial::open(path)?);

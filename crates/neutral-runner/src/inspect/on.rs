@@ -116,7 +116,7 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
     };
     let folder = model_source::open_path(path, cache, control)?;
     let (model, _) = Loading { base: &folder, device, precision }.base()?;
-    let extension = neutral_adapters::open_extension(&args.path, folder.config(), device)?;
+    let extension = model_source::open_extension(&args.path, &folder, device)?;
     Ok(Subject { folder, pristine: None, after: (model, extension) })
 }
 

@@ -4,6 +4,8 @@ use neutral_report::thousands;
 use neutral_torch::{TensorFile, TorchError};
 use serde::Serialize;
 
+use super::facts::shorten;
+
 /// One tensor, or one a block.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct TensorRow {
@@ -85,7 +87,7 @@ pub(super) fn table(rows: &[TensorRow], parameters: u64) -> Vec<Vec<String>> {
         let shape: Vec<_> = row.shape.iter().map(ToString::to_string).collect();
         let times = if row.tensors > 1 { format!("{} × ", row.tensors) } else { String::new() };
         let shape = format!("{times}[{}]", shape.join(", "));
-        vec![row.name.clone(), row.kind.clone(), shape, thousands(row.parameters)]
+        vec![shorten(&row.name), row.kind.clone(), shape, thousands(row.parameters)]
     }));
     let tensors: usize = rows.iter().map(|row| row.tensors).sum();
     table.push(vec![

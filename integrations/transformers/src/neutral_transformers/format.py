@@ -150,6 +150,9 @@ def parse_config(entries: Any) -> ExtensionConfig:
         entries = entries_of("", entries)
         method, base = entries_of("method", entries["method"]), entries_of("base", entries["base"])
         one_of("method.kind", kind, ("neutral_residues", "adapter"))
+        if not isinstance(base["model_type"], str):
+            found = base["model_type"]
+            raise ExtensionError(f"extension_config.json: base.model_type is {found!r}, expected a name")
         if method.get("input_norm"):
             raise ExtensionError("extension_config.json: this package does not know method.input_norm")
         placement = one_of("method.placement", method.get("placement", "ffn"), tuple(SUB_LAYERS))
@@ -181,7 +184,7 @@ def read_config(folder: Path) -> ExtensionConfig:
         return parse_config(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ExtensionError(f"{folder} is no extension: it has no extension_config.json") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ExtensionError(f"{path} is no JSON: {error}") from None
 
 

@@ -16,8 +16,9 @@ use std::path::{Path, absolute};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use neutral_report::{Results, Status, TrialResult};
 use neutral_spec::ExecutorSpec;
-use neutral_store::{Cache, Fingerprint, Lock, StoreError, read_json, write_atomic};
+use neutral_store::{Cache, Fingerprint, Lock, StoreError, write_atomic};
 use serde::{Deserialize, Serialize};
 
 use self::alive::Alive;
@@ -26,8 +27,8 @@ use self::script::{JobKind, Options};
 use crate::cli::ExecutorArgs;
 use crate::executor::bars::Bars;
 use crate::executor::{
-    Executor, Record, Started, UnderWay, Work, attempts, command, folder, judged, judgement,
-    log_path,
+    Executor, Record, Started, UnderWay, Work, attempts, command, folder, judgement, log_path,
+    read_judged,
 };
 use crate::exit::{BadInput, Detached};
 use crate::results;
@@ -148,8 +149,7 @@ impl Slurm {
         }
         // Of another plan, say of other pages to score, a trial's own file does not tell whether its record holds.
         // One that does ends at once.
-        let same = read_json::<Fingerprint>(&judged(&out))
-            .is_ok_and(|judged| judged == judgement(&run.plan));
+        let same = read_judged(&out).is_some_and(|judged| judged == judgement(work.plan));
         run.write(&out)?;
         let is_left = |(index, trial): (usize, &PlannedTrial)| {
             let finished = same && run.is_done(trial, &out);
@@ -259,22 +259,34 @@ impl Executor for Slurm {
             tracing::info!("submitted; `neutral status {}` says how it goes", work.out.display());
             return Ok(());
         }
-        wait(work, &run)?;
-        let collected = folder(work.out).join("collected");
-        let since = Instant::now();
-        while !collected.exists() {
-            if since.elapsed() > SEEN_AFTER {
-                anyhow::bail!(
-                    "the jobs have ended without results; see {} and prepare.log beside it",
-                    log_path(work.out, "collect").display()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(200));
+        let mut found = collected(work, &run)?;
+        // That text or a base is another one `prepare` alone can tell, and then it has removed records of trials that
+        // had got no task.
+        let is_left = |trial: &TrialResult| trial.status == Status::Interrupted;
+        if found.trials.iter().any(is_left) && !folder(work.out).join("cancelled").exists() {
+            this.submit(work, &run)?;
+            found = collected(work, &run)?;
         }
-        let found = neutral_report::read(&work.out.join("results.json"))?;
         results::print(&found, work.out)?;
         results::verdict(&found, work.out)
     }
+}
+
+/// What the jobs have made, once they have ended.
+fn collected(work: &Work<'_>, run: &RunFile) -> anyhow::Result<Results> {
+    wait(work, run)?;
+    let collected = folder(work.out).join("collected");
+    let since = Instant::now();
+    while !collected.exists() {
+        if since.elapsed() > SEEN_AFTER {
+            anyhow::bail!(
+                "the jobs have ended without results; see {} and prepare.log beside it",
+                log_path(work.out, "collect").display()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(neutral_report::read(&work.out.join("results.json"))?)
 }
 
 /// The submission of one run's jobs.
