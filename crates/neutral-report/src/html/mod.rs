@@ -209,7 +209,7 @@ fn push_origin(out: &mut String, results: &Results) {
     let _ = writeln!(
         out,
         "</dl>\n<p class=\"note\">The trials' fingerprint is of all that determines their results: settings, text, \
-         tokenizer, base, numerics. Every number here stands in <code>results.json</code>.</p>"
+         tokenizer, base, numerics. Every number here stands in the run's <code>results.json</code>.</p>"
     );
     for trial in &results.trials {
         let spec = serde_json::to_string_pretty(&trial.spec).unwrap_or_default();
