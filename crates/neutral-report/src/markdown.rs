@@ -172,7 +172,8 @@ pub(crate) fn meanings(grid: &Grid) -> Vec<&'static str> {
 fn push_origin(out: &mut String, results: &Results) {
     let environment = &results.environment;
     let code = environment.git.as_deref().unwrap_or("unknown (not run in a checkout)");
-    let changed = if code.ends_with("-dirty") { ", with changes that are in no commit" } else { "" };
+    let changed =
+        if code.ends_with("-dirty") { ", with changes that are in no commit" } else { "" };
     let _ = write!(
         out,
         "\n## Origin\n\n\

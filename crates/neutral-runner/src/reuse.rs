@@ -80,7 +80,8 @@ impl Shared<'_> {
             if !folder.join(MARK).is_file() || !folder.join(RECORD).is_file() {
                 continue;
             }
-            let made: Fingerprint = read_json(&folder.join(MARK))?;
+            // Whether a damaged one matters is for whoever trains there to say.
+            let Ok(made) = read_json::<Fingerprint>(&folder.join(MARK)) else { continue };
             if made == self.training_fingerprint(trial) || !wanted.contains(&made) {
                 continue;
             }
