@@ -246,7 +246,13 @@ fn what_several_processes_cannot_do_is_said_once() {
     sandbox.write("e.yaml", EXPERIMENT);
     let executor = format!("{EXPERIMENT}executor: {{ kind: local, jobs: 2 }}\n");
     sandbox.write("executor.yaml", &executor);
-    let cases: [(&str, &[&str], &str); 5] = [
+    let (first, last) = EXPERIMENT.split_at(EXPERIMENT.find("methods:").unwrap());
+    sandbox.write(
+        "small.yaml",
+        &format!("{first}sweep: {{ grid: {{ training.batch_size: [8, 1] }} }}\n{last}"),
+    );
+    let cases: [(&str, &[&str], &str); 6] = [
+        ("small.yaml", &[], "training.batch_size is 1, and each of 2 processes needs a sequence"),
         ("e.yaml", &["--executor", "slurm"], "an executor starts processes of its own"),
         ("executor.yaml", &[], "an executor starts processes of its own"),
         ("e.yaml", &["--dry-run"], "--dry-run trains nothing"),

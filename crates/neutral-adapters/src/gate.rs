@@ -18,7 +18,7 @@ use crate::glu_adapter::linear;
 use crate::start::Weights;
 
 /// `g(x) = φ(w · x̄ + β)`, one number a token, or `φ(W x̄ + β)`, one a token and channel, where `x̄ = x`, or with a
-/// window the mean of `x` over the last so many tokens, as far as attention goes back ([`Before::window_mean`]).
+/// window the mean of `x` over the last so many tokens of its sequence, or of its document where attention stays within ([`Before::window_mean`]).
 ///
 /// | φ | formula | range |
 /// |---|---|---|

@@ -64,7 +64,7 @@ fn row(trial: &TrialResult, domain: &str, corpus: &str, found: &Divergence) -> V
     let dash = || "–".to_owned();
     let (prefixes, kl) = (&found.neutral_prefixes, &found.kl_nats);
     // One that goes on from another is compared with that one.
-    let name = match trial.spec["after"]["trial"].as_str() {
+    let name = match trial.after() {
         Some(before) => format!("{}, beside {before}", trial.id),
         None => trial.id.clone(),
     };

@@ -12,7 +12,7 @@
 //! the rate, which forgetting does not have: it may be 0 or negative.
 
 use crate::curve::{Curve, Point, curves, front};
-use crate::format::{decimals, mean_and_deviation};
+use crate::format::{decimals, mean_and_deviation, of_fewer};
 use crate::interval::Interval;
 use crate::results::Results;
 
@@ -67,8 +67,9 @@ fn cell(curve: &Curve, reference: &Curve) -> String {
     };
     let ratios: Vec<f64> = found.iter().map(|c| c.ratio).collect();
     format!(
-        "{} at {} to {}",
+        "{}{} at {} to {}",
         Interval::text(&ratios, 2),
+        of_fewer(ratios.len(), curve.by_seed.len()),
         decimals(mean(|c| c.from), 2),
         decimals(mean(|c| c.to), 2)
     )
@@ -172,6 +173,9 @@ mod tests {
         // In the second seed it learns less than the reference ever does.
         let apart = curve(&[&[(1.0, 1.0), (1.5, 3.0)], &[(1.0, 0.1), (1.2, 0.9)]]);
         assert_eq!(cell(&apart, &reference), "–");
+        // Seeds that the reference lacks are said.
+        let one = curve(&[&[(4.0, 1.0), (6.0, 3.0)]]);
+        assert_eq!(cell(&two, &one), "0.25 (of 1) at 1.00 to 3.00");
     }
 
     #[test]

@@ -51,3 +51,14 @@ pub enum ReportError {
         found: u32,
     },
 }
+
+impl ReportError {
+    /// Whether it is a mistake in what was given, not of the machine or the program.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Schema { .. } | Self::Metrics { .. } | Self::ShortMetrics { .. } => true,
+            Self::Store(error) => matches!(error, StoreError::Json { .. }),
+            Self::NotFinite { .. } => false,
+        }
+    }
+}

@@ -70,9 +70,9 @@ pub(crate) fn unquoted(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What stands behind a mean of fewer numbers than there are trials.
+/// What stands behind a mean of fewer numbers than there are trials; nothing behind the dash of none.
 pub(crate) fn of_fewer(numbers: usize, trials: usize) -> String {
-    if numbers < trials { format!(" (of {numbers})") } else { String::new() }
+    if (1..trials).contains(&numbers) { format!(" (of {numbers})") } else { String::new() }
 }
 
 /// How many there are of all, where some are missing: `3`, or `2 of 3`.

@@ -171,23 +171,21 @@ pub(crate) fn meanings(grid: &Grid) -> Vec<&'static str> {
 
 fn push_origin(out: &mut String, results: &Results) {
     let environment = &results.environment;
-    let code = environment.git.as_deref().unwrap_or("unknown (not run in a checkout)");
-    let changed =
-        if code.ends_with("-dirty") { ", with changes that are in no commit" } else { "" };
     let _ = write!(
         out,
         "\n## Origin\n\n\
          - trials: `{}` (fingerprint of all that determines their results: settings, text, tokenizer, base, numerics)\n\
-         - code: `{}`{changed}\n\
-         - libtorch {} on {}, {} threads, {}\n\
+         - code: {}\n\
+         - libtorch {} on {}, {}, {}\n\
          - processor: {}\n\n\
-         Every number stands in the run's `results.json`, one row a trial in `results.csv`. To make them again, \
+         Every number stands in the run's `results.json`; forgetting, learning, gates and costs also in `results.csv`, one row a \
+         trial. To make them again, \
          check out the code above and run the experiment file; for one that ships with neutral:\n\n    scripts/neutral run $(find experiments -name {}.yaml)\n",
         results.plan_fingerprint,
-        escaped(code),
+        escaped(&environment.code()),
         environment.libtorch,
         environment.device,
-        environment.threads,
+        environment.workers(),
         environment.precision,
         escaped(&environment.cpu),
         results.experiment,

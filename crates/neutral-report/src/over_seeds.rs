@@ -22,11 +22,15 @@ const REFERENCES: [(&str, Compare, &str); 3] = [
     ("neutral_residues", difference, "minus neutral residues, 95 % interval"),
 ];
 
+/// The head of the column of what the step of a sequence did, where there is one.
+const STEP: &str = "minus what it goes on from, 95 % interval";
+
 /// What they mean.
 pub(crate) const MEANING: &str = "Bits/byte. Intervals are Student's, of the mean over seeds. Differences \
     and ratios (×) are paired: a trial's number minus, or over, that method's of the same seed and, where that method \
-    is swept, of the same swept values; where the interval leaves out 0, or 1, the methods differ. A dash where the \
-    method forgets nothing in some seed, so that there is no ratio.";
+    is swept, of the same swept values; where the interval leaves out 0, or 1, the methods differ. A dash where there is \
+    nothing to compare: that method itself, no two seeds in common, a step of a sequence beside one that extends the \
+    base, learning of text that only one of them was trained on, and for × a number that is not above 0 in each seed.";
 
 /// A group's values by seed held against a reference's, as text.
 type Compare = fn(&BTreeMap<u64, f64>, &BTreeMap<u64, f64>) -> Option<String>;
@@ -50,11 +54,12 @@ pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) 
         })
         .filter(|(_, _, named): &(_, _, Vec<_>)| !named.is_empty())
         .collect();
+    let has_steps = results.trials.iter().any(|trial| trial.after().is_some());
     let mut rows = Vec::new();
     for group in &groups {
         for (title, measure) in MEASURES {
             for of in measured(results, title, measure) {
-                let own = by_seed(group, measure, of);
+                let own = by_seed(group.finished(), measure, of);
                 let values: Vec<f64> = own.values().copied().collect();
                 let Some(interval) = Interval::of(&values) else { continue };
                 let mut row = vec![
@@ -64,28 +69,36 @@ pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) 
                     decimals(interval.mean, 4),
                     interval.ends(4),
                 ];
-                row.extend(references.iter().map(|(_, compare, named)| {
-                    let other = reference(named, group).map(|other| by_seed(other, measure, of));
-                    let compared = other.and_then(|other| compare(&own, &other));
-                    compared.unwrap_or_else(|| "–".to_owned())
-                }));
+                let compared = references.iter().map(|(_, compare, named)| {
+                    let other = reference(named, group)?;
+                    let alike = title != "learning" || have_read_alike(group, other, of);
+                    compare(&own, &by_seed(other.finished(), measure, of)).filter(|_| alike)
+                });
+                let step = has_steps.then(|| {
+                    let before = group.finished().filter_map(|trial| results.before(trial));
+                    difference(&own, &by_seed(before, measure, of))
+                });
+                let cells = compared.chain(step);
+                row.extend(cells.map(|cell| cell.unwrap_or_else(|| "–".to_owned())));
                 rows.push(row);
             }
         }
     }
-    let heads = HEADS.into_iter().chain(references.iter().map(|(head, ..)| *head)).collect();
-    (heads, rows)
+    let heads = HEADS.into_iter().chain(references.iter().map(|(head, ..)| *head));
+    (heads.chain(has_steps.then_some(STEP)).collect(), rows)
 }
 
 /// Of the groups of a reference's label the one that a group is compared with: the only one, or that of the same
-/// swept values.
+/// swept values; none where only one of the two extends the base itself.
 fn reference<'a>(named: &[&'a Group<'a>], group: &Group<'_>) -> Option<&'a Group<'a>> {
     let varied = group.first().varied();
     let found = match named {
         [only] => only,
         _ => named.iter().find(|other| other.first().varied() == varied)?,
     };
-    (found.first().label != group.first().label).then_some(found)
+    let [own, other] = [group, found].map(Group::first);
+    let alike = own.after().is_some() == other.after().is_some();
+    (own.label != other.label && alike).then_some(found)
 }
 
 /// The corpora that any trial has the measure of, and their mean.
@@ -100,9 +113,23 @@ fn measured<'a>(results: &'a Results, title: &str, measure: Measure) -> Vec<Of<'
     found.keys().map(|corpus| Of::Corpus(corpus)).chain(mean).collect()
 }
 
-fn by_seed(group: &Group<'_>, measure: Measure, of: Of) -> BTreeMap<u64, f64> {
+/// Whether two groups were both trained on what an axis of learning is about, or neither was.
+fn have_read_alike(group: &Group<'_>, other: &Group<'_>, of: Of) -> bool {
+    let [own, other] = [group, other].map(|group| group.first().read());
+    match of {
+        Of::Corpus(corpus) => own.contains(corpus) == other.contains(corpus),
+        Of::Mean(_) => own == other,
+        Of::Own => true,
+    }
+}
+
+fn by_seed<'t>(
+    trials: impl Iterator<Item = &'t TrialResult>,
+    measure: Measure,
+    of: Of,
+) -> BTreeMap<u64, f64> {
     let pair = |trial: &TrialResult| Some((trial.seed, of.value(trial, measure(trial)?)?));
-    group.finished().filter_map(pair).collect()
+    trials.filter_map(pair).collect()
 }
 
 /// The mean difference over the seeds that both have.
@@ -199,6 +226,48 @@ mod tests {
         let (_, rows) = table(&results);
         let mut own = rows.iter().filter(|row| row[0].starts_with("vanilla adapter"));
         assert!(own.all(|row| row[5] == "–"));
+    }
+
+    #[test]
+    fn a_step_of_a_sequence_is_held_against_what_it_goes_on_from() {
+        let mut results = sample::seeds();
+        let before = |seed: u64, all: &[TrialResult]| {
+            all.iter().find(|t| t.label == "adapter" && t.seed == seed).unwrap().id.clone()
+        };
+        let all = results.trials.clone();
+        for trial in results.trials.iter_mut().filter(|trial| trial.label == "lora") {
+            trial.spec["after"] = serde_json::json!({ "trial": before(trial.seed, &all) });
+        }
+        let once = table(&sample::seeds()).1;
+        let (heads, rows) = table(&results);
+        assert_eq!((heads.len(), heads[8]), (9, STEP));
+        for (row, once) in rows.iter().zip(&once) {
+            // What was minus the adapter's is now what the step did; other rows are as they were.
+            if row[0] == "LoRA" {
+                assert_eq!(row[5..], ["–", "–", "–", &*once[6]]);
+            } else {
+                assert_eq!((&row[..8], &*row[8]), (&once[..], "–"));
+            }
+        }
+    }
+
+    #[test]
+    fn learning_is_compared_of_text_that_both_or_neither_were_trained_on() {
+        let mut results = sample::seeds();
+        let corpus = results.trials[0].learning.as_ref().unwrap().keys().next().unwrap().clone();
+        let dashes = |results: &Results| {
+            let (_, rows) = table(results);
+            let row = |start: &str| {
+                let of = |row: &&Vec<String>| row[0] == "LoRA" && row[1].starts_with(start);
+                rows.iter().find(of).unwrap()[5..7].iter().all(|cell| cell == "–")
+            };
+            [row("forgetting"), row("learning")]
+        };
+        assert_eq!(dashes(&results), [false, false]);
+        for trial in results.trials.iter_mut().filter(|trial| trial.label == "adapter") {
+            trial.spec["data"] = serde_json::json!({ "new": [corpus] });
+        }
+        assert_eq!(dashes(&results), [false, true]);
     }
 
     #[test]

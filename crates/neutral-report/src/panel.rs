@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(learning(0), Some(-1.0));
         assert_eq!(learning(1), results.trials[1].learning.as_ref().map(|all| all[&corpora[0]]));
         // What goes on from another has more to keep than its own.
-        results.trials[1].spec["after"] = serde_json::json!({});
+        results.trials[1].spec["after"] = serde_json::json!({ "trial": "a" });
         assert!(!results.is_of_many_domains());
     }
 }

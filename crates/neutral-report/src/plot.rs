@@ -11,6 +11,7 @@ use std::fmt::Write;
 
 use crate::curve::{Point, front};
 use crate::escape::escaped;
+use crate::format::shorten;
 use crate::interval::Interval;
 use crate::legend::{cross, legend};
 use crate::marker::Marker;
@@ -103,7 +104,8 @@ pub(crate) fn series(results: &Results) -> Vec<Series<'_>> {
         }
         let variant = all.iter().filter(|s| s.groups[0].first().method == trial.method).count();
         let marker = Marker::of(&trial.method, &others, variant);
-        all.push(Series { name: name(trial), marker, groups: vec![group] });
+        // A legend's lines are no wider than the plot; tables have names whole.
+        all.push(Series { name: shorten(&name(trial), 50), marker, groups: vec![group] });
     }
     all
 }

@@ -64,6 +64,25 @@ pub struct Environment {
     pub git: Option<String>,
 }
 
+impl Environment {
+    /// The code that made the run, for people.
+    pub(crate) fn code(&self) -> String {
+        match &self.git {
+            Some(git) if git.contains("-dirty") => {
+                format!("{git}, where -dirty has changes that are in no commit")
+            }
+            Some(git) => git.clone(),
+            None => "unknown (not run in a checkout)".to_owned(),
+        }
+    }
+
+    /// Its threads and processes.
+    pub(crate) fn workers(&self) -> String {
+        let threads = format!("{} threads", self.threads);
+        self.processes.map_or_else(|| threads.clone(), |n| format!("{n} processes of {threads}"))
+    }
+}
+
 /// The pristine base: the baseline of forgetting and of learning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BaseResult {
@@ -235,6 +254,11 @@ impl TrialResult {
             .collect()
     }
 
+    /// The trial of the same seed that it goes on from; none if it extends the base.
+    pub(crate) fn after(&self) -> Option<&str> {
+        self.spec.pointer("/after/trial")?.as_str()
+    }
+
     /// The values that the sweep set, as the spec's `varied` lists them: path and value.
     pub fn varied(&self) -> Vec<(&str, &serde_json::Value)> {
         let pairs = self.spec.get("varied").and_then(|v| v.as_array());
@@ -247,6 +271,11 @@ impl TrialResult {
 }
 
 impl Results {
+    /// The trial that one goes on from.
+    pub(crate) fn before(&self, trial: &TrialResult) -> Option<&TrialResult> {
+        self.trials.iter().find(|other| Some(&*other.id) == trial.after())
+    }
+
     /// Whether trials are told apart by what they read: some were trained on one corpus of the new domain and some on
     /// another, from the base. What a trial learnt is then what it learnt of its own.
     pub(crate) fn is_of_many_domains(&self) -> bool {
@@ -255,7 +284,7 @@ impl Results {
             trial.read().into_iter().filter(is_scored).map(str::to_owned).collect()
         };
         let mut all = self.trials.iter().map(read).filter(|read| !read.is_empty());
-        let goes_on = self.trials.iter().any(|trial| trial.spec.get("after").is_some());
+        let goes_on = self.trials.iter().any(|trial| trial.after().is_some());
         let first = all.next();
         !goes_on && all.any(|read| Some(&read) != first.as_ref())
     }

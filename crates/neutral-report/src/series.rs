@@ -1,6 +1,6 @@
 //! Trials put in order and in groups: by method, then label, then what was varied, seeds together.
 
-use crate::format::{method_name, shorten};
+use crate::format::method_name;
 use crate::results::{Results, TrialResult};
 
 /// Trials that differ in their seed alone.
@@ -31,14 +31,13 @@ pub(crate) fn method_rank(method: &str) -> usize {
 pub(crate) fn name(trial: &TrialResult) -> String {
     let method = method_name(&trial.method);
     let said = |name: &str| trial.label.to_lowercase().contains(&name.to_lowercase());
-    let name = if trial.label == trial.method {
+    if trial.label == trial.method {
         method
     } else if said(&method) || said(&trial.method) {
         trial.label.clone()
     } else {
         format!("{method}: {}", trial.label)
-    };
-    shorten(&name, 50)
+    }
 }
 
 /// All trials, sorted by method then label, otherwise in the order of the plan.

@@ -25,7 +25,7 @@ use neutral_spec::{
 use neutral_store::Fingerprint;
 use neutral_torch::{Group, ParamStore, Rendezvous, peak_rss_bytes, set_threads};
 use neutral_train::checkpoint::{self, TrainState};
-use neutral_train::metrics::StepRecord;
+use neutral_train::metrics::{StepRecord, median};
 use neutral_train::optimizer::AdamW;
 use neutral_train::{Anchor, TrainJob, Trained, train};
 use serde_json::json;
@@ -155,11 +155,7 @@ fn measure(args: &Args, group: Option<&Group>) -> anyhow::Result<serde_json::Val
     let text = std::fs::read_to_string(folder.path().join("metrics.jsonl"))?;
     let records: Vec<StepRecord> =
         text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let median = |of: &dyn Fn(&StepRecord) -> f64| {
-        let mut values: Vec<f64> = records.iter().skip(WARMUP).map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
+    let median = |of: &dyn Fn(&StepRecord) -> f64| median(records.iter().skip(WARMUP).map(of));
     let tokens_per_s = median(&|r| r.tokens_per_second);
     let last = records.last().context("no step")?;
     let exchange = last.exchange.unwrap_or_default();

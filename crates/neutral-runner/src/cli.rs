@@ -152,7 +152,7 @@ pub(crate) enum ExecutorKind {
 /// Arguments of `neutral launch`.
 #[derive(Debug, Args)]
 pub(crate) struct LaunchArgs {
-    /// Processes; threads are divided among them, and each has a CUDA device of its own.
+    /// Processes; threads are divided among them, and so must CUDA devices be, one each.
     #[arg(long, value_name = "N", aliases = ["nproc-per-node", "nproc_per_node"])]
     pub processes: NonZeroUsize,
     /// The port on loopback that they meet at [default: a free one].

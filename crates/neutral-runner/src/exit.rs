@@ -126,8 +126,11 @@ fn code(error: &anyhow::Error) -> u8 {
         )
         || error.downcast_ref::<AdapterError>().is_some_and(AdapterError::is_input)
         || error.downcast_ref::<TaskError>().is_some_and(TaskError::is_input)
-        || matches!(error.downcast_ref(), Some(EvalError::Option { .. }))
-        || matches!(error.downcast_ref(), Some(ReportError::Schema { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(EvalError::Option { .. } | EvalError::NothingToScore { .. })
+        )
+        || error.downcast_ref::<ReportError>().is_some_and(ReportError::is_input)
         || error.downcast_ref::<CheckError>().is_some()
         || matches!(
             error.downcast_ref::<TorchError>(),

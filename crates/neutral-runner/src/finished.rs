@@ -3,18 +3,23 @@
 use std::path::Path;
 
 use neutral_spec::Trial;
-use neutral_store::{read_json, sha256_file};
+use neutral_store::{StoreError, read_json, sha256_file};
 use neutral_torch::{TensorFile, TorchError};
 use serde::Deserialize;
 
 use crate::trial::{RECORD, Shared, TRAINING, TrainingRecord, TrialRecord};
 use crate::trial_file::{TRIAL_FILE, weights_name};
 
+/// Whether a file is there. One that cannot be looked at may well be, and what it holds would be made again.
+fn is_there(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(|e| StoreError::io("look at", path, e))
+}
+
 impl Shared<'_> {
     /// The record of a trial that finished earlier, if there is one and it still holds.
     pub(crate) fn finished(&self, trial: &Trial) -> anyhow::Result<Option<TrialRecord>> {
         let path = self.folder(trial).join(RECORD);
-        if !path.exists() {
+        if !is_there(&path)? {
             return Ok(None);
         }
         let record: TrialRecord = read_json(&path)?;
@@ -31,12 +36,13 @@ impl Shared<'_> {
         // Those that the user has removed are not missed unless a trial that is still to run goes on from
         // them; half of them would be.
         let weights = self.folder(trial).join(weights_name(&trial.method));
-        if !weights.exists() && self.is_needed(trial)? {
+        let has_weights = is_there(&weights)?;
+        if !has_weights && self.is_needed(trial)? {
             tracing::warn!("{}: its weights are gone and needed, trained again", trial.id);
             return Ok(None);
         }
         if let (true, Err(TorchError::CorruptFile { reason, .. })) =
-            (weights.exists(), TensorFile::open(&weights))
+            (has_weights, TensorFile::open(&weights))
         {
             tracing::warn!("{}: its weights are damaged, trained again: {reason}", trial.id);
             return Ok(None);
@@ -51,7 +57,7 @@ impl Shared<'_> {
     pub(crate) fn trained(&self, trial: &Trial) -> anyhow::Result<Option<TrainingRecord>> {
         let folder = self.folder(trial);
         let [path, weights] = [TRAINING, weights_name(&trial.method)].map(|name| folder.join(name));
-        if !path.exists() || !weights.exists() {
+        if !is_there(&path)? || !is_there(&weights)? {
             return Ok(None);
         }
         let training: TrainingRecord = read_json(&path)?;
@@ -74,7 +80,7 @@ impl Shared<'_> {
             digest: Vec<String>,
         }
         let path = folder.join(TRIAL_FILE);
-        if !path.exists() {
+        if !is_there(&path)? {
             return Ok(true);
         }
         let on: StandsOn = read_json(&path)?;
@@ -86,9 +92,9 @@ impl Shared<'_> {
     /// The checksum of the weights that a trial goes on from, if they are there.
     pub(crate) fn after_weights(&self, trial: &Trial) -> anyhow::Result<Option<String>> {
         let record = self.before(trial).map(|before| self.folder(before).join(RECORD));
-        match record.filter(|path| path.exists()) {
-            Some(path) => Ok(read_json::<TrialRecord>(&path)?.weights),
-            None => Ok(None),
+        match record {
+            Some(path) if is_there(&path)? => Ok(read_json::<TrialRecord>(&path)?.weights),
+            _ => Ok(None),
         }
     }
 

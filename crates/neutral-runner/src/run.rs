@@ -61,6 +61,9 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     let manifests = inputs::manifests(&args.manifests, here)?;
     names::check(&experiment, &manifests, &args.experiment, &text)?;
     let Resolved { plan, model, folder } = resolved(&experiment, &text, args, &cache, &control)?;
+    if let Some(place) = &place {
+        group::fits(&plan, place.meeting.size)?;
+    }
     if args.only.is_none() {
         warn_of_rare_original(&plan);
     }

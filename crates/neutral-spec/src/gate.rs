@@ -23,7 +23,7 @@ pub struct GateSpec {
     /// beside the feed-forward layer have one each. Ours, not the paper's.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shared: bool,
-    /// The gate reads the mean of `x` over the last so many tokens, as far as attention goes back, the token's own included, in place
+    /// The gate reads the mean of `x` over the last so many tokens of its sequence (of its document where attention stays within), the token's own included, in place
     /// of `x`: a domain is a matter of passages, not of tokens. Ours, not the paper's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 1_048_576))]

@@ -67,7 +67,7 @@ pub fn save(
 ///
 /// # Errors
 /// [`TrainError::OtherTraining`] for another fingerprint; [`TrainError::Checkpoint`] if the file is
-/// cut short, does not match its hash, or holds other tensors.
+/// cut short, does not match its hash, or holds other tensors; [`TrainError::Torch`] if it cannot be read.
 pub fn restore(
     path: &Path,
     fingerprint: &Fingerprint,
@@ -81,6 +81,8 @@ pub fn restore(
     let bad = |problem: String| TrainError::Checkpoint { path: path.to_path_buf(), problem };
     let (tensors, metadata) = load_tensors(path, Device::Cpu).map_err(|e| match e {
         TorchError::CorruptFile { reason, .. } => bad(reason),
+        // It may be whole: nobody is told to delete it.
+        e @ TorchError::Store(_) => e.into(),
         e => bad(e.to_string()),
     })?;
     let fields = Fields::of(&metadata).ok_or_else(|| bad("it is not a checkpoint".to_owned()))?;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use neutral_data::DataError;
 use neutral_store::StoreError;
 use neutral_torch::TorchError;
 
@@ -131,9 +130,6 @@ pub enum TrainError {
         /// Its error.
         reason: String,
     },
-    /// The data stream.
-    #[error(transparent)]
-    Data(#[from] DataError),
     /// Tensors and their files.
     #[error(transparent)]
     Torch(#[from] TorchError),

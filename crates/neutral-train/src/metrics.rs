@@ -145,9 +145,28 @@ impl MetricsLog {
     }
 }
 
+/// The median of timings: of an even number of them the mean of the middle two; NaN of none.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        even if even % 2 == 0 => 0.5 * (values[middle - 1] + values[middle]),
+        _ => values[middle],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_is_between_the_middle_two() {
+        assert_eq!(median([4.0, 1.0, 2.0, 9.0]), 3.0);
+        assert_eq!(median([4.0, 1.0, 9.0]), 4.0);
+        assert!(median([]).is_nan());
+    }
 
     #[test]
     fn a_log_is_cut_to_the_step_and_a_short_one_is_refused() {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 pub enum TrainOutcome {
     /// All steps are done; the weights are in the model or the extension.
     Finished(TrainSummary),
-    /// It was asked to stop, and did so after writing a checkpoint.
+    /// It was asked to stop, and did so, after a checkpoint if it writes any.
     Interrupted {
-        /// Steps done.
+        /// Steps done; 0 too where it stopped before it looked for a checkpoint.
         step: u64,
     },
 }

@@ -228,7 +228,9 @@ impl<'a> Loop<'a> {
                 Ok(stop) => stop,
                 Err(error) => {
                     // The record of what went wrong is worth more than the state it went wrong in.
-                    self.flush()?;
+                    if let Err(lost) = self.flush() {
+                        tracing::warn!("{lost}");
+                    }
                     return Err(error);
                 }
             };

@@ -11,12 +11,15 @@ use crate::TrainError;
 
 /// Decay of the exponential mean of the loss: about the last 20 steps.
 const DECAY: f64 = 0.95;
+/// Of how many steps the later ones are compared with: one batch alone may be easy.
+const FIRST: u64 = 20;
 /// The step by which every tensor must have had a gradient other than zero.
 const REACHED_BY: u64 = 20;
 
 /// The loss so far, smoothed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LossWatch {
+    /// The mean of the first steps.
     first: Option<f64>,
     mean: f64,
     weight: f64,
@@ -32,7 +35,7 @@ impl LossWatch {
     ///
     /// # Errors
     /// [`TrainError::Diverged`] if either is not finite, or if after warm-up the exponential mean
-    /// is above both 1.5 × the first loss and the first loss + 1 nat.
+    /// is above both 1.5 × and 1 nat + the mean of the first 20 steps, or of those of a shorter warm-up.
     pub fn observe(
         &mut self,
         step: u64,
@@ -47,14 +50,18 @@ impl LossWatch {
         if !gradient_norm.is_finite() {
             return diverged("the gradient's norm is not a finite number".to_owned());
         }
-        let first = *self.first.get_or_insert(loss);
+        let mut first = self.first.unwrap_or(loss);
+        if step <= FIRST.min(warmup_steps) {
+            first += (loss - first) / step as f64;
+        }
+        self.first = Some(first);
         self.mean = DECAY * self.mean + (1.0 - DECAY) * loss;
         self.weight = DECAY * self.weight + (1.0 - DECAY);
         let limit = (1.5 * first).max(first + 1.0);
         if step > warmup_steps && self.mean() > limit {
             let mean = self.mean();
             return diverged(format!(
-                "the mean loss of the last steps is {mean:.3}, the first step's was {first:.3}"
+                "the mean loss of the last steps is {mean:.3}, that of the first ones was {first:.3}"
             ));
         }
         Ok(())
@@ -131,6 +138,10 @@ mod tests {
         assert_eq!(run((0..200).map(|i| 4.0 - 0.01 * f64::from(i)), 0), None);
         assert!(run((0..200).map(|i| 4.0 + 0.05 * f64::from(i)), 0).is_some());
         assert_eq!(run([0.1, 0.5, 0.5, 0.5], 0), None, "a small loss may move by a nat");
+        let easy_first = || std::iter::once(1.7).chain([3.0; 200]);
+        assert_eq!(run(easy_first(), 10), None, "one easy batch sets no limit");
+        assert!(run(easy_first(), 0).is_some(), "without a warm-up it is the only one");
+        assert!(run([4.0; 10].into_iter().chain([7.0; 200]), 10).is_some());
         let infinite = LossWatch::default().observe(1, 0, 1.0, f64::INFINITY);
         assert!(infinite.unwrap_err().to_string().contains("gradient"));
     }

@@ -193,14 +193,13 @@ fn push_cost(out: &mut String, results: &Results) {
 fn push_origin(out: &mut String, results: &Results) {
     let environment = &results.environment;
     let _ = writeln!(out, "<h2>Origin</h2>\n<dl>");
-    let code = environment.git.as_deref().unwrap_or("unknown (not run in a checkout)");
     let facts = [
         ("trials", results.plan_fingerprint.to_string()),
-        ("code", code.to_owned()),
+        ("code", environment.code()),
         ("libtorch", environment.libtorch.clone()),
         ("device", environment.device.clone()),
         ("precision", environment.precision.clone()),
-        ("threads", environment.threads.to_string()),
+        ("at work", environment.workers()),
         ("processor", environment.cpu.clone()),
     ];
     for (name, value) in facts {

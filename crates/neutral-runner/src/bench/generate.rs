@@ -9,6 +9,7 @@ use std::time::Instant;
 use clap::Args;
 use neutral_model::{Extension, Generation, Sampling, Transformer};
 use neutral_spec::{Budget, Precision, extension_size};
+use neutral_train::metrics::median;
 use serde::Serialize;
 
 use super::{BenchShape, method_of};
@@ -161,9 +162,4 @@ fn time(model: &Transformer, extension: &Extension, args: &BenchGenerateArgs) ->
         generation.next_token();
     }
     [reading, elapsed(started)]
-}
-
-fn median(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
 }

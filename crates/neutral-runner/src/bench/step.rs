@@ -14,7 +14,7 @@ use neutral_model::Transformer;
 use neutral_spec::{DocumentPolicy, Schedule, TrainingSpec, extension_size};
 use neutral_store::Fingerprint;
 use neutral_torch::peak_rss_bytes;
-use neutral_train::metrics::StepRecord;
+use neutral_train::metrics::{StepRecord, median};
 use neutral_train::{Anchor, TrainJob, train};
 use serde::Serialize;
 
@@ -100,9 +100,10 @@ fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
     let text = std::fs::read_to_string(folder.path().join("metrics.jsonl"))?;
     let records: Vec<StepRecord> =
         text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let mut rates: Vec<f64> =
-        records.iter().skip(args.warmup as usize).map(|r| r.tokens_per_second).collect();
-    rates.sort_by(f64::total_cmp);
+    let timed = records.iter().skip(args.warmup as usize);
+    // Of times, as the peers take it.
+    let times = timed.map(|r| training.tokens_per_step() as f64 / r.tokens_per_second);
+    let rate = |seconds: f64| training.tokens_per_step() as f64 / seconds;
     Ok(StepTiming {
         peer: "neutral",
         method: method.to_owned(),
@@ -114,8 +115,8 @@ fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
         threads: neutral_torch::threads(),
         trainable: size.trainable_parameters,
         total: model.params().parameter_count() + size.extension_parameters,
-        tokens_per_s: rates[rates.len() / 2],
-        best: rates[rates.len() - 1],
+        tokens_per_s: rate(median(times.clone())),
+        best: rate(times.fold(f64::INFINITY, f64::min)),
         loss: records.last().and_then(|r| r.loss_nats_per_token).unwrap_or(f64::NAN),
         peak_rss_mib: peak_rss_bytes() >> 20,
     })

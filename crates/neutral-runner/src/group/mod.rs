@@ -10,6 +10,7 @@ pub(crate) mod rendezvous;
 
 use std::time::Duration;
 
+use neutral_spec::Plan;
 use neutral_torch::{Group, TorchError};
 use neutral_train::TrainError;
 use serde::{Deserialize, Serialize};
@@ -83,4 +84,16 @@ pub(crate) fn check(args: &RunArgs, has_executor: bool) -> Result<(), BadInput> 
         return Ok(());
     };
     Err(BadInput(format!("this is one of several processes of a run, and {problem}")))
+}
+
+/// Refuses a plan with trials whose steps are of fewer sequences than there are processes, before any trains.
+pub(crate) fn fits(plan: &Plan, processes: usize) -> Result<(), BadInput> {
+    let small = plan.trials.iter().find(|trial| trial.training.batch_size < processes);
+    small.map_or(Ok(()), |trial| {
+        let (id, batch_size) = (&trial.id, trial.training.batch_size);
+        Err(BadInput(format!(
+            "{id}: training.batch_size is {batch_size}, and each of {processes} processes needs a sequence of a step; \
+             raise it, or start fewer processes"
+        )))
+    })
 }

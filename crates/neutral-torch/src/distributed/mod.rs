@@ -10,7 +10,7 @@ mod pending;
 mod tests;
 
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -67,8 +67,9 @@ unsafe impl Sync for Shared {}
 
 impl Group {
     /// Meets the other processes; returns when all are connected. Rank 0 hosts the store: on loopback
-    /// alone if the address is loopback, else on all interfaces. On the CPU the others connect to this
-    /// host's name, or to the interface that the environment's `GLOO_SOCKET_IFNAME` names.
+    /// alone if the address is `localhost` or of loopback, else on all interfaces. On the CPU the others connect to
+    /// that address too, else to this host's name, or to the interface that the environment's `GLOO_SOCKET_IFNAME`
+    /// names.
     ///
     /// # Errors
     /// If the rank is none of the group's, the port is taken, somebody does not come in time, or the
@@ -371,9 +372,8 @@ fn plain(message: &str) -> String {
     found
 }
 
-/// Whether a name or an address is this host's own, and no other's.
+/// Whether an address means this host to whoever reads it. A host's name does not, even where it is looked up as
+/// loopback on that host, as Debian has it (`127.0.1.1`): other hosts read it as another address.
 fn is_loopback(address: &str) -> bool {
-    let Ok(found) = (address, 0).to_socket_addrs() else { return false };
-    let found: Vec<_> = found.collect();
-    !found.is_empty() && found.iter().all(|address| address.ip().is_loopback())
+    address == "localhost" || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }

@@ -260,3 +260,13 @@ fn a_panic_in_a_hook_is_an_error_of_the_backward_pass() {
     let message = Tensor::f_run_backward(&[&loss], &[&weight], false, false).unwrap_err();
     assert!(message.to_string().contains("on purpose"), "{message}");
 }
+
+#[test]
+fn a_name_is_no_loopback_whatever_this_host_reads_it_as() {
+    for address in ["localhost", "127.0.0.1", "127.0.1.1", "::1"] {
+        assert!(is_loopback(address), "{address}");
+    }
+    for address in ["node-1", "10.0.0.1", "0.0.0.0", ""] {
+        assert!(!is_loopback(address), "{address}");
+    }
+}
