@@ -165,7 +165,7 @@ pub(crate) fn halves(folder: &Path) -> Vec<PathBuf> {
 
 /// Whether a file or folder of this name is still being made, or was when its maker ended.
 pub(crate) fn is_in_progress(name: &str) -> bool {
-    [".making-", ".unpacked-", ".neutral-"].iter().any(|start| name.starts_with(start))
+    [".making-", ".neutral-"].iter().any(|start| name.starts_with(start))
 }
 
 fn collect(folder: &Path, name: &str, files: &mut Files) {

@@ -188,9 +188,9 @@ impl Cleaner {
         }
     }
 
-    /// Whether the line is not in another language. Only a reliable answer of the detector (two
-    /// candidates far enough apart for the length of the line) counts: names of programs and menus
-    /// make short lines look foreign.
+    /// Whether the line is not in another language. Only a reliable answer of the detector counts: names of
+    /// programs and menus make short lines look foreign. Reliable is one whose two best candidates are far enough
+    /// apart for the length of the line, and any of a script that one language of all, or of the manifest, is written in.
     fn in_language(&self, line: &str) -> bool {
         let Some((detector, expected)) = &self.language else { return true };
         detector.detect(line).is_none_or(|info| !info.is_reliable() || info.lang() == *expected)

@@ -95,6 +95,11 @@ impl CleanCorpus {
         &self.meta.sha256
     }
 
+    /// Where it is kept.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Names and versions of the packages that it was made from.
     pub fn package_version(&self) -> &str {
         &self.meta.package_version

@@ -73,7 +73,7 @@ pub enum DataError {
     },
     /// The cleaned text is not one that the manifest knows.
     #[error(
-        "the cleaned text of `{corpus}` has sha256 {found} (from {version}), and {} expects {}; if the new text is wanted, add `- {{sha256: {found}, version: \"{version}\"}}` to `sha256` of this variant", manifest.display(), expected.join(" or ")
+        "the cleaned text of `{corpus}` has sha256 {found} (from {version}), and {} expects {}; if the new text is wanted, add `- {{sha256: {found}, version: \"{version}\"}}` to `sha256` of this variant; to fetch it anew, delete {} and {}", manifest.display(), expected.join(" or "), made[0].display(), made[1].display()
     )]
     Checksum {
         /// `manifest/variant`.
@@ -82,10 +82,12 @@ pub enum DataError {
         found: String,
         /// The checksums that the manifest lists.
         expected: Vec<String>,
+        /// Where it was put, and what it was made from.
+        made: Box<[PathBuf; 2]>,
         /// Names and versions of the packages that were fetched.
         version: String,
         /// The manifest's file.
-        manifest: PathBuf,
+        manifest: Box<Path>,
     },
     /// A tokenizer could not be trained, loaded or used.
     #[error("tokenizer {what}: {message}")]

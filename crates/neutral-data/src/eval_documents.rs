@@ -28,6 +28,8 @@ pub struct EvalDocument {
 ///
 /// Only what is returned is ever held in memory.
 ///
+/// Warns of documents that do not come back from their tokens: their bytes count, and not all were predicted.
+///
 /// # Errors
 /// If the split has no documents, or one cannot be read or encoded.
 pub fn evaluation_documents(
@@ -59,12 +61,22 @@ pub fn evaluation_documents(
         }
     }
     documents.sort_unstable_by_key(|(rank, _)| *rank);
-    documents
-        .into_par_iter()
-        .map(|(_, Document { id, text })| {
-            Ok(EvalDocument { id, tokens: tokenizer.encode(&text)?, bytes: text.len() as u64 })
-        })
-        .collect()
+    let encoded = documents.into_par_iter().map(|(_, Document { id, text })| {
+        let tokens = tokenizer.encode(&text)?;
+        let is_whole = tokenizer.decode(&tokens)? == text;
+        Ok((EvalDocument { id, tokens, bytes: text.len() as u64 }, is_whole))
+    });
+    let encoded: Vec<_> = encoded.collect::<Result<_, DataError>>()?;
+    let changed = encoded.iter().filter(|(_, is_whole)| !is_whole).count();
+    if changed > 0 {
+        tracing::warn!(
+            "{}: the tokenizer changes or leaves out a part of {changed} of {} documents; bits per byte count bytes \
+             there that were not predicted",
+            corpus.reference(),
+            encoded.len()
+        );
+    }
+    Ok(encoded.into_iter().map(|(document, _)| document).collect())
 }
 
 /// Place in the corpus → place in the result, for the documents that fit.

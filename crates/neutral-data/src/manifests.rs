@@ -102,8 +102,12 @@ pub(crate) fn local(manifest: &Path, path: &str) -> PathBuf {
 }
 
 impl Entry<'_> {
-    /// Compares a corpus with the checksums that its manifest lists.
-    pub(crate) fn check_sum(&self, corpus: &CleanCorpus) -> Result<(), DataError> {
+    /// Compares a corpus, of a download, with the checksums that its manifest lists.
+    pub(crate) fn check_sum(
+        &self,
+        corpus: &CleanCorpus,
+        download: PathBuf,
+    ) -> Result<(), DataError> {
         let expected = &self.variant.sha256;
         if expected.is_empty() || expected.iter().any(|c| c.sha256 == corpus.sha256()) {
             return Ok(());
@@ -112,8 +116,9 @@ impl Entry<'_> {
             corpus: corpus.reference().to_string(),
             found: corpus.sha256().to_owned(),
             expected: expected.iter().map(|c| format!("{} ({})", c.sha256, c.version)).collect(),
+            made: Box::new([corpus.folder().to_path_buf(), download]),
             version: corpus.package_version().to_owned(),
-            manifest: self.path.to_path_buf(),
+            manifest: self.path.into(),
         })
     }
 }

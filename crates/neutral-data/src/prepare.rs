@@ -39,7 +39,7 @@ pub fn prepare(
         job.make(folder)
     })?;
     let clean = CleanCorpus::open(&folder, corpus.clone())?;
-    entry.check_sum(&clean)?;
+    entry.check_sum(&clean, cache.path("downloads", &Fingerprint::of(&entry.variant.source)))?;
     Ok(clean)
 }
 
@@ -52,7 +52,7 @@ struct Key<'a> {
     clean: &'a CleanRules,
     split: &'a SplitRules,
     dropped: BTreeMap<&'a str, &'a Variant>,
-    local: Vec<String>,
+    local: Vec<Vec<String>>,
 }
 
 impl<'a> Key<'a> {
@@ -61,7 +61,7 @@ impl<'a> Key<'a> {
         let mut local = Vec::new();
         for variant in std::iter::once(entry.variant).chain(dropped.values().copied()) {
             if let Source::Local { path } = &variant.source {
-                local.extend(fetch::local_digest(entry.path, path, variant, control)?);
+                local.push(fetch::local_digest(entry.path, path, variant, control)?);
             }
         }
         Ok(Self {

@@ -23,7 +23,7 @@ impl PromptTokenizer {
     /// call from many threads.
     ///
     /// # Errors
-    /// If the tokenizer has no token for a part of the text.
+    /// If the tokenizer cannot take the text apart. What it has no token for becomes its unknown token, or nothing.
     pub fn encode(&self, text: &str, with_template: bool) -> Result<Vec<u32>, DataError> {
         let encoding = self.0.encode_fast(text, with_template);
         let encoding = encoding.map_err(|e| DataError::Tokenizer {
@@ -41,6 +41,17 @@ impl PromptTokenizer {
     /// The text of a token, special ones by their names.
     pub fn name(&self, id: u32) -> Option<String> {
         self.0.id_to_token(id)
+    }
+}
+
+impl Tokenizer {
+    /// One more than the largest id that a text or the separator may become. Special tokens that only prompts name,
+    /// such as one for images beside a model of text alone, may lie beyond.
+    pub fn vocab_size_of_text(&self) -> usize {
+        let added = self.inner.get_added_tokens_decoder();
+        let is_special = |id: &u32| added.get(id).is_some_and(|token| token.special);
+        let ids = self.inner.get_vocab(true).into_values().filter(|id| !is_special(id));
+        ids.chain([self.separator_id()]).max().unwrap_or(0) as usize + 1
     }
 }
 
@@ -101,6 +112,13 @@ pub(crate) mod tests {
         assert_eq!(begun.separator_id(), 300);
         // The text itself has none: whoever joins documents puts it.
         assert_eq!(begun.encode("a b").unwrap(), plain.encode("a b").unwrap());
-        assert_eq!(load(&["A", "<s>"]).separator_id(), plain.separator_id());
+        let ended = load(&["A", "<s>"]);
+        assert_eq!(ended.separator_id(), plain.separator_id());
+        // Special tokens that no text becomes need no embedding.
+        assert_eq!((begun.vocab_size(), ended.vocab_size()), (302, 302));
+        assert_eq!(
+            (begun.vocab_size_of_text(), ended.vocab_size_of_text()),
+            (301, plain.vocab_size())
+        );
     }
 }

@@ -174,8 +174,8 @@ impl Tokenizer {
     /// The tokens of a text, without any special token. Safe to call from many threads.
     ///
     /// # Errors
-    /// If a loaded tokenizer has no token for a part of the text, or takes a part of it for the
-    /// separator; neither happens with one that was trained here.
+    /// If a loaded tokenizer takes a part of the text for the separator. What it has no token for becomes its unknown
+    /// token, or nothing; neither happens with one that was trained here.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         let fail = |message| DataError::Tokenizer { what: "encoding a text".to_owned(), message };
         let encoding = self.inner.encode_fast(text, false).map_err(|e| fail(e.to_string()))?;

@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::ProgressBar;
 use neutral_model::{Extension, PrefixTree, Transformer};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::EvalError;
 
-/// Rows of a pass: enough for large products, few enough for any memory.
+/// Rows of a pass: enough for large products.
 const ROWS: usize = 4096;
 
 /// A pass has room for so many of its longest sequences, so that a beginning that all share is at most
-/// this share of the work.
+/// this share of the work. Where attention has no kernel, a pass needs memory for each pair of its rows, and has room for one.
 const LONGEST: usize = 4;
 
 /// What a model reads, and what it is scored on.
@@ -85,7 +85,10 @@ pub fn score_continuations(
     let none = ContinuationScore { log_likelihood: 0.0, is_greedy: true };
     let mut scores = vec![none; requests.len()];
     let mut work = Work::default();
-    for batch in batches(requests, batch_size) {
+    let has_kernel =
+        model.config().attention_softcap.is_none() && model.compute_kind() != Kind::Double;
+    let longest = if has_kernel { LONGEST } else { 1 };
+    for batch in batches(requests, batch_size, longest) {
         if stop.load(Ordering::SeqCst) {
             return Err(EvalError::Interrupted);
         }
@@ -135,9 +138,9 @@ fn check(place: usize, request: &Continuation, vocab_size: usize) -> Result<(), 
     }
 }
 
-/// The places of the requests of each pass, sorted by their tokens; the largest pass first, so that what
-/// does not fit into memory fails at once.
-fn batches(requests: &[Continuation], batch_size: BatchSize) -> Vec<Vec<usize>> {
+/// The places of the requests of each pass, which has room for so many of its longest, sorted by their tokens; the
+/// largest pass first, so that what does not fit into memory fails at once.
+fn batches(requests: &[Continuation], batch_size: BatchSize, room: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..requests.len()).collect();
     order.sort_by(|a, b| requests[*a].input.cmp(&requests[*b].input).then(a.cmp(b)));
     let mut batches: Vec<(usize, Vec<usize>)> = Vec::new();
@@ -148,7 +151,7 @@ fn batches(requests: &[Continuation], batch_size: BatchSize) -> Vec<Vec<usize>> 
             let before = &requests[batch[batch.len() - 1]].input;
             let added = len - common(before, &requests[place].input);
             let fits = match batch_size {
-                BatchSize::Auto => rows + added <= ROWS.max(LONGEST * len.max(longest)),
+                BatchSize::Auto => rows + added <= ROWS.max(room * len.max(longest)),
                 BatchSize::Requests(most) => batch.len() < most,
             };
             if fits {
@@ -236,7 +239,7 @@ mod tests {
             request(&[5, 6, 7, 9], 3),
             request(&[5, 6], 2),
         ];
-        let batches = batches(&requests, BatchSize::Auto);
+        let batches = batches(&requests, BatchSize::Auto, LONGEST);
         assert_eq!(batches, [[1, 2, 4, 0, 3]]);
         let packed = Packed::new(&requests, &batches[0]);
         assert_eq!(packed.tokens, [1, 2, 3, 5, 6, 7, 8, 9]);
@@ -261,14 +264,15 @@ mod tests {
     fn passes_are_filled_and_the_largest_comes_first() {
         let long = |begin: u32, len: u32| request(&(begin..begin + len).collect::<Vec<_>>(), 1);
         let requests: Vec<_> = (0..9).map(|i| long(i * 1000, 1000 + i)).collect();
-        let all = batches(&requests, BatchSize::Auto);
+        let all = batches(&requests, BatchSize::Auto, LONGEST);
         assert_eq!(all, [vec![4, 5, 6, 7], vec![0, 1, 2, 3], vec![8]]);
-        assert_eq!(batches(&requests, BatchSize::Requests(1)).len(), 9);
-        assert_eq!(batches(&requests, BatchSize::Requests(5)).len(), 2);
+        assert_eq!(batches(&requests, BatchSize::Requests(1), LONGEST).len(), 9);
+        assert_eq!(batches(&requests, BatchSize::Requests(5), LONGEST).len(), 2);
         // A long beginning that all share does not fill the pass.
         let shared: Vec<_> = (0..9)
             .map(|i| request(&(0..4000).chain([9000 + i; 600]).collect::<Vec<_>>(), 1))
             .collect();
-        assert_eq!(batches(&shared, BatchSize::Auto).len(), 1);
+        assert_eq!(batches(&shared, BatchSize::Auto, LONGEST).len(), 1);
+        assert_eq!(batches(&shared, BatchSize::Auto, 1).len(), 9);
     }
 }

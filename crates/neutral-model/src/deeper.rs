@@ -164,7 +164,7 @@ mod tests {
             let text = |(model, extension): (&Transformer, &Extension)| {
                 let sampling = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
                 let (mut generation, _) = Generation::new(model, extension, &[0, 4, 9], sampling);
-                (0..8).map(|_| generation.next_token().id).collect::<Vec<_>>()
+                (0..8).map(|_| generation.next_token().unwrap().id).collect::<Vec<_>>()
             };
             assert_eq!(text(both[0]), text(both[1]), "{above:?}");
         }

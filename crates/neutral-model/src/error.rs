@@ -47,6 +47,11 @@ pub enum ModelError {
         /// Which weights, and what was expected.
         message: String,
     },
+    /// Logits from which nothing can be chosen.
+    #[error(
+        "the model's logits are not finite numbers, so its weights are wrong or its numbers have overflowed; try --precision fp32"
+    )]
+    NotFinite,
     /// A store or file of weights.
     #[error(transparent)]
     Torch(#[from] TorchError),
@@ -76,6 +81,7 @@ impl ModelError {
                 matches!(error, TorchError::CorruptFile { .. } | TorchError::UnsupportedKind { .. })
             }
             Self::Store(error) => matches!(error, StoreError::Json { .. }),
+            Self::NotFinite => false,
         }
     }
 }

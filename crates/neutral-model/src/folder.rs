@@ -267,7 +267,9 @@ fn with_both_forms_of_rope(mut json: Value) -> Value {
         {
             let older = json.get("rope_scaling").filter(|v| v.is_object()).cloned();
             let mut parameters = older.unwrap_or_else(|| json!({"rope_type": "default"}));
-            if let Some(kind) = parameters.get("type").cloned() {
+            if parameters.get("rope_type").is_none()
+                && let Some(kind) = parameters.get("type").cloned()
+            {
                 parameters["rope_type"] = kind;
             }
             parameters["rope_theta"] = json["rope_theta"].clone();

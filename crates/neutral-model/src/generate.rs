@@ -3,7 +3,7 @@
 use neutral_torch::RandomStream;
 use tch::{Kind, Tensor};
 
-use crate::{Cache, Extension, Transformer, mean_over_gates};
+use crate::{Cache, Extension, ModelError, Transformer, mean_over_gates};
 
 /// How a token is chosen from the logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,9 +61,12 @@ impl<'a> Generation<'a> {
     }
 
     /// Chooses the next token and reads it.
-    pub fn next_token(&mut self) -> ReadToken {
+    ///
+    /// # Errors
+    /// [`ModelError::NotFinite`] if the model's logits are no numbers.
+    pub fn next_token(&mut self) -> Result<ReadToken, ModelError> {
         let id = tch::no_grad(|| choose(&self.logits_v, self.sampling, &mut self.chance));
-        self.read(&[id])[0]
+        Ok(self.read(&[id.ok_or(ModelError::NotFinite)?])[0])
     }
 
     fn read(&mut self, ids: &[i64]) -> Vec<ReadToken> {
@@ -80,11 +83,17 @@ impl<'a> Generation<'a> {
     }
 }
 
-fn choose(logits_v: &Tensor, sampling: Sampling, chance: &mut RandomStream) -> i64 {
-    if sampling.temperature <= 0.0 {
-        return logits_v.argmax(-1, false).int64_value(&[]);
+/// None where a logit is NaN, or the largest is infinite.
+fn choose(logits_v: &Tensor, sampling: Sampling, chance: &mut RandomStream) -> Option<i64> {
+    let (most, likeliest) = logits_v.max_dim(-1, false);
+    if !most.double_value(&[]).is_finite() {
+        return None;
     }
-    let scaled = logits_v.to_kind(Kind::Double) / sampling.temperature;
+    if sampling.temperature <= 0.0 {
+        return Some(likeliest.int64_value(&[]));
+    }
+    // Less the largest first: however cold it is, that one stays a number.
+    let scaled = (logits_v - most).to_kind(Kind::Double) / sampling.temperature;
     let (p, ids) = scaled.softmax(-1, Kind::Double).sort(-1, true);
     let sums = p.cumsum(-1, Kind::Double);
     // A token is kept if those before it fall short of the share: the first one always is.
@@ -95,7 +104,7 @@ fn choose(logits_v: &Tensor, sampling: Sampling, chance: &mut RandomStream) -> i
     let at = sums.le(drawn).sum(Kind::Int64).int64_value(&[]);
     // A number as near to 1 as fp32 has leads past the last that is kept.
     let last = kept.sum(Kind::Int64).int64_value(&[]) - 1;
-    ids.int64_value(&[at.min(last)])
+    Some(ids.int64_value(&[at.min(last)]))
 }
 
 #[cfg(test)]
@@ -119,9 +128,23 @@ mod tests {
             let logits = model.logits(&model.forward(&input, &none).hidden_btd);
             let last = logits.select(0, 0).select(0, ids.len() as i64 - 1);
             let expected = last.argmax(-1, false).int64_value(&[]);
-            assert_eq!(generation.next_token().id, expected);
+            assert_eq!(generation.next_token().unwrap().id, expected);
             ids.push(expected);
         }
+    }
+
+    #[test]
+    fn nothing_is_chosen_from_what_is_no_number() {
+        let mut chance = RandomStream::new(0, "test");
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let logits = Tensor::from_slice(&[1.0, wrong, 2.0]);
+            for temperature in [0.0, 1.0] {
+                let sampling = Sampling { temperature, ..GREEDY };
+                assert_eq!(choose(&logits, sampling, &mut chance), None);
+            }
+        }
+        let banned = Tensor::from_slice(&[1.0, f32::NEG_INFINITY, 2.0]);
+        assert_eq!(choose(&banned, GREEDY, &mut chance), Some(2));
     }
 
     #[test]
@@ -131,7 +154,8 @@ mod tests {
             let sampling = Sampling { temperature, top_p, seed };
             let mut chance = RandomStream::new(seed, "test");
             let mut counts = [0_u32; 3];
-            (0..4000).for_each(|_| counts[choose(&logits, sampling, &mut chance) as usize] += 1);
+            let mut draw = || choose(&logits, sampling, &mut chance).unwrap() as usize;
+            (0..4000).for_each(|_| counts[draw()] += 1);
             counts
         };
         // Four standard errors of a share are at most 0.032.
@@ -142,7 +166,9 @@ mod tests {
         let [first, second, third] = counts(0.6, 1.0, 1);
         assert!(third == 0 && (f64::from(first) / 4000.0 - 0.625).abs() < 0.032 && second > 0);
         assert_eq!(counts(0.4, 1.0, 1), [4000, 0, 0]);
-        assert_eq!(counts(1.0, 0.01, 1), [4000, 0, 0], "cold is greedy");
+        for cold in [0.01, 1e-310] {
+            assert_eq!(counts(1.0, cold, 1), [4000, 0, 0], "cold is greedy");
+        }
         assert_eq!(counts(1.0, 1.0, 2), counts(1.0, 1.0, 2));
         assert_ne!(counts(1.0, 1.0, 2), counts(1.0, 1.0, 3));
     }

@@ -25,6 +25,13 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
             BadInput("the prompt is empty; write one with --prompt or pipe it in".into()).into()
         );
     }
+    let rows = folder.config().vocab_size as i64;
+    if let Some(id) = ids.iter().find(|id| **id >= rows) {
+        let name = tokenizer.prompts().name(*id as u32).unwrap_or_default();
+        let message =
+            format!("the prompt names the token {name}, for which the model has no embedding");
+        return Err(BadInput(message).into());
+    }
     let ends = end_tokens(&folder, &tokenizer);
     let stop = signals::stop_flag()?;
     let (mut generation, read) = Generation::new(&model, &extension, &ids, sampling);
@@ -43,7 +50,7 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
             out.finish()?;
             return Err(Interrupted.into());
         }
-        let token = generation.next_token();
+        let token = generation.next_token()?;
         if ends.contains(&token.id) {
             break;
         }
@@ -108,8 +115,8 @@ struct Printer<'a> {
     open: Vec<f64>,
 }
 
-/// 256-colour backgrounds from closed to open: greys, then warmer.
-const SCALE: [u8; 6] = [0, 58, 94, 130, 166, 202];
+/// 256-colour backgrounds from closed to open, of white text: a dark grey, then warmer.
+const SCALE: [u8; 6] = [236, 58, 94, 130, 166, 202];
 
 impl<'a> Printer<'a> {
     fn new(tokenizer: &'a Tokenizer, gates: bool) -> Self {
@@ -131,7 +138,7 @@ impl<'a> Printer<'a> {
             let open = self.open.iter().sum::<f64>() / self.open.len() as f64;
             if self.colours {
                 let colour = SCALE[(open * (SCALE.len() - 1) as f64).round() as usize];
-                write!(out, "\x1b[48;5;{colour}m{text}\x1b[0m")?;
+                write!(out, "\x1b[38;5;15;48;5;{colour}m{text}\x1b[0m")?;
             } else {
                 write!(out, "{text}[{:.0}%]", open * 100.0)?;
             }

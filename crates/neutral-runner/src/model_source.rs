@@ -135,14 +135,14 @@ fn converted(gguf: &Path, cache: &Cache) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// The tokenizer in a model's folder; the model has an embedding for each of its tokens.
+/// The tokenizer in a model's folder; the model has an embedding for each token of text.
 pub(crate) fn tokenizer(folder: &ModelFolder) -> anyhow::Result<Tokenizer> {
     let Some(path) = folder.tokenizer() else {
         let message = format!("{} has no tokenizer.json", folder.path().display());
         return Err(BadInput(message).into());
     };
     let tokenizer = Tokenizer::load(&path)?;
-    knows(folder, &path, tokenizer.vocab_size())?;
+    knows(folder, &path, &tokenizer)?;
     Ok(tokenizer)
 }
 
@@ -159,11 +159,15 @@ pub(crate) fn warn_of_context(folder: &ModelFolder, plan: &Plan) {
     }
 }
 
-/// Refuses a tokenizer with more tokens than the model has embeddings.
-pub(crate) fn knows(folder: &ModelFolder, tokenizer: &Path, tokens: usize) -> Result<(), BadInput> {
-    let rows = folder.config().vocab_size;
+/// Refuses a tokenizer with more tokens of text than the model has embeddings.
+pub(crate) fn knows(
+    folder: &ModelFolder,
+    path: &Path,
+    tokenizer: &Tokenizer,
+) -> Result<(), BadInput> {
+    let (tokens, rows) = (tokenizer.vocab_size_of_text(), folder.config().vocab_size);
     if tokens > rows {
-        let shown = tokenizer.display();
+        let shown = path.display();
         return Err(BadInput(format!("{shown} has {tokens} tokens, but the model knows {rows}")));
     }
     Ok(())

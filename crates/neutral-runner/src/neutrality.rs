@@ -3,7 +3,7 @@
 //! Measured from the weights on disk, so that trials which finished earlier, or were measured on more
 //! or less text, are measured again without being trained again.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
 use neutral_data::{EvalDocument, Tokenizer};
@@ -113,7 +113,7 @@ impl Shared<'_> {
             }
             bar.set_message(corpus.to_string());
             let documents = self.inputs.documents(corpus, evaluation.split, Some(max_bytes))?;
-            let (divergence, sample) = beside.corpus(cut(documents, tokens), &bar)?;
+            let (divergence, sample) = beside.corpus(cut(documents, tokens), self.stop, &bar)?;
             Ok((corpus.to_string(), divergence, sample))
         };
         let domain = |corpora: &[CorpusRef]| corpora.iter().map(corpus).collect();
@@ -134,6 +134,7 @@ impl Beside<'_> {
     pub(crate) fn corpus(
         &self,
         documents: Vec<EvalDocument>,
+        stop: &AtomicBool,
         bar: &ProgressBar,
     ) -> anyhow::Result<(Divergence, Option<Sample>)> {
         let options = ScoreOptions {
@@ -144,7 +145,7 @@ impl Beside<'_> {
         let none = Extension::none();
         let after = (&self.after.0, &self.after.1);
         let base = self.pristine.map_or((after.0, &none), |(model, below)| (model, below));
-        let found = compare(base, after, &documents, &options, bar)?;
+        let found = compare(base, after, &documents, &options, stop, bar)?;
         let sample = match shown(&documents).filter(|_| !found.gates.is_empty()) {
             Some(document) => {
                 let traces = trace(base, after, document, &options, SAMPLE_TOKENS)?;

@@ -81,7 +81,7 @@ impl Pretraining<'_> {
             let has_config = read_json::<Value>(&place.join("config.json")).is_ok();
             if Tokenizer::load(&tokenizer).is_err() || !has_config {
                 inputs.tokenizer.save(&tokenizer)?;
-                write_config(&place, &config_json(&config)?, Kind::Float)?;
+                write_config(&place, &self.config_json(&config)?, Kind::Float)?;
             }
             // A cache of others may be one that this user cannot write; only exports miss the files.
             if !place.join(TOKENIZER_CONFIG).is_file()
@@ -102,7 +102,7 @@ impl Pretraining<'_> {
         );
         cache.get_or_make("bases", &fingerprint, |folder: &Path| -> anyhow::Result<()> {
             // A model folder like any other, so that other tools can read it too.
-            write_model(folder, &config_json(model.config())?, &model, Kind::Float)?;
+            write_model(folder, &self.config_json(model.config())?, &model, Kind::Float)?;
             inputs.tokenizer.save(&folder.join("tokenizer.json"))?;
             write_special_tokens(folder, &inputs.tokenizer)?;
             Ok(write_json(&folder.join("summary.json"), &summary)?)
@@ -165,6 +165,13 @@ impl Pretraining<'_> {
     fn config(&self) -> anyhow::Result<TransformerConfig> {
         Ok(TransformerConfig::llama(self.recipe()?.shape, self.inputs.tokenizer.vocab_size()))
     }
+
+    /// Also says how long the texts were, which tasks are not to exceed; readers take 2,048 tokens where a file says nothing.
+    fn config_json(&self, config: &TransformerConfig) -> anyhow::Result<Value> {
+        let mut json = config.to_hugging_face().context("a base that is no Llama")?;
+        json["max_position_embeddings"] = self.recipe()?.training.sequence_length.into();
+        Ok(json)
+    }
 }
 
 /// Where to pretrain a base, once no other process does; none if the base is there.
@@ -187,10 +194,6 @@ fn workspace(
     });
     // The process that held it may just have ended with the base.
     if place.is_dir() { Ok(None) } else { held }
-}
-
-fn config_json(config: &TransformerConfig) -> anyhow::Result<Value> {
-    config.to_hugging_face().context("a base that is no Llama")
 }
 
 /// What transformers would guess, and wrongly: the kind of the tokenizer, and the token that begins and ends a text.

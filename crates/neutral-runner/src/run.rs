@@ -160,7 +160,7 @@ fn resolved(
             let tokenizer = Tokenizer::load(&path)?;
             let tokens = tokenizer.vocab_size();
             if let Some(folder) = &folder {
-                model_source::knows(folder, &path, tokens)?;
+                model_source::knows(folder, &path, &tokenizer)?;
                 model_source::has_no_other(folder, &path, &tokenizer)?;
             }
             Some(tokens)

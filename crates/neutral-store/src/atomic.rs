@@ -135,17 +135,40 @@ pub(crate) fn made_in<E: From<StoreError>>(
     parent: &Path,
     make: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(TempDir, Option<File>), E> {
-    fs::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
-    remove_forgotten(parent);
-    let work = tempfile::Builder::new()
-        .prefix(MAKING)
-        .tempdir_in(parent)
-        .map_err(|e| StoreError::io("create a folder in", parent, e))?;
-    let held = hold(work.path());
-    make(work.path())?;
-    set_folder_mode(work.path())?;
-    sync_tree(work.path())?;
-    Ok((work, held))
+    let TemporaryFolder { folder, held } = TemporaryFolder::new_in(parent)?;
+    make(folder.path())?;
+    set_folder_mode(folder.path())?;
+    sync_tree(folder.path())?;
+    Ok((folder, held))
+}
+
+/// A folder that goes when it is dropped, or, if its process was killed, a day later.
+#[derive(Debug)]
+pub struct TemporaryFolder {
+    folder: TempDir,
+    held: Option<File>,
+}
+
+impl TemporaryFolder {
+    /// An empty one in a folder, which is made if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new_in(parent: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
+        remove_forgotten(parent);
+        let folder = tempfile::Builder::new()
+            .prefix(MAKING)
+            .tempdir_in(parent)
+            .map_err(|e| StoreError::io("create a folder in", parent, e))?;
+        let held = hold(folder.path());
+        Ok(Self { folder, held })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
 }
 
 /// Holds a folder as long as the file is open; none where another process does, or the file system cannot.

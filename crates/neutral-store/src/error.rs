@@ -17,7 +17,7 @@ pub enum StoreError {
         cause: std::io::Error,
     },
     /// A file is not the JSON it should be.
-    #[error("{} is not what neutral writes there: {cause}; delete it to have it made again", path.display())]
+    #[error("{} is not the JSON that is expected there: {cause}; if neutral wrote it, delete it to have it made again", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum StoreError {
     )]
     NoCache,
     /// Another process works in the folder.
-    #[error("{} is in use by another process (pid {owner}); wait for it, or choose another folder with --out", path.display())]
+    #[error("{} is in use by another process (pid {owner}); wait for it, or give a run another folder with --out", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -60,9 +60,15 @@ impl StoreError {
     }
 }
 
+/// Whether a file could not be written for want of room.
+pub fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
 fn hint(cause: &std::io::Error) -> &'static str {
     match cause.kind() {
-        std::io::ErrorKind::StorageFull => {
+        _ if is_full(cause) => {
             "; free some space, or move the cache with NEUTRAL_CACHE or the run with --out, then run the same command again: it goes on where it stopped"
         }
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {

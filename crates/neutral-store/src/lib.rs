@@ -11,8 +11,11 @@ mod error;
 mod fingerprint;
 mod lock;
 
-pub use atomic::{copy_file, read_json, remove_unfinished, write_atomic, write_folder, write_json};
+pub use atomic::{
+    TemporaryFolder, copy_file, read_json, remove_unfinished, write_atomic, write_folder,
+    write_json,
+};
 pub use cache::{Cache, read_entry};
-pub use error::StoreError;
+pub use error::{StoreError, is_full};
 pub use fingerprint::{Fingerprint, is_sha256, sha256_bytes, sha256_file};
 pub use lock::Lock;

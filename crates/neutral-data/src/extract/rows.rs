@@ -33,7 +33,8 @@ fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// The string field of one JSON object a line; a document's id is `<file>#<row from 0>`, of a single file `#<row>`.
+/// The string field of one JSON object a line; a document's id is `<file>#<row from 0>`, of a single file `#<row>`. Rows where it is
+/// null are left out.
 pub(super) fn jsonl(file: &Found, field: &str, sink: &mut Sink<'_>) -> Result<(), DataError> {
     let mut batches = Batches { sink, documents: Vec::new() };
     for (row, line) in files::open(&file.path)?.lines().enumerate() {
@@ -44,11 +45,17 @@ pub(super) fn jsonl(file: &Found, field: &str, sink: &mut Sink<'_>) -> Result<()
         }
         let value: serde_json::Value =
             serde_json::from_str(&line).map_err(|e| bad(e.to_string()))?;
-        let text = value.get(field).and_then(|v| v.as_str()).ok_or_else(|| {
-            let keys: Vec<_> = value.as_object().into_iter().flat_map(|o| o.keys()).collect();
-            bad(format!("has no string `{field}`, but {keys:?}"))
-        })?;
-        batches.push(format!("{}#{row}", file.id), lines(text))?;
+        match value.get(field) {
+            Some(serde_json::Value::String(text)) => {
+                batches.push(format!("{}#{row}", file.id), lines(text))?;
+            }
+            Some(serde_json::Value::Null) => {}
+            Some(_) => return Err(bad(format!("`{field}` does not hold a string"))),
+            None => {
+                let keys: Vec<_> = value.as_object().into_iter().flat_map(|o| o.keys()).collect();
+                return Err(bad(format!("has no string `{field}`, but {keys:?}")));
+            }
+        }
     }
     batches.flush()
 }

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const LISTS_BYTES: u64 = 100 * MB;
 const MB: u64 = 1_000_000;
 
-/// Downloads packages into a folder; their names and versions.
+/// Downloads packages into a folder, under [`lock`]; their names and versions.
 pub(super) fn fetch(
     packages: &[String],
     root: &Path,
@@ -31,7 +31,6 @@ pub(super) fn fetch(
         if_missing: "it is part of Debian and Ubuntu; elsewhere choose a corpus from another source",
     };
     let state = root.join("apt");
-    let _lock = wait_for_lock(&state, control)?;
     let lists = state.join("lists");
     for sub in ["lists/partial", "cache/archives/partial", "log"] {
         let sub = state.join(sub);
@@ -78,12 +77,13 @@ fn refuse_full_disk(state: &Path) -> Result<(), DataError> {
     Err(DataError::io("put files into", state, full))
 }
 
-fn wait_for_lock(state: &Path, control: &Control) -> Result<Lock, DataError> {
+/// What apt keeps in a cache, for one process at a time.
+pub(super) fn lock(root: &Path, control: &Control) -> Result<Lock, DataError> {
     control.check()?;
-    let start = Instant::now();
-    let held = Lock::wait(state, |_| control.check().map(|()| start.elapsed() < PATIENCE))?;
+    let (state, start) = (root.join("apt"), Instant::now());
+    let held = Lock::wait(&state, |_| control.check().map(|()| start.elapsed() < PATIENCE))?;
     // In vain: the error says who holds it.
-    held.map_or_else(|| Ok(Lock::acquire(state)?), Ok)
+    held.map_or_else(|| Ok(Lock::acquire(&state)?), Ok)
 }
 
 /// Every folder that apt would write to, moved; no sandbox user, who could not write to ours.

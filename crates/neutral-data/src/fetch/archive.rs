@@ -1,10 +1,11 @@
 //! Unpacking `.deb`, `.tgz`, `.tar.gz`, `.zip` and `.whl`, never outside the target folder.
 
 use std::fs::{self, File};
-use std::io::{BufReader, ErrorKind};
+use std::io::BufReader;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
+use neutral_store::is_full;
 
 use super::command::Client;
 use crate::{Control, DataError};
@@ -56,9 +57,8 @@ fn unpack_tar(
         let path = entry.path().map_err(bad)?.to_string_lossy().into_owned();
         if entry.header().entry_type().is_file() && wanted(&path) {
             // `unpack_in` leaves out what would land outside the target.
-            entry.unpack_in(target).map_err(|e| match e.kind() {
-                ErrorKind::StorageFull => DataError::io("unpack into", target, e),
-                _ => bad(e),
+            entry.unpack_in(target).map_err(|e| {
+                if is_full(&e) { DataError::io("unpack into", target, e) } else { bad(e) }
             })?;
         }
     }
@@ -83,9 +83,12 @@ fn unpack_zip(
             let parent = path.parent().unwrap_or(target);
             fs::create_dir_all(parent).map_err(|e| DataError::io("create", parent, e))?;
             let mut out = File::create(&path).map_err(|e| DataError::io("create", &path, e))?;
-            std::io::copy(&mut entry, &mut out).map_err(|e| match e.kind() {
-                ErrorKind::StorageFull => DataError::io("write", &path, e),
-                _ => DataError::extract(archive, e),
+            std::io::copy(&mut entry, &mut out).map_err(|e| {
+                if is_full(&e) {
+                    DataError::io("write", &path, e)
+                } else {
+                    DataError::extract(archive, e)
+                }
             })?;
         }
     }

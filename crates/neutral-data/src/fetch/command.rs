@@ -13,7 +13,8 @@ use crate::{Control, DataError};
 const TAIL_LINES: usize = 6;
 
 /// How clients say that the disk is full.
-const FULL: [&str; 3] = ["No space left", "ENOSPC", "enough free space"];
+const FULL: [&str; 5] =
+    ["No space left", "ENOSPC", "enough free space", "Disk quota exceeded", "EDQUOT"];
 
 /// A client and what it is to fetch.
 pub(super) struct Client<'a> {

@@ -3,11 +3,13 @@
 //! The token comes from `HF_TOKEN`, or from where the hub's own client keeps it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Repo, RepoType};
+use neutral_store::is_full;
 use serde::{Deserialize, Serialize};
 
 use crate::error::answered;
@@ -48,7 +50,7 @@ impl Repository<'_> {
         control: &Control,
     ) -> Result<String, DataError> {
         let work = folder.join("work");
-        let api = Self::api(&work, endpoint).map_err(|e| self.failed("", &e))?;
+        let api = Self::api(&work, endpoint).map_err(|e| self.failed("", &work, &e))?;
         let repo = Arc::new(api.repo(self.repo()));
         for file in files {
             let plain = Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
@@ -61,14 +63,13 @@ impl Repository<'_> {
             }
             let (repo, name) = (Arc::clone(&repo), file.clone());
             let cached = control.abandonable(move || repo.download(&name))?;
-            let cached = cached.map_err(|e| self.failed(file, &e))?;
+            let cached = cached.map_err(|e| self.failed(file, &work, &e))?;
             // The hub's cache holds links; a plain file under its own name is what is kept.
             let source = cached.canonicalize().map_err(|e| DataError::io("read", &cached, e))?;
             let target = folder.join(FILES).join(file);
             let parent = target.parent().unwrap_or(folder);
             fs::create_dir_all(parent).map_err(|e| DataError::io("create", parent, e))?;
-            fs::copy(&source, &target).map_err(|e| DataError::io("write", &target, e))?;
-            fs::remove_file(&source).map_err(|e| DataError::io("remove", &source, e))?;
+            fs::rename(&source, &target).map_err(|e| DataError::io("write", &target, e))?;
         }
         fs::remove_dir_all(&work).map_err(|e| DataError::io("remove", &work, e))?;
         Ok(format!("{} {}", self.repo, self.revision))
@@ -81,10 +82,10 @@ impl Repository<'_> {
         control: &Control,
     ) -> Result<Listing, DataError> {
         let work = std::env::temp_dir();
-        let api = Self::api(&work, endpoint).map_err(|e| self.failed("", &e))?;
+        let api = Self::api(&work, endpoint).map_err(|e| self.failed("", &work, &e))?;
         let repo = api.repo(self.repo());
         let info = control.abandonable(move || repo.info())?;
-        let info = info.map_err(|e| self.failed("", &e))?;
+        let info = info.map_err(|e| self.failed("", &work, &e))?;
         let files = info.siblings.into_iter().map(|file| file.rfilename).collect();
         Ok(Listing { sha: info.sha, files })
     }
@@ -111,7 +112,10 @@ impl Repository<'_> {
         builder.build()
     }
 
-    fn failed(&self, file: &str, error: &ApiError) -> DataError {
+    fn failed(&self, file: &str, work: &Path, error: &ApiError) -> DataError {
+        if let Some(kind) = full(error) {
+            return DataError::io("download into", work, kind.into());
+        }
         let message = error.to_string();
         let advice = if answered(&message, 401) || answered(&message, 403) {
             "its owner restricts it: accept the terms there, and set HF_TOKEN"
@@ -122,6 +126,15 @@ impl Repository<'_> {
         };
         let what = format!("{}@{}/{file} from the hub", self.repo, self.revision);
         DataError::Fetch { what, message, advice: advice.to_owned() }
+    }
+}
+
+/// Whether there was no room for the files, which is nothing of the network's.
+fn full(error: &ApiError) -> Option<ErrorKind> {
+    match error {
+        ApiError::TooManyRetries(last) => full(last),
+        ApiError::IoError(error) => Some(error.kind()).filter(|_| is_full(error)),
+        _ => None,
     }
 }
 
@@ -143,6 +156,23 @@ mod tests {
         assert_eq!(list("us/model").unwrap().files, ["config.json", "a/b.bin"]);
         let error = list("us/other").unwrap_err().to_string();
         assert!(error.contains("us/other@abc"), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_is_not_taken_for_a_broken_network() {
+        let repository = Repository { repo: "us/m", repo_type: HubRepoType::Model, revision: "a" };
+        let found = |kind: ErrorKind| {
+            let last = Box::new(ApiError::IoError(kind.into()));
+            repository.failed("f", Path::new("/w"), &ApiError::TooManyRetries(last))
+        };
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            let error = found(kind);
+            assert!(
+                !error.is_unavailable() && error.to_string().contains("free some space"),
+                "{error}"
+            );
+        }
+        assert!(found(ErrorKind::ConnectionReset).is_unavailable());
     }
 
     #[test]

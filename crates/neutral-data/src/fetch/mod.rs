@@ -18,12 +18,13 @@ mod test_hub;
 
 use std::path::{Path, PathBuf};
 
-use neutral_store::{Cache, Fingerprint, StoreError, read_entry, sha256_file, write_json};
+use neutral_store::{Cache, Fingerprint, TemporaryFolder, read_entry, sha256_file, write_json};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use self::dataset::{DatasetFiles, DatasetSource, fetch_dataset};
 pub use self::model::{ModelFiles, fetch_model};
+use crate::extract::Extract;
 use crate::extract::files::{self, Found};
 use crate::manifest::{Source, Variant};
 use crate::manifests;
@@ -46,7 +47,7 @@ enum Place {
 /// A folder of plain files, which may be a temporary one; or a single file.
 pub(crate) enum Root {
     Permanent(PathBuf),
-    Temporary(tempfile::TempDir),
+    Temporary(TemporaryFolder),
 }
 
 impl Root {
@@ -86,7 +87,15 @@ pub(crate) fn fetch(
         }
         Source::Hub { repo, .. } => repo.clone(),
     };
-    let folder = cache.get_or_make("downloads", &Fingerprint::of(source), |folder| {
+    let key = Fingerprint::of(source);
+    // Who waits for another's apt finds afterwards that it is there.
+    let _lock = match source {
+        Source::Apt { .. } if !cache.path("downloads", &key).is_dir() => {
+            Some(apt::lock(cache.root(), control)?)
+        }
+        _ => None,
+    };
+    let folder = cache.get_or_make("downloads", &key, |folder| {
         let bar = crate::progress::spinner(control.bars(), &format!("fetching {what}"));
         let version = match source {
             Source::Apt { packages } => apt::fetch(packages, cache.root(), folder, control),
@@ -95,8 +104,10 @@ pub(crate) fn fetch(
             }
             Source::Npm { package, version } => npm::fetch(package, version, folder, control),
             Source::Hub { repo, repo_type, revision, files } => {
-                let repository = hub::Repository { repo, repo_type: *repo_type, revision };
-                repository.fetch(files, None, folder, control)
+                let named = hub::Repository { repo, repo_type: *repo_type, revision };
+                // A branch may move between two files.
+                let commit = named.list(None, control)?.sha;
+                hub::Repository { revision: &commit, ..named }.fetch(files, None, folder, control)
             }
             Source::Local { .. } | Source::Synthetic(_) => Ok(String::new()),
         };
@@ -138,10 +149,9 @@ impl Fetched {
             Place::Packed(folder) => folder,
         };
         let parent = cache.root().join("downloads");
-        let target = tempfile::Builder::new()
-            .prefix(".unpacked-")
-            .tempdir_in(&parent)
-            .map_err(|e| StoreError::io("create a folder in", &parent, e))?;
+        // A cache that is only read, as one that many share, may have all that is needed.
+        let target = TemporaryFolder::new_in(&parent)
+            .or_else(|_| TemporaryFolder::new_in(&std::env::temp_dir()))?;
         for archive in files::archives(folder)? {
             archive::unpack(&archive, target.path(), wanted, control)?;
         }
@@ -166,7 +176,9 @@ pub(crate) fn local_digest(
         .par_iter()
         .map(|Found { path, id, .. }| {
             control.check()?;
-            Ok(format!("{id} {}", sha256_file(path)?))
+            let index = matches!(variant.extract, Some(Extract::RLazyLoad { .. }));
+            let index = index.then(|| sha256_file(&path.with_extension("rdx"))).transpose()?;
+            Ok(format!("{id} {}{}", sha256_file(path)?, index.unwrap_or_default()))
         })
         .collect()
 }

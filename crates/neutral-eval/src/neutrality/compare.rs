@@ -11,6 +11,8 @@
 //! What could break it is counted as a violation and reported: `0 · A(x)` is no number where `A(x)` has
 //! overflowed, and a −0 of the base becomes +0 when +0 is added, which changes a bit and no value.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use indicatif::ProgressBar;
 use neutral_data::EvalDocument;
 use neutral_model::{Extension, Transformer};
@@ -67,6 +69,7 @@ pub fn compare(
     after: (&Transformer, &Extension),
     documents: &[EvalDocument],
     options: &ScoreOptions,
+    stop: &AtomicBool,
     progress: &ProgressBar,
 ) -> Result<Divergence, EvalError> {
     check_options(base.0, options)?;
@@ -85,6 +88,9 @@ pub fn compare(
     let pair = Pair { base, after };
     let (mut sums, mut gates) = (Sums::default(), GateCounts::default());
     for rows in group(&mut rows, options.tokens_per_batch) {
+        if stop.load(Ordering::SeqCst) {
+            return Err(EvalError::Interrupted);
+        }
         let Batch { tokens_bt, scored_n, .. } =
             Batch::new(rows, options.separator_id, base.0.device());
         let positions = tch::no_grad(|| pair.run(tokens_bt, &scored_n));

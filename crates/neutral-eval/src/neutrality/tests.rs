@@ -1,5 +1,7 @@
 //! [`compare`] and [`trace`] against a plain loop: one context at a time, probabilities in f64.
 
+use std::sync::atomic::AtomicBool;
+
 use indicatif::ProgressBar;
 use neutral_data::EvalDocument;
 use neutral_model::{Before, Branch, BranchOutput, Extension, Gate, Transformer};
@@ -36,7 +38,8 @@ fn constant(gate: f64, added: f64) -> Extension {
 fn compared(model: &Transformer, extension: &Extension, tokens_per_batch: usize) -> Divergence {
     let options = options(tokens_per_batch);
     let bar = ProgressBar::hidden();
-    compare((model, &Extension::none()), (model, extension), &documents(), &options, &bar).unwrap()
+    let (base, stop) = ((model, &Extension::none()), AtomicBool::new(false));
+    compare(base, (model, extension), &documents(), &options, &stop, &bar).unwrap()
 }
 
 const ALL_NEUTRAL: NeutralPrefixes = NeutralPrefixes { fraction: 1.0, tokens: 63, violations: 0 };
@@ -64,7 +67,8 @@ fn a_shut_extension_upon_another_is_that_one_bit_for_bit() {
     let shut = constant(0.0, 0.0).upon(below());
     let beside = |base: &Extension| {
         let bar = ProgressBar::hidden();
-        compare((&model, base), (&model, &shut), &documents(), &options(64), &bar).unwrap()
+        let stop = AtomicBool::new(false);
+        compare((&model, base), (&model, &shut), &documents(), &options(64), &stop, &bar).unwrap()
     };
     let found = beside(&below());
     assert_eq!(found.neutral_prefixes, Some(ALL_NEUTRAL));
@@ -179,9 +183,11 @@ fn what_cannot_be_compared_is_an_error_that_names_the_document() {
     let model = model(Precision::Fp32);
     let run = |extension: &Extension, documents: &[EvalDocument]| {
         let bar = ProgressBar::hidden();
-        compare((&model, &Extension::none()), (&model, extension), documents, &options(64), &bar)
-            .unwrap_err()
+        let (base, stop) = ((&model, &Extension::none()), AtomicBool::new(documents.len() == 1));
+        compare(base, (&model, extension), documents, &options(64), &stop, &bar).unwrap_err()
     };
+    let error = run(&constant(1.0, 0.0), &documents()[..1]);
+    assert!(matches!(error, EvalError::Interrupted), "{error}");
     let error = run(&constant(1.0, f64::INFINITY), &documents());
     assert!(
         matches!(&error, EvalError::NonFinite { id, .. } if id.starts_with("page-")),

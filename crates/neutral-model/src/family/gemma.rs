@@ -19,3 +19,14 @@ pub(super) fn set_head_dim(
     config.attention_scale = 1.0 / (config.head_dim as f64).sqrt();
     Ok(())
 }
+
+/// `1 / √` of what the file of a later Gemma gives for it.
+pub(super) fn attention_scale(fields: &Fields) -> Result<f64, ModelError> {
+    let name = "query_pre_attn_scalar";
+    let scalar = fields.number_or(name, 256.0)?;
+    if scalar > 0.0 {
+        Ok(1.0 / scalar.sqrt())
+    } else {
+        Err(fields.wrong(name, "expected a number above 0"))
+    }
+}

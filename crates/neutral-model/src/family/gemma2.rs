@@ -8,7 +8,7 @@ pub(super) fn read(fields: &Fields) -> Result<TransformerConfig, ModelError> {
     let mut config = plain_gemma(fields, rope::read(fields, 1e4)?)?;
     gemma::set_head_dim(fields, &mut config)?;
     config.post_norms = true;
-    config.attention_scale = 1.0 / fields.number_or("query_pre_attn_scalar", 256.0)?.sqrt();
+    config.attention_scale = gemma::attention_scale(fields)?;
     config.attention_softcap = cap(fields, "attn_logit_softcapping", 50.0)?;
     config.logit_softcap = cap(fields, "final_logit_softcapping", 30.0)?;
     let layers = config.n_layers();

@@ -11,7 +11,7 @@ pub(super) fn read(fields: &Fields) -> Result<TransformerConfig, ModelError> {
     gemma::set_head_dim(fields, &mut config)?;
     config.post_norms = true;
     config.qk_norm = true;
-    config.attention_scale = 1.0 / fields.number_or("query_pre_attn_scalar", 256.0)?.sqrt();
+    config.attention_scale = gemma::attention_scale(fields)?;
     fields.only("attn_logit_softcapping", &[])?;
     config.logit_softcap = fields.number_if_any("final_logit_softcapping")?;
     let layers = config.n_layers();

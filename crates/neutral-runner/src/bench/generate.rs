@@ -96,7 +96,7 @@ pub(crate) fn run(args: &BenchGenerateArgs) -> anyhow::Result<()> {
     let mut seconds: Vec<Seconds> = extensions.iter().map(|_| Seconds::default()).collect();
     for round in 0..=args.rounds {
         for ((_, extension), seconds) in extensions.iter().zip(&mut seconds) {
-            let [reading, writing] = time(&model, extension, args);
+            let [reading, writing] = time(&model, extension, args)?;
             if round > 0 {
                 seconds.reading.push(reading);
                 seconds.writing.push(writing);
@@ -142,7 +142,11 @@ pub(crate) fn run(args: &BenchGenerateArgs) -> anyhow::Result<()> {
 }
 
 /// Seconds of reading the prompt, and of writing all tokens.
-fn time(model: &Transformer, extension: &Extension, args: &BenchGenerateArgs) -> [f64; 2] {
+fn time(
+    model: &Transformer,
+    extension: &Extension,
+    args: &BenchGenerateArgs,
+) -> anyhow::Result<[f64; 2]> {
     let vocab_size = model.config().vocab_size as i64;
     // Any tokens cost the same; a step that the vocabulary's size rarely shares a factor with.
     let prompt: Vec<i64> = (1..=i64::from(args.prompt)).map(|i| i * 7_919 % vocab_size).collect();
@@ -159,7 +163,7 @@ fn time(model: &Transformer, extension: &Extension, args: &BenchGenerateArgs) ->
     let reading = elapsed(started);
     let started = Instant::now();
     for _ in 0..args.tokens {
-        generation.next_token();
+        generation.next_token()?;
     }
-    [reading, elapsed(started)]
+    Ok([reading, elapsed(started)])
 }

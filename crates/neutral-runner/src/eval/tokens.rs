@@ -173,6 +173,7 @@ fn max_length(model: &Value, tokenizer: &Value) -> Option<usize> {
         .iter()
         .find_map(|key| model[*key].as_u64())
         .or(own)
+        .filter(|length| *length > 0)
         .and_then(|length| usize::try_from(length).ok())
 }
 

@@ -1,7 +1,9 @@
 //! `neutral inspect … --on TEXT`: an extension beside its base, on any text.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use indicatif::MultiProgress;
@@ -21,6 +23,9 @@ use crate::table::aligned;
 use crate::trial_file::{Extended, FinishedTrial, Loading};
 use crate::{inputs, model_source, progress, signals};
 
+/// The longest context of an extension, which does not say on what it was trained.
+const WINDOW: usize = 512;
+
 /// Arguments about text.
 #[derive(Debug, Args)]
 pub(crate) struct OnArgs {
@@ -32,11 +37,11 @@ pub(crate) struct OnArgs {
     #[arg(long, requires = "on")]
     pub model: Option<PathBuf>,
     /// Tokens to compare on, at most.
-    #[arg(long, default_value_t = 8192, requires = "on")]
-    pub tokens: usize,
-    /// Longest context in tokens.
-    #[arg(long, default_value_t = 512, requires = "on")]
-    pub window: usize,
+    #[arg(long, default_value = "8192", requires = "on")]
+    pub tokens: NonZeroUsize,
+    /// Longest context in tokens [default: that of the trial's training; 512 of an extension].
+    #[arg(long, requires = "on")]
+    pub window: Option<usize>,
     /// The numbers that matrix products are computed in.
     #[arg(long, value_parser = one_of(TRAINING), default_value = "fp32", requires = "on")]
     pub precision: Precision,
@@ -54,11 +59,14 @@ struct Subject {
     /// What was extended, if it is another model or has extensions itself.
     pristine: Option<Extended>,
     after: Extended,
+    /// The longest context that it was trained on, if that is known.
+    window: Option<usize>,
 }
 
 /// Compares what `args` names with its base, and prints how far it is from it.
 pub(super) fn run(args: &InspectArgs, on: &str, bars: &MultiProgress) -> anyhow::Result<()> {
-    let control = Control::new(bars.clone(), signals::stop_flag()?);
+    let stop = signals::stop_flag()?;
+    let control = Control::new(bars.clone(), Arc::clone(&stop));
     let cache = Cache::from_env()?;
     let subject = subject(args, &cache, &control)?;
     let tokenizer = model_source::tokenizer(&subject.folder)?;
@@ -67,13 +75,12 @@ pub(super) fn run(args: &InspectArgs, on: &str, bars: &MultiProgress) -> anyhow:
         pristine: subject.pristine.as_ref(),
         after: &subject.after,
         tokenizer: &tokenizer,
-        window: args.text.window,
+        window: args.text.window.or(subject.window).unwrap_or(WINDOW),
     };
     control.check()?;
     let bar = progress::bar(bars, "beside the base");
-    let (divergence, sample) = beside.corpus(documents, &bar)?;
+    let (divergence, sample) = beside.corpus(documents, &stop, &bar)?;
     bar.finish_and_clear();
-    control.check()?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{:#}", json!({"on": on, "divergence": divergence, "sample": sample}))?;
@@ -105,7 +112,8 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
         let loading = Loading { base: &folder, device, precision };
         let after = trial.file.after(&trial.folder, loading)?;
         let pristine = trial.file.pristine(&trial.folder, loading)?;
-        return Ok(Subject { folder, pristine, after });
+        let window = Some(trial.file.trial.training.sequence_length);
+        return Ok(Subject { folder, pristine, after, window });
     }
     let Some(path) = model else {
         let message = format!(
@@ -117,17 +125,18 @@ fn subject(args: &InspectArgs, cache: &Cache, control: &Control) -> anyhow::Resu
     let folder = model_source::open_path(path, cache, control)?;
     let (model, _) = Loading { base: &folder, device, precision }.base()?;
     let extension = model_source::open_extension(&args.path, &folder, device)?;
-    Ok(Subject { folder, pristine: None, after: (model, extension) })
+    Ok(Subject { folder, pristine: None, after: (model, extension), window: None })
 }
 
 /// At most so many tokens of a file, or of a corpus' test pages.
 fn documents(
     on: &str,
-    &OnArgs { tokens, ref manifests, .. }: &OnArgs,
+    args: &OnArgs,
     tokenizer: &Tokenizer,
     cache: &Cache,
     control: &Control,
 ) -> anyhow::Result<Vec<EvalDocument>> {
+    let (tokens, manifests) = (args.tokens.get(), &args.manifests);
     let path = Path::new(on);
     if path.is_file() {
         let text = std::fs::read_to_string(path).map_err(|e| StoreError::io("read", path, e))?;

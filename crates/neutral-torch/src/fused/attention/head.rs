@@ -86,7 +86,7 @@ impl Geometry {
         }
     }
 
-    /// Writes rows of an output or a gradient, rotated back if asked. Row `position` is at `position · stride`.
+    /// Writes rows of an output or a gradient, rotated back if asked. Row `position` is at `(position − from) · stride`.
     ///
     /// # Safety
     /// No other thread uses these rows of this head.

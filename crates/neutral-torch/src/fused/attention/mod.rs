@@ -45,7 +45,7 @@ pub struct Scores {
     pub softcap: Option<f64>,
 }
 
-/// `softmax(scores(rot(q) rot(k)ᵀ)) v`, query head `h` reading key-value head `⌊h · k / h⌋`; position
+/// `softmax(scores(rot(q) rot(k)ᵀ)) v`, query head `i` of `h` reading key-value head `⌊i · k / h⌋` of `k`; position
 /// `i` attends to `starts[i] ..= i`, from 0 on without `starts`. Scores with a cap have no kernel.
 ///
 /// The rotation is on the halves of a head, `x ⊙ cos + cat(−x₂, x₁) ⊙ sin`, in fp32, or in fp64 if the
