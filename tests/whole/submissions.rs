@@ -9,7 +9,8 @@ use crate::command::{Sandbox, assert_code, root, words};
 use crate::interruption::{EXPERIMENT, lasting};
 
 const SBATCH: &str = r#"#!/bin/sh
-[ ! -e "$SANDBOX/refuse" ] || { echo "sbatch: error: invalid partition specified: gpu" >&2; exit 1; }
+case "$*" in *--array*) kind=array ;; *) kind=job ;; esac
+[ ! -e "$SANDBOX/refuse" ] && [ ! -e "$SANDBOX/refuse-$kind" ] || { echo "sbatch: error: invalid partition specified: gpu" >&2; exit 1; }
 echo "$*" >>"$SANDBOX/sbatch.log"
 wc -l <"$SANDBOX/sbatch.log"
 "#;
@@ -143,12 +144,49 @@ fn what_slurm_refuses_and_what_has_changed_is_bad_input() {
     assert_code(&refused, 2);
     assert!(words(&refused).contains("invalid partition specified: gpu"), "{}", words(&refused));
     std::fs::remove_file(cluster.sandbox.path("refuse")).unwrap();
+    // What is never collected would compute in vain.
+    cluster.sandbox.write("refuse-array", "");
+    assert_code(&cluster.run(&[]), 2);
+    assert_eq!(cluster.log("scancel.log"), ["1"]);
+    std::fs::remove_file(cluster.sandbox.path("refuse-array")).unwrap();
     assert_code(&cluster.run(&[]), 0);
     cluster.queue(&ALL);
-    cluster.sandbox.write("e.yaml", &EXPERIMENT.replace("budget: 20%", "budget: 30%"));
-    let changed = cluster.run(&[]);
-    assert_code(&changed, 2);
-    assert!(words(&changed).contains("`neutral cancel` them first"), "{}", words(&changed));
+    let changes = [
+        ("budget: 20%", "budget: 30%"),
+        ("kind: finetune }", "kind: finetune }\n    label: other"),
+    ];
+    for (before, after) in changes {
+        cluster.sandbox.write("e.yaml", &EXPERIMENT.replace(before, after));
+        // Their own file may be lost.
+        for lost in [false, true] {
+            if lost {
+                std::fs::remove_file(cluster.sandbox.path("out/executor/executor.json")).unwrap();
+            }
+            let changed = cluster.run(&[]);
+            assert_code(&changed, 2);
+            let said = words(&changed);
+            assert!(said.contains("`neutral cancel` them first"), "{said}");
+        }
+        cluster.sandbox.write("e.yaml", EXPERIMENT);
+        assert_code(&cluster.run(&[]), 0);
+    }
+}
+
+#[test]
+fn a_run_whose_jobs_are_under_way_is_worked_on_in_no_other_way() {
+    let cluster = Cluster::new();
+    assert_code(&cluster.run(&[]), 0);
+    let manifests = root().join("data-manifests");
+    let manifests = manifests.to_str().unwrap();
+    let run = ["run", "e.yaml", "--out", "out", "--device", "cpu", "--manifests", manifests];
+    cluster.queue(&ALL);
+    for way in [["--executor", "in-process"].as_slice(), &["--executor", "local", "--jobs", "2"]] {
+        let refused = cluster.call(&[&run, way].concat());
+        assert_code(&refused, 2);
+        assert!(words(&refused).contains("its jobs are under way"), "{}", words(&refused));
+    }
+    cluster.queue(&[]);
+    assert_code(&cluster.call(&run), 0);
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub(crate) fn run(args: &RunArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     if args.dry_run {
         return dry_run::print(&plan, &model, device);
     }
-    if args.plan.as_ref().is_some_and(|submitted| plan.fingerprint().as_str() != submitted) {
+    if args.plan.as_ref().is_some_and(|submitted| executor::form(&plan).as_str() != submitted) {
         let message = format!(
             "{} has changed since its jobs were submitted; cancel them and run it again",
             args.experiment.display()

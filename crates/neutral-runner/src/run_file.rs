@@ -126,6 +126,24 @@ impl RunFile {
         Ok(kept.device)
     }
 
+    /// Fails if this process computes on another kind of device than the one that prepared the run, such as a node whose driver is
+    /// broken. No mistake of the user's: another node may do.
+    pub(crate) fn check_unit(
+        &self,
+        prepared: Option<DeviceKind>,
+        out: &Path,
+    ) -> anyhow::Result<()> {
+        if let (Some(was), Some(is)) = (prepared, self.device)
+            && was != is
+        {
+            let (out, was, is) = (out.display(), was.name(), is.name());
+            anyhow::bail!(
+                "{out} was prepared on {was}, and this process has found {is} to compute on"
+            );
+        }
+        Ok(())
+    }
+
     /// Whether a process has nothing left to do for a trial, by its files alone: it has finished, and all has been
     /// measured.
     pub(crate) fn is_done(&self, trial: &PlannedTrial, out: &Path) -> bool {
@@ -149,7 +167,7 @@ impl RunFile {
 }
 
 impl PlannedTrial {
-    fn folder(&self, out: &Path) -> PathBuf {
+    pub(crate) fn folder(&self, out: &Path) -> PathBuf {
         out.join("trials").join(&self.id)
     }
 

@@ -70,6 +70,7 @@ impl Setting<'_> {
     pub(crate) fn whole(&self, folder: Option<ModelFolder>) -> anyhow::Result<()> {
         let _lock = Lock::acquire(self.out)?;
         let _no_executor = executor::hold(self.out)?;
+        executor::refuse_jobs(self.out)?;
         self.run_file().write(self.out)?;
         // Records may be made anew here, of another form of the experiment.
         executor::forget_judged(self.out);
@@ -80,7 +81,10 @@ impl Setting<'_> {
 
     /// One unit of it.
     pub(crate) fn unit(&self, unit: &Unit, folder: Option<ModelFolder>) -> anyhow::Result<()> {
-        self.run_file().check(self.out)?;
+        let prepared = self.run_file().check(self.out)?;
+        if *unit != Unit::Prepare {
+            self.run_file().check_unit(prepared, self.out)?;
+        }
         match unit {
             Unit::Trial(id) => {
                 let trial = self.trial(id)?;

@@ -49,6 +49,7 @@ fn walk(
 fn expression(pattern: &str) -> Result<Regex, regex::Error> {
     let parts = regex::escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*");
     let parts = parts.replace(r"\*", "[^/]*").replace(r"\?", "[^/]");
+    let parts = parts.replace(r"\[!", "[^");
     Regex::new(&format!("^{}$", parts.replace(r"\[", "[").replace(r"\]", "]").replace(r"\-", "-")))
 }
 
@@ -73,6 +74,7 @@ mod tests {
         assert_eq!(find("a/*.json"), ["a/0.json", "a/1.json"]);
         assert_eq!(find("**/*.json"), ["a/0.json", "a/1.json", "a/b/2.json", "c.json"]);
         assert_eq!(find("a/[12]*"), ["a/1.json"]);
+        assert_eq!(find("a/[!1]*.json"), ["a/0.json"]);
         assert_eq!(find("?.json"), ["c.json"]);
         assert_eq!(find("missing.json"), ["missing.json"]);
         let error = files(folder.path(), "*.csv").unwrap_err().to_string();

@@ -42,7 +42,7 @@ impl Templates {
         for name in REFUSED_FILTERS {
             environment.remove_filter(name);
         }
-        environment.add_filter("string", |value: &Jinja| text(value));
+        environment.add_filter("string", |value: &Jinja| Ok::<_, Error>(text(defined(value)?)));
         environment.add_filter("trim", trim);
         environment.add_filter("join", join);
         environment.add_filter("regex_replace", regex_replace);
@@ -120,10 +120,7 @@ fn repr(value: &Jinja) -> String {
 
 /// `str.strip`, of white space where no characters are given.
 fn trim(value: &Jinja, characters: Option<String>) -> Result<String, Error> {
-    if value.is_undefined() {
-        return Err(ErrorKind::UndefinedError.into());
-    }
-    let text = text(value);
+    let text = text(defined(value)?);
     Ok(match characters {
         None => text.trim_matches(python::is_space).to_owned(),
         Some(characters) => text.trim_matches(|c: char| characters.contains(c)).to_owned(),
@@ -131,8 +128,17 @@ fn trim(value: &Jinja, characters: Option<String>) -> Result<String, Error> {
 }
 
 fn join(items: &Jinja, separator: Option<String>) -> Result<String, Error> {
-    let parts: Vec<_> = items.try_iter()?.map(|item| text(&item)).collect();
+    if defined(items)?.is_none() {
+        return Err(failed("join: None has no items"));
+    }
+    let parts = items.try_iter()?.map(|item| Ok(text(defined(&item)?)));
+    let parts = parts.collect::<Result<Vec<_>, Error>>()?;
     Ok(parts.join(separator.as_deref().unwrap_or_default()))
+}
+
+/// A name that a document lacks is an error wherever it stands, and not an empty text.
+fn defined(value: &Jinja) -> Result<&Jinja, Error> {
+    if value.is_undefined() { Err(ErrorKind::UndefinedError.into()) } else { Ok(value) }
 }
 
 /// The harness's filter.
@@ -152,6 +158,14 @@ fn method(state: &mut State, value: &Jinja, name: &str, args: &[Jinja]) -> Resul
         (Some(s), "strip", []) => Ok(s.trim_matches(python::is_space).into()),
         (Some(s), "lstrip", []) => Ok(s.trim_start_matches(python::is_space).into()),
         (Some(s), "rstrip", []) => Ok(s.trim_end_matches(python::is_space).into()),
+        (Some(separator), "join", [items]) => {
+            let item = |item: Jinja| {
+                let text = defined(&item)?.as_str().map(str::to_owned);
+                text.ok_or_else(|| failed("the method join of text takes texts"))
+            };
+            let parts = defined(items)?.try_iter()?.map(item).collect::<Result<Vec<_>, Error>>()?;
+            Ok(parts.join(separator).into())
+        }
         (Some(s), "capitalize", []) => Ok(python::capitalize(s).into()),
         (Some(s), "split", []) => {
             Ok(s.split(python::is_space).filter(|part| !part.is_empty()).collect())

@@ -181,7 +181,9 @@ impl<'a> Writer<'a> {
     fn right(&self, target: &Value, choices: &[String]) -> Result<Vec<usize>, Trouble> {
         match (self.many_targets, target) {
             (true, Value::List(targets))
-                if self.task.metrics.iter().all(|rule| rule.metric != Metric::AccMutualInfo) =>
+                if !self.task.metrics.iter().any(|rule| {
+                    matches!(rule.metric, Metric::AccMutualInfo | Metric::F1 | Metric::Mcc)
+                }) =>
             {
                 targets.iter().map(|t| place("doc_to_target", t, choices)).collect()
             }
@@ -190,7 +192,7 @@ impl<'a> Writer<'a> {
             }
             (many, other) => {
                 let wanted = if many {
-                    "as many targets as the first document's list, without acc_mutual_info,"
+                    "as many targets as the first document's list, without acc_mutual_info, f1 and mcc,"
                 } else {
                     "one target"
                 };

@@ -99,7 +99,19 @@ fn methods_and_filters_that_are_not_pythons_are_refused() {
         let error = rendered(&format!("{{{{ q.{name}() }}}}"), "one").unwrap_err();
         assert!(error.contains(&format!("the method {name} of text")), "{error}");
     }
-    assert!(rendered("{{ missing | trim }}", "one").unwrap_err().contains("undefined"));
+    for missing in [
+        "missing | trim",
+        "missing | string",
+        "missing | join(' ')",
+        "[q, missing] | join(' ')",
+        "' '.join([q, missing])",
+    ] {
+        let error = rendered(&format!("{{{{ {missing} }}}}"), "one").unwrap_err();
+        assert!(error.contains("undefined"), "{missing}: {error}");
+    }
+    assert!(rendered("{{ none | join(' ') }}", "one").is_err());
+    assert!(rendered("{{ ' '.join([q, 1]) }}", "one").is_err());
+    assert_eq!(rendered("{{ ' '.join([q, 'two']) }}", "one").unwrap(), "one two");
 }
 
 /// `target_hash` is the SHA-256 of `str(False)`.

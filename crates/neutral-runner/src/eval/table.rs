@@ -79,8 +79,8 @@ impl Table<'_> {
         names.sort_unstable();
         for (name, filter) in names {
             let number = |key: String| match metrics.get(&key) {
-                Some(Score::Number(number)) => format!("{number:.4}"),
-                Some(Score::NotAvailable) => "N/A".to_owned(),
+                Some(Score::Number(number)) if number.is_finite() => format!("{number:.4}"),
+                Some(_) => "N/A".to_owned(),
                 None => String::new(),
             };
             let arrow = match better.and_then(|better| better.get(name).copied().flatten()) {

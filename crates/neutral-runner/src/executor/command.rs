@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::absolute;
 
-use crate::executor::Work;
+use crate::executor::{Work, form};
 
 /// The program and the arguments that all units of a run have in common: all but `--only`, `--device` and
 /// `--threads`.
@@ -12,7 +12,7 @@ pub(crate) fn common(work: &Work<'_>) -> anyhow::Result<Vec<OsString>> {
     let mut command: Vec<OsString> = vec![std::env::current_exe()?.into(), "run".into()];
     command.push(absolute(&args.experiment)?.into());
     command.extend(["--out".into(), absolute(work.out)?.into()]);
-    command.extend(["--plan".into(), work.plan.fingerprint().to_string().into()]);
+    command.extend(["--plan".into(), form(work.plan).to_string().into()]);
     command.extend(["--score-tokens".into(), args.score_tokens.to_string().into()]);
     for manifests in &args.manifests {
         command.extend(["--manifests".into(), absolute(manifests)?.into()]);

@@ -153,6 +153,8 @@ impl Local {
                     && !stop
                     && let Some(id) = left.pop_front()
                 {
+                    // Why it failed at an earlier call is not why it fails now.
+                    Failure::clear(&work.out.join("trials").join(id));
                     let mut command = self.command(common, &Unit::Trial(id.to_owned()), slot);
                     command.stdout(Stdio::null()).stderr(log(work.out, id)?);
                     *place = Some((id, command.spawn()?));
@@ -187,6 +189,7 @@ impl Executor for Local {
     fn run(&self, work: &Work<'_>) -> anyhow::Result<()> {
         let run = RunFile::new(work.plan, None);
         run.check(work.out)?;
+        super::refuse_jobs(work.out)?;
         let _lock = Lock::acquire(&folder(work.out))?;
         Record::Local(LocalRecord { host: host_name() }).write(work.out)?;
         attempts::clear(work.out);

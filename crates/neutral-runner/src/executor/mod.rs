@@ -96,6 +96,35 @@ impl Record {
     }
 }
 
+/// Refuses to work in a run's folder where jobs of SLURM do.
+pub(crate) fn refuse_jobs(out: &Path) -> anyhow::Result<()> {
+    let Some(Record::Slurm(record)) = Record::read(out)? else { return Ok(()) };
+    match record.is_under_way(out) {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            let message = format!(
+                "{}: its jobs are under way; wait for them with --executor slurm, or `neutral cancel` them first",
+                out.display()
+            );
+            Err(BadInput(message).into())
+        }
+        // Another machine, or one that has no SLURM any more, cannot know.
+        Err(error) => {
+            tracing::warn!(
+                "{}: whether its jobs are under way is not known: {error:#}",
+                out.display()
+            );
+            Ok(())
+        }
+    }
+}
+
+/// What trials are submitted for: all that determines them, how they are judged, and what they are called.
+pub(crate) fn form(plan: &Plan) -> Fingerprint {
+    let ids: Vec<&str> = plan.trials.iter().map(|trial| trial.id.as_str()).collect();
+    Fingerprint::of(&(judgement(plan), ids))
+}
+
 /// Where executors keep what they know.
 fn folder(out: &Path) -> PathBuf {
     out.join("executor")

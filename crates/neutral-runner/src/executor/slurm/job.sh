@@ -56,13 +56,22 @@ avoided_nodes() {
         fi
     done
 }
+# A controller that starts anew does not answer for a while.
+patiently() {
+    local try
+    for try in 1 2 3 4 5 6; do
+        "$@" && return
+        ((try == 6)) || sleep 10
+    done
+    return 1
+}
 again() {
     local nodes
     nodes=$(avoided_nodes)
     echo "-- queued again${nodes:+, not on $nodes}"
     # SLURM signals the whole group as soon as the job is queued again, and the next call must still be made.
     trap '' TERM USR1
-    scontrol requeue "$job" || exit 1
+    patiently scontrol requeue "$job" || exit 1
     [[ -z $nodes ]] || scontrol update "jobid=$job" "ExcNodeList=$nodes"
     exit 0
 }
@@ -120,9 +129,9 @@ while kill -0 "$child" 2>/dev/null; do wait "$child"; done
 wait "$child"
 code=$?
 made=("$run/results.json")
-# A training that has finished has a record, and no checkpoint any more. Of all trials: one waits for those that it
-# goes on from, or makes them.
-[[ $unit != trial ]] || made=("$run"/trials/*/checkpoint "$run"/trials/*/record.json)
+# A training that has finished has weights or a record, and no checkpoint any more. Of all trials: one waits for those
+# that it goes on from, or makes them.
+[[ $unit != trial ]] || made=("$run"/trials/*/{checkpoint,training.json,record.json,neutrality.json,answers.json})
 newer=$(find "${made[@]}" -newer "$begun" -print -quit 2>/dev/null)
 rm -f "$begun"
 echo "-- exit code $code"
@@ -135,10 +144,12 @@ collect-0) put "$state/collected" "$code" ;;
 collect-1) if [[ -n $newer ]]; then put "$state/collected" "$code"; else failed "$code"; fi ;;
 *-130)
     # Only a job that still counts as running queues itself again: when SLURM itself ends it, it knows whether to.
-    scontrol show job "$job" -o | grep -q 'JobState=RUNNING ' || exit 130
+    patiently scontrol show job "$job" -o | grep -q 'JobState=RUNNING ' || exit 130
     [[ ! -e $state/cancelled ]] || exit 130
     # Without a new checkpoint it would go round for ever.
     [[ $unit != trial || -n $newer ]] || failed 130
+    # Of the shared steps some are all or nothing, and may never fit into the time limit.
+    [[ $unit == trial ]] || (($(find "$state/attempts/$name" -name 'stopped-*' 2>/dev/null | wc -l) < 100)) || failed 130
     event stopped
     again
     ;;

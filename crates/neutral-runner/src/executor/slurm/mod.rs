@@ -8,9 +8,10 @@ mod alive;
 #[cfg(test)]
 mod job_tests;
 mod queue;
+mod record;
 mod script;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, absolute};
 use std::sync::atomic::Ordering;
@@ -19,18 +20,18 @@ use std::time::{Duration, Instant};
 use neutral_report::{Results, Status, TrialResult};
 use neutral_spec::ExecutorSpec;
 use neutral_store::{Cache, Fingerprint, Lock, StoreError, write_atomic};
-use serde::{Deserialize, Serialize};
 
 use self::alive::Alive;
-use self::queue::Job;
+pub(crate) use self::record::SlurmRecord;
+use self::record::Submitted;
 use self::script::{JobKind, Options};
 use crate::cli::ExecutorArgs;
 use crate::executor::bars::Bars;
 use crate::executor::{
-    Executor, Record, Started, UnderWay, Work, attempts, command, folder, judgement, log_path,
-    read_judged,
+    Executor, Record, Work, attempts, command, folder, form, judgement, log_path, read_judged,
 };
-use crate::exit::{BadInput, Detached};
+use crate::exit::{BadInput, Detached, Interrupted};
+use crate::failure::Failure;
 use crate::results;
 use crate::run_file::{PlannedTrial, RunFile};
 
@@ -47,22 +48,6 @@ const SEEN_AFTER: Duration = Duration::from_secs(10);
 pub(crate) struct Slurm {
     options: Options,
     detach: bool,
-}
-
-/// What is kept of it in the run's folder.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct SlurmRecord {
-    /// The plan that was submitted.
-    plan: Fingerprint,
-    /// The jobs, in the order of their submission.
-    jobs: Vec<Submitted>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Submitted {
-    id: String,
-    /// `prepare`, `trial` or `collect`.
-    kind: String,
 }
 
 /// An option of the command line that is SLURM's, if one was given.
@@ -123,17 +108,45 @@ impl Slurm {
         Self { options, detach: args.detach }
     }
 
+    /// Submits what is neither done nor under way; none of it where a job is refused, as one that is never collected
+    /// would compute in vain.
+    fn submit_or_none(&self, work: &Work<'_>, run: &RunFile) -> anyhow::Result<()> {
+        let jobs = |out: &Path| -> anyhow::Result<BTreeSet<String>> {
+            match Record::read(out)? {
+                Some(Record::Slurm(record)) => {
+                    Ok(record.jobs.into_iter().map(|job| job.id).collect())
+                }
+                _ => Ok(BTreeSet::new()),
+            }
+        };
+        let before = jobs(work.out)?;
+        self.submit(work, run).inspect_err(|_| {
+            let new = jobs(work.out).unwrap_or_default();
+            let new: Vec<String> = new.difference(&before).cloned().collect();
+            if let Err(error) = queue::cancel(&new) {
+                tracing::warn!("jobs {} could not be cancelled: {error:#}", new.join(", "));
+            }
+        })
+    }
+
     /// Submits what is neither done nor under way.
     fn submit(&self, work: &Work<'_>, run: &RunFile) -> anyhow::Result<()> {
         let out = absolute(work.out)?;
         run.check(&out)?;
         let _lock = Lock::acquire(&folder(&out))?;
         let alive = Alive::of(&out)?;
+        let mark = |name: &str| folder(&out).join(name);
+        let form = form(work.plan);
         let mut record = match Record::read(&out)? {
             Some(Record::Slurm(record)) if !alive.is_empty() => record,
-            _ => SlurmRecord { plan: run.plan.clone(), jobs: Vec::new() },
+            // Of jobs without a record their script says what they are for.
+            _ if std::fs::read_to_string(mark("job.sh"))
+                .is_ok_and(|s| s.contains(form.as_str())) =>
+            {
+                SlurmRecord { plan: form.clone(), jobs: Vec::new() }
+            }
+            _ => SlurmRecord { plan: Fingerprint::of(&"unknown"), jobs: Vec::new() },
         };
-        let mark = |name: &str| folder(&out).join(name);
         if alive.is_empty() {
             attempts::clear(&out);
             let _ = std::fs::remove_dir_all(mark("excluded"));
@@ -141,7 +154,8 @@ impl Slurm {
                 let _ = std::fs::remove_file(mark(name));
             }
             self.write_script(work, run, &out)?;
-        } else if record.plan != run.plan {
+            record.plan = form;
+        } else if record.plan != form {
             let said = "jobs of an earlier form of the experiment are still there";
             return Err(wrong(&out, said, "`neutral cancel` them first"));
         } else if mark("cancelled").exists() {
@@ -151,6 +165,7 @@ impl Slurm {
         // One that does ends at once.
         let same = read_judged(&out).is_some_and(|judged| judged == judgement(work.plan));
         run.write(&out)?;
+        Record::Slurm(record.clone()).write(&out)?;
         let is_left = |(index, trial): (usize, &PlannedTrial)| {
             let finished = same && run.is_done(trial, &out);
             (!finished && !alive.tasks.contains(&index)).then_some(index)
@@ -168,8 +183,9 @@ impl Slurm {
         }
         let mut arrays = alive.arrays.clone();
         if !left.is_empty() {
-            for &index in &left {
-                attempts::clear_trial(&out, &run.trials[index].id);
+            for trial in left.iter().map(|&index| &run.trials[index]) {
+                attempts::clear_trial(&out, &trial.id);
+                Failure::clear(&trial.folder(&out));
             }
             let after = prepare.as_ref().map(|prepare| format!("afterok:{prepare}"));
             tracing::info!("{} trials are submitted", left.len());
@@ -222,8 +238,8 @@ fn wait(work: &Work<'_>, run: &RunFile) -> anyhow::Result<()> {
             Ok(alive) if alive.is_empty() => return Ok(()),
             Ok(alive) => {
                 asked = false;
-                let running: Vec<&str> =
-                    alive.running.iter().map(|&index| run.trials[index].id.as_str()).collect();
+                let running = alive.running.iter().filter_map(|&index| run.trials.get(index));
+                let running: Vec<&str> = running.map(|trial| trial.id.as_str()).collect();
                 let ended = run.trials.len().saturating_sub(alive.tasks.len());
                 bars.show(run, &out, ended, &running);
             }
@@ -254,7 +270,7 @@ impl Executor for Slurm {
         let mut asked = self.options.clone();
         asked.threads = work.args.machine.threads;
         let this = Self { options: asked, detach: self.detach };
-        this.submit(work, &run)?;
+        this.submit_or_none(work, &run)?;
         if this.detach {
             tracing::info!("submitted; `neutral status {}` says how it goes", work.out.display());
             return Ok(());
@@ -264,7 +280,7 @@ impl Executor for Slurm {
         // had got no task.
         let is_left = |trial: &TrialResult| trial.status == Status::Interrupted;
         if found.trials.iter().any(is_left) && !folder(work.out).join("cancelled").exists() {
-            this.submit(work, &run)?;
+            this.submit_or_none(work, &run)?;
             found = collected(work, &run)?;
         }
         results::print(&found, work.out)?;
@@ -275,9 +291,12 @@ impl Executor for Slurm {
 /// What the jobs have made, once they have ended.
 fn collected(work: &Work<'_>, run: &RunFile) -> anyhow::Result<Results> {
     wait(work, run)?;
-    let collected = folder(work.out).join("collected");
+    let [collected, cancelled] = ["collected", "cancelled"].map(|name| folder(work.out).join(name));
     let since = Instant::now();
     while !collected.exists() {
+        if cancelled.exists() {
+            return Err(Interrupted.into());
+        }
         if since.elapsed() > SEEN_AFTER {
             anyhow::bail!(
                 "the jobs have ended without results; see {} and prepare.log beside it",
@@ -308,47 +327,6 @@ impl Submission<'_> {
         self.record.jobs.push(Submitted { id: id.clone(), kind: kind.name().to_owned() });
         Record::Slurm(self.record.clone()).write(self.out)?;
         Ok(id)
-    }
-}
-
-impl Started for SlurmRecord {
-    fn describe(&self) -> String {
-        let jobs: Vec<_> = self.jobs.iter().map(|job| job.id.as_str()).collect();
-        format!("slurm, jobs {}", jobs.join(", "))
-    }
-
-    fn under_way(&self, run: &RunFile, out: &Path) -> anyhow::Result<BTreeMap<String, UnderWay>> {
-        let alive = Alive::among(queue::jobs()?, &absolute(out)?, &self.jobs);
-        let unit = |(kind, job): (String, Job)| {
-            let name = match job.task {
-                Some(index) => run.trials.get(index)?.id.clone(),
-                None => kind,
-            };
-            let reason = Some(&job.reason).filter(|reason| !job.runs() && *reason != "None");
-            let state = match reason {
-                Some(reason) => format!("{} ({reason})", job.state),
-                None => job.state.clone(),
-            };
-            Some((name, UnderWay { runs: job.runs(), node: job.node, state }))
-        };
-        Ok(alive.jobs.into_iter().filter_map(unit).collect())
-    }
-
-    fn cancel(&self, out: &Path) -> anyhow::Result<Option<String>> {
-        let out = absolute(out)?;
-        let alive = Alive::among(queue::jobs()?, &out, &self.jobs);
-        if alive.is_empty() {
-            return Ok(None);
-        }
-        // A job that is stopped would queue itself again.
-        write_atomic(&folder(&out).join("cancelled"), |_| Ok(()))?;
-        let ids: BTreeSet<String> = alive.jobs.into_iter().map(|(_, job)| job.id).collect();
-        let ids: Vec<String> = ids.into_iter().collect();
-        queue::cancel(&ids)?;
-        Ok(Some(format!(
-            "jobs {} are cancelled; those that train leave a checkpoint",
-            ids.join(", ")
-        )))
     }
 }
 

@@ -61,7 +61,8 @@ pub(super) fn arguments(
         "--parsable".to_owned(),
         format!("--job-name={experiment}-{name}"),
         format!("--comment={}", comment(name, out)),
-        format!("--output={out}/logs/slurm.log"),
+        // Where `%` begins a pattern.
+        format!("--output={}/logs/slurm.log", out.replace('%', "%%")),
         "--open-mode=append".to_owned(),
         "--requeue".to_owned(),
         "--signal=B:USR1@90".to_owned(),
