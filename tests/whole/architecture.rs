@@ -5,16 +5,20 @@ use std::process::Command;
 
 use crate::command::root;
 
-/// `| neutral-x | job | may use | libtorch |` rows of ARCHITECTURE.md: crate to allowed crates.
-fn table() -> BTreeMap<String, BTreeSet<String>> {
+/// `| neutral-x | job | may use | libtorch |` rows of ARCHITECTURE.md: crate to allowed crates; those that link libtorch.
+fn table() -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>) {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("| neutral-"));
-    rows.map(|row| {
+    let (mut table, mut links) = (BTreeMap::new(), BTreeSet::new());
+    for row in text.lines().filter(|line| line.starts_with("| neutral-")) {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
         let uses = cells[2].split(", ").filter(|name| *name != "–");
-        (cells[0].to_owned(), uses.map(|name| format!("neutral-{name}")).collect())
-    })
-    .collect()
+        table.insert(cells[0].to_owned(), uses.map(|name| format!("neutral-{name}")).collect());
+        match cells[3] {
+            "yes" => drop(links.insert(cells[0].to_owned())),
+            other => assert_eq!(other, "no", "{row}"),
+        }
+    }
+    (table, links)
 }
 
 fn metadata() -> serde_json::Value {
@@ -27,9 +31,9 @@ fn metadata() -> serde_json::Value {
 
 #[test]
 fn crates_use_each_other_exactly_as_the_table_says() {
-    let table = table();
+    let (table, links) = table();
     assert!(table.len() >= 10, "the table of ARCHITECTURE.md was not found");
-    let mut seen = BTreeMap::new();
+    let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut links_libtorch = BTreeSet::new();
     for package in metadata()["packages"].as_array().unwrap() {
         let name = package["name"].as_str().unwrap().to_owned();
@@ -45,10 +49,13 @@ fn crates_use_each_other_exactly_as_the_table_says() {
         seen.insert(name, names.into_iter().filter(|n| n.starts_with("neutral-")).collect());
     }
     assert_eq!(table, seen);
-    let data_only = ["store", "spec", "data", "gguf", "tasks", "report", "stats", "check"];
-    for data_only in data_only.map(|name| format!("neutral-{name}")) {
-        assert!(!links_libtorch.contains(&data_only), "{data_only} must not link libtorch");
+    // What uses a crate that links it links it too.
+    for _ in 0..seen.len() {
+        let uses = seen.iter().filter(|(_, uses)| !uses.is_disjoint(&links_libtorch));
+        let more: Vec<_> = uses.map(|(name, _)| name.clone()).collect();
+        links_libtorch.extend(more);
     }
+    assert_eq!(links, links_libtorch);
 }
 
 #[test]

@@ -140,13 +140,23 @@ fn a_request_alone_has_a_score_of_its_own_and_answers_are_kept() {
         samples(&results(&sandbox, out).1, "minimal_pairs")
     };
     let exact = read("a", "minimal_pairs", &["--batch-size", "1"]);
-    assert_eq!(exact, read("b", "minimal_pairs,rolling", &["--batch-size", "1", "--no-cache"]));
-    let kept = || std::fs::read_dir(sandbox.path("cache/task-scores")).unwrap().count();
+    let kept = || -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(sandbox.path("cache/task-scores")).unwrap();
+        entries.map(|entry| entry.unwrap().path().join("scores.json")).collect()
+    };
     let before = kept();
+    assert_eq!(exact, read("b", "minimal_pairs,rolling", &["--batch-size", "1", "--no-cache"]));
+    assert_eq!(kept(), before);
     assert_eq!(exact, read("c", "minimal_pairs", &["--batch-size", "1"]));
     assert_eq!(kept(), before);
     read("d", "minimal_pairs", &["--add-bos-token", "false"]);
-    assert!(kept() > before, "other tokens have answers of their own");
+    assert_eq!(kept().len(), before.len() + 1, "other tokens have answers of their own");
+    // What is kept is what is read.
+    let [file] = before.as_slice() else { panic!("{before:?}") };
+    let mut answers: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    answers[0]["log_likelihood"] = (-1.25).into();
+    std::fs::write(file, answers.to_string()).unwrap();
+    assert_ne!(exact, read("e", "minimal_pairs", &["--batch-size", "1"]));
 }
 
 #[test]

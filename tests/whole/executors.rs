@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command::{Sandbox, assert_code, root, terminate, wait_for, words};
 use crate::interruption::{EXPERIMENT, lasting};
 
-/// The experiment with a third method, whose training fails at once: a checkpoint of something else.
+/// The experiment with a third method.
 const THREE: &str = "
   - method: { kind: lora, budget: 20% }
 evaluation:";
@@ -214,12 +214,30 @@ fn a_trial_that_fails_leaves_the_others_alone_and_its_error_is_stated() {
     // In one process it says the same.
     assert_code(&ended(run(&sandbox, "e.yaml", "one", &["--threads", "1"])), 1);
     assert_eq!(lasting(sandbox.results("one"))["trials"][0]["error"], error);
+}
 
-    // One that ends without a word, as a process does that the system kills: its folder is a file.
-    std::fs::remove_dir_all(sandbox.path("out/trials/lora-s0")).unwrap();
-    sandbox.write("out/trials/lora-s0", "");
-    let output = ended(run(&sandbox, "e.yaml", "out", &["--only", "trial:lora-s0"]));
-    assert_code(&output, 1);
+#[test]
+fn a_trial_that_the_system_kills_is_stated_as_such() {
+    let sandbox = Sandbox::new();
+    let long = "{ kind: finetune }\n    training: { tokens: 4096000 }";
+    sandbox.write("e.yaml", &EXPERIMENT.replace("{ kind: finetune }", long));
+    let mut child = quiet(run(&sandbox, "e.yaml", "out", &TWO_JOBS));
+    let state = sandbox.path("out/trials/finetune-s0/checkpoint/state.safetensors");
+    assert!(wait_for(&mut child, || state.exists()), "it ended before it was killed");
+    let of_the_trial = |pid: &&str| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+        line.is_ok_and(|line| line.contains("trial:finetune-s0"))
+    };
+    let id = child.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let trial = children.split_whitespace().find(of_the_trial).unwrap();
+    assert!(Command::new("kill").args(["-s", "KILL", trial]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let results = sandbox.results("out");
+    let stated = |trial: usize, key: &str| results["trials"][trial][key].clone();
+    assert_eq!((stated(0, "status"), stated(1, "status")), ("failed".into(), "finished".into()));
+    let error = stated(0, "error");
+    assert!(error.as_str().unwrap().contains("was killed (exit code 137)"), "{error}");
 }
 
 #[test]

@@ -98,8 +98,10 @@ fn a_trial_under_another_name_or_scored_otherwise_is_not_trained_again() {
     let said = words(&output);
     assert!(said.contains("adapter-s0: its training is taken from "), "{said}");
     assert!(said.contains("adapter-s0: trained earlier, scored anew"), "{said}");
-    assert_code(&sandbox.run(&otherwise, "fresh"), 0);
-    let [other, fresh] = ["other", "fresh"].map(|run| lasting(sandbox.results(run)));
+    // With a cache of its own.
+    let apart = Sandbox::new();
+    assert_code(&apart.run(&otherwise, "fresh"), 0);
+    let [other, fresh] = [sandbox.results("other"), apart.results("fresh")].map(lasting);
     assert_eq!(other["trials"], fresh["trials"]);
 }
 
@@ -151,9 +153,10 @@ fn what_was_made_with_other_settings_is_not_kept() {
         let said = words(&output);
         assert_eq!(said.matches("finished earlier, kept").count(), kept, "{text}\n{said}");
         assert_eq!(said.matches("trained earlier, scored anew").count(), scored, "{text}\n{said}");
-        let fresh = format!("fresh-{}", text.len());
-        assert_code(&sandbox.run(&sandbox.write("file.yaml", text), &fresh), 0);
-        let [here, there] = ["out", &fresh].map(|run| lasting(sandbox.results(run)));
+        // With a cache of its own.
+        let apart = Sandbox::new();
+        assert_code(&apart.run(&apart.write("file.yaml", text), "fresh"), 0);
+        let [here, there] = [sandbox.results("out"), apart.results("fresh")].map(lasting);
         assert_eq!(here["trials"], there["trials"]);
         assert_eq!(here["base"]["metrics"], there["base"]["metrics"]);
     }

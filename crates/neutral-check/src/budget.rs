@@ -27,7 +27,7 @@ pub struct BudgetResult {
     pub budget: Budget,
     /// Pass if some trial is shown to reach it, fail if all are shown not to.
     pub verdict: Verdict,
-    /// Of those that reach it, the one that learns most of the first corpus of the new domain.
+    /// Of those that reach it, the one that learns most.
     pub chosen: Option<String>,
     /// All trials of the run.
     pub candidates: Vec<Candidate>,
@@ -38,9 +38,9 @@ pub struct BudgetResult {
 pub struct Candidate {
     /// The trial without its seed.
     pub trial: String,
-    /// Its learning on the first corpus of the new domain, the mean over seeds.
+    /// Its learning on the corpus of the new domain where that is least, the mean over seeds.
     pub learning: f64,
-    /// Its forgetting on the first corpus of the original domain.
+    /// Its forgetting on the corpus of the original domain where that is most.
     pub forgetting: f64,
     /// Adjusted over trials; small means that it reaches the budget.
     pub p_within: f64,
@@ -89,7 +89,7 @@ fn candidate(
     name: &str,
 ) -> Result<Candidate, CheckError> {
     let (mut within, mut beyond, mut conditions) = (0.0_f64, 1.0_f64, 0.0);
-    let (mut learning, mut forgetting) = (None, None);
+    let (mut learning, mut forgetting): (Option<f64>, Option<f64>) = (None, None);
     for (metric, domain) in
         [(Metric::Forgetting, original as Domain<_>), (Metric::Learning, new as Domain<_>)]
     {
@@ -109,10 +109,10 @@ fn candidate(
                 .collect();
             let value = mean_bits(&above, &documents);
             let limit = if metric == Metric::Learning {
-                learning.get_or_insert(-value);
+                learning = Some(learning.map_or(-value, |least| least.min(-value)));
                 -budget.learning_at_least
             } else {
-                forgetting.get_or_insert(value);
+                forgetting = Some(forgetting.map_or(value, |most| most.max(value)));
                 budget.forgetting_at_most
             };
             conditions += 1.0;
