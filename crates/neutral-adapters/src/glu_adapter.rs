@@ -6,7 +6,7 @@
 //! Shape suffixes: b batch, t tokens, d width of the model, h width of the adapter.
 
 use neutral_model::{Activation, Before, Branch, BranchOutput};
-use neutral_torch::fused::{NormRule, join_rows, rms_norm};
+use neutral_torch::fused::{self, NormRule, join_rows, rms_norm};
 use tch::Tensor;
 
 use crate::AdapterError;
@@ -88,5 +88,5 @@ impl Branch for GluAdapter {
 
 /// `x Wᵀ` in the kind of `x`; the cast of `W` is differentiable.
 pub(crate) fn linear(x: &Tensor, weight: &Tensor) -> Tensor {
-    x.linear(&weight.to_kind(x.kind()), None::<&Tensor>)
+    fused::linear(x, &weight.to_kind(x.kind()), None)
 }

@@ -7,6 +7,7 @@
 
 use neutral_model::{LinearDelta, Transformer, linear_name};
 use neutral_spec::{LinearSite, Method};
+use neutral_torch::fused::add_linear;
 use neutral_torch::{ParamStore, TorchError};
 use tch::{Kind, Tensor};
 
@@ -160,10 +161,7 @@ impl LinearDelta for LoraDelta {
     fn apply(&self, x: &Tensor, _: &Tensor, _: Option<&Tensor>, y: Tensor) -> Tensor {
         // Scaled where it is narrowest.
         let low_rank = linear(x, &self.a_ri) * self.scale;
-        // Added within the product: one pass over the widest tensor less, and one rounding.
-        let rows = |x: &Tensor| x.reshape([-1, x.size().last().copied().unwrap_or(1)]);
-        let b_ro = self.b_or.to_kind(x.kind()).tr();
-        rows(&y).addmm(&rows(&low_rank), &b_ro).view_as(&y)
+        add_linear(&y, &low_rank, &self.b_or.to_kind(x.kind()))
     }
 }
 

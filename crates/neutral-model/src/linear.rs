@@ -1,6 +1,6 @@
 //! Linear layers, and the delta that an extension may put on one.
 
-use neutral_torch::fused::join_rows;
+use neutral_torch::fused::{self, join_rows};
 use tch::Tensor;
 
 use crate::LinearDelta;
@@ -37,7 +37,7 @@ pub(crate) fn linear(
 ) -> Tensor {
     let weight = weight.to_kind(x.kind());
     let bias = bias.map(|bias| bias.to_kind(x.kind()));
-    let y = x.linear(&weight, bias.as_ref());
+    let y = fused::linear(x, &weight, bias.as_ref());
     match delta {
         Some(delta) => delta.apply(x, &weight, bias.as_ref(), y),
         None => y,

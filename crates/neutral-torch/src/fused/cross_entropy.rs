@@ -6,6 +6,7 @@
 
 use tch::{Kind, Tensor, no_grad};
 
+use super::linear::{linear, product};
 use super::{by_kind, has_kernel, rows_and_width};
 use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers, numbers_mut};
@@ -99,7 +100,7 @@ fn in_chunks(
         let mut of_head: Option<Tensor> = None;
         let chunks = hidden_nd.split(rows as i64, 0).into_iter();
         for (hidden, targets) in chunks.zip(targets_n.split(rows as i64, 0)) {
-            let mut logits = hidden.linear(&head, None::<&Tensor>);
+            let mut logits = linear(&hidden, &head, None);
             let bent = softcap.map(|cap| cap_in_place(&mut logits, cap));
             let gradient = wants.hidden || wants.head;
             losses.push(losses_and_gradient(&mut logits, &targets, gradient));
@@ -107,10 +108,10 @@ fn in_chunks(
                 logits = logits * (1.0 - bent.square());
             }
             if wants.hidden {
-                of_hidden.push(logits.matmul(&head));
+                of_hidden.push(product(&logits, &head));
             }
             if wants.head {
-                let new = logits.tr().matmul(&hidden);
+                let new = product(&logits.tr(), &hidden);
                 drop(logits);
                 // In place: it is the largest tensor of the step.
                 match &mut of_head {

@@ -4,6 +4,7 @@
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::cross_entropy::{LOGITS_FROZEN, cap_in_place, log_sum_exp};
+use super::linear::linear;
 use super::{by_kind, has_kernel};
 use crate::element::{Element, Parts, numbers, numbers_mut};
 use crate::parallel::parallel_for;
@@ -45,7 +46,7 @@ pub fn linear_log_probs(
         for rows in rows.chunks((LOGITS_FROZEN / v).max(1)) {
             let places: Vec<i64> = rows.iter().map(|row| row[0].0 as i64).collect();
             let places = Tensor::from_slice(&places).to_device(hidden_nd.device());
-            let mut logits = hidden_nd.index_select(0, &places).linear(&head, None::<&Tensor>);
+            let mut logits = linear(&hidden_nd.index_select(0, &places), &head, None);
             if let Some(cap) = softcap {
                 let _ = cap_in_place(&mut logits, cap);
             }

@@ -10,6 +10,7 @@
 pub(crate) mod attention;
 mod cross_entropy;
 mod join_rows;
+mod linear;
 mod log_probs;
 mod optimizer;
 mod rms_norm;
@@ -22,6 +23,7 @@ pub use attention::{
 };
 pub use cross_entropy::{linear_cross_entropy, linear_token_losses};
 pub use join_rows::join_rows;
+pub use linear::{add_linear, linear};
 pub use log_probs::{TokenScore, linear_log_probs};
 pub use optimizer::{AdamWStep, adamw};
 pub use rms_norm::{NormRule, rms_norm};

@@ -19,6 +19,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 pub use self::cached::{KeyValues, cached_attention};
 use self::head::{Geometry, Place, Rotation};
 pub use self::prefix::{PrefixTree, prefix_attention};
+use super::linear::has_slow_products;
 use super::{by_kind, has_kernel};
 use crate::autograd::{Gradients, attach};
 use crate::element::{Element, Parts, numbers, numbers_mut};
@@ -119,6 +120,10 @@ enum Seen<'a> {
 /// # Shapes
 /// `q`: `[b, query, t, e]`, `k`, `v`: `[b, key_value, s, e]`; result: `[b, t, query · e]`.
 fn attend([q, k, v]: [&Tensor; 3], heads: Heads, scores: Scores, seen: Seen) -> Tensor {
+    if has_slow_products(q) {
+        let [q, k, v] = [q, k, v].map(|x| x.to_kind(Kind::Float));
+        return attend([&q, &k, &v], heads, scores, seen).to_kind(Kind::BFloat16);
+    }
     let size = q.size();
     let repeated =
         |x: &Tensor| x.repeat_interleave_self_int((heads.query / heads.key_value) as i64, 1, None);
