@@ -34,6 +34,9 @@ pub struct Check {
     pub failures: Vec<Failure>,
     /// The base's rows, then the trials' in the order of the baseline.
     pub rows: Vec<Row>,
+    /// What the run has and no row is of: what the baseline lacks, and what has no margin.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<String>,
     /// The policy's budgets.
     pub budgets: Vec<BudgetResult>,
 }
@@ -66,6 +69,8 @@ pub fn check(
         run: run.environment.clone(),
         failures: run.failures.clone(),
         rows,
+        unchecked: baseline
+            .map_or(Vec::new(), |baseline| matched::unchecked(run, baseline, policy)),
         budgets,
     })
 }

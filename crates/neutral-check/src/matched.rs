@@ -1,5 +1,5 @@
 //! Margins that match nothing, which are refused: by a misspelt name a corpus would fall back to the general margin,
-//! and a metric that the baseline lacks would pass unchecked.
+//! and a metric that the baseline lacks would pass unchecked. And what no margin or baseline matches, which is told.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -24,6 +24,35 @@ pub(crate) fn check(policy: &Policy, baseline: &Scored) -> Result<(), CheckError
         }
     }
     Ok(())
+}
+
+/// What a run has that no row is of, in words: trials and seeds, corpora and tasks that the baseline lacks, and
+/// forgetting or learning where no corpus has a margin for it.
+pub(crate) fn unchecked(run: &Scored, baseline: &Scored, policy: &Policy) -> Vec<String> {
+    let seed = |name: &str, seed| baseline.named(name).any(|trial| trial.seed == seed);
+    let trials = run.names().into_iter().flat_map(|name| {
+        let mut lacking: Vec<String> = run
+            .named(name)
+            .filter(|trial| !seed(name, trial.seed))
+            .map(|trial| format!("{name}, seed {}", trial.seed))
+            .collect();
+        if baseline.named(name).next().is_none() {
+            lacking = vec![name.to_owned()];
+        }
+        lacking
+    });
+    let [ours, theirs] = [run, baseline].map(|scored| {
+        let all = Metric::ALL.into_iter().flat_map(|metric| measured_on(metric, scored));
+        all.collect::<BTreeSet<&str>>()
+    });
+    let corpora = ours.difference(&theirs).map(|&on| on.to_owned());
+    let has_no_margin = |metric: &Metric| {
+        let places = measured_on(*metric, baseline);
+        !places.is_empty() && places.iter().all(|on| policy.margin(*metric, on).is_none())
+    };
+    let metrics = [Metric::Forgetting, Metric::Learning].into_iter().filter(has_no_margin);
+    let metrics = metrics.map(|metric| format!("{metric}, which has no margin"));
+    trials.chain(corpora).chain(metrics).collect()
 }
 
 /// Where a field's metric was measured; an error if nowhere.
@@ -70,6 +99,25 @@ fn measured_on(metric: Metric, baseline: &Scored) -> BTreeSet<&str> {
 mod tests {
     use super::*;
     use crate::sample::{answered, policy, scored};
+
+    #[test]
+    fn what_no_row_is_of_is_told() {
+        let baseline = scored(&[("lora", 0, 0.1, 2.0)], 0.0, 3);
+        let unchecked = |run: &Scored, text: &str| {
+            crate::check(run, Some(&baseline), &policy(text)).unwrap().unchecked
+        };
+        let both = "margins: { forgetting.bits_per_byte: 1, learning.bits_per_byte: 5% }";
+        assert!(unchecked(&baseline, both).is_empty());
+        assert_eq!(
+            unchecked(&baseline, "margins: { forgetting.bits_per_byte: 1 }"),
+            ["learning.bits_per_byte, which has no margin"]
+        );
+        let trials = [("lora", 0, 0.1, 2.0), ("lora", 1, 0.1, 2.0), ("adapter", 0, 0.1, 2.0)];
+        let mut run = scored(&trials, 0.0, 3);
+        let nats = run.base.nats.original[0].clone();
+        run.base.nats.original.insert("text/other".to_owned(), nats);
+        assert_eq!(unchecked(&run, both), ["lora, seed 1", "adapter", "text/other"]);
+    }
 
     #[test]
     fn a_margin_that_matches_nothing_is_refused_with_what_there_is() {

@@ -229,9 +229,14 @@ impl Policy {
             CheckError::Policy { file, field, message }
         };
         // By way of a value, whose maps refuse a key that is given twice.
-        let policy =
-            serde_yaml::from_str::<serde_yaml::Value>(text).and_then(serde_yaml::from_value);
-        let policy: Self = policy.map_err(|e| wrong("policy".to_owned(), e.to_string()))?;
+        let value: serde_yaml::Value =
+            serde_yaml::from_str(text).map_err(|e| wrong("policy".to_owned(), e.to_string()))?;
+        let policy: Self = serde_path_to_error::deserialize(value).map_err(|error| {
+            // Of a metric, which is no text, the path knows no name.
+            let path = error.path().to_string();
+            let field = if path == "." { "policy" } else { path.trim_end_matches(".?") };
+            wrong(field.to_owned(), error.inner().to_string())
+        })?;
         let found = |field: &str, value: &dyn fmt::Display, expected: &str| {
             Err(wrong(field.to_owned(), format!("found {value}, expected {expected}")))
         };
@@ -276,6 +281,21 @@ mod tests {
 
     fn read(text: &str) -> Result<Policy, String> {
         Policy::from_yaml(text, "policy.yaml").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_error_of_a_value_names_its_field() {
+        for (text, field) in [
+            ("level: 5%", "level"),
+            (
+                "budgets: [{ name: a, learning_at_least: 1, forgetting_at_most: 10% }]",
+                "budgets[0].forgetting_at_most",
+            ),
+            ("margins: { learning.bits_per_byte: none }", "margins"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(&format!("policy.yaml: {field}: ")), "{error}");
+        }
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Job<'_> {
         }
         for split in Split::ALL {
             if count[split as usize] == 0 && self.entry.manifest.split.share(split) > 0.0 {
-                let advice = "it has too few documents: cut them smaller with `document_bytes`, or change `split` in its manifest";
+                let advice = "it has too few documents: cut them smaller (`extract`: `text` has `document_bytes` and `block: line`, and `jsonl` takes a document a line where all of a `json` file is one), or change `split` in its manifest";
                 return Err(empty(format!("in its {} split", split.name()), advice));
             }
         }

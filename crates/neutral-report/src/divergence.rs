@@ -29,7 +29,7 @@ pub(crate) const MEANINGS: [(&str, &str); 5] = [
     ("tokens", "scored tokens of held-out text, of each corpus the first ones."),
     (
         "neutral prefixes",
-        "share of tokens that are predicted from a prefix at which every gate of every block was exactly zero; a dash where nothing was added beside sub-layers.",
+        "share of tokens that are predicted from a prefix at which every gate of every block (without a gate, what is added) was exactly zero; a dash where nothing was added beside sub-layers.",
     ),
     (
         "violations",

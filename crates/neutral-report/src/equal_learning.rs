@@ -28,8 +28,9 @@ pub(crate) const TEXTS: usize = 1;
 /// What they mean.
 pub(crate) const MEANING: &str = "At equal learning: the mean forgetting along a method's front over that along the \
     reference's of the same seed, where both learn as much, which is at the bits/byte given (means over seeds). Points \
-    of a front are joined by straight lines; below its first a method needs to forget no more than there. Less is \
-    better; below 0 the original domain got better. Intervals are Student's 95 % over seeds. A dash is where, in some \
+    of a front are joined by straight lines; below its first a method needs to forget no more than there. Each is \
+    over the learning that it shares with the reference, so that two methods are to be compared where they stand in one \
+    cell. Less is better; below 0 the original domain got better. Intervals are Student's 95 % over seeds. A dash is where, in some \
     seed, the two have no learning in common or the reference forgets nothing.";
 
 /// The heads of the columns, and a row a curve; none where no reference was swept beside another curve.

@@ -118,8 +118,7 @@ fn have_read_alike(group: &Group<'_>, other: &Group<'_>, of: Of) -> bool {
     let [own, other] = [group, other].map(|group| group.first().read());
     match of {
         Of::Corpus(corpus) => own.contains(corpus) == other.contains(corpus),
-        Of::Mean(_) => own == other,
-        Of::Own => true,
+        Of::Mean(_) | Of::Own => own == other,
     }
 }
 
@@ -268,6 +267,24 @@ mod tests {
             trial.spec["data"] = serde_json::json!({ "new": [corpus] });
         }
         assert_eq!(dashes(&results), [false, true]);
+        // A control names new text, and reads none.
+        for trial in &mut results.trials {
+            let original = if trial.label == "lora" { 1.0 } else { 0.1 };
+            trial.spec["data"] =
+                serde_json::json!({ "new": [corpus], "original_fraction": original });
+        }
+        assert_eq!(dashes(&results), [false, true]);
+        // What one has learnt of its language is not held against what another has of its own.
+        let german = "libreoffice-help/de".to_owned();
+        results.base.metrics.new.insert(german.clone(), results.base.metrics.new[0]);
+        for trial in &mut results.trials {
+            trial.learning.as_mut().unwrap().insert(german.clone(), 1.0);
+            let own = if trial.label == "lora" { &german } else { &corpus };
+            trial.spec["data"] = serde_json::json!({ "new": [own] });
+        }
+        let (_, rows) = table(&results);
+        let own = |row: &&Vec<String>| row[0] == "LoRA" && row[1].contains("each was trained on");
+        assert!(rows.iter().find(own).unwrap()[5..7].iter().all(|cell| cell == "–"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 use neutral_store::Fingerprint;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::tasks::{self, ByTask};
 use crate::{AgainstBase, Neutrality, PaperFigures, ReportError};
@@ -142,7 +143,7 @@ pub struct TrialResult {
     /// Counts of weights.
     pub parameters: Parameters,
     /// The resolved trial, as the plan has it: `neutral_spec::Trial` in JSON.
-    pub spec: serde_json::Value,
+    pub spec: Value,
     /// Scores after training.
     pub metrics: Option<ByDomain<ByCorpus<Metrics>>>,
     /// Bits/byte after − base, by corpus of the original domain; less is better.
@@ -244,12 +245,12 @@ impl TrialResult {
         self.metrics.as_ref().filter(|_| self.status == Status::Finished)
     }
 
-    /// The corpora of the new domain that it was trained on.
+    /// The corpora of the new domain that it was trained on; none where all of its text is of the original one.
     pub(crate) fn read(&self) -> BTreeSet<&str> {
-        let corpora = self.spec.pointer("/data/new").and_then(|new| new.as_array());
-        corpora
-            .into_iter()
-            .flatten()
+        let of_data = |name: &str| self.spec.get("data")?.get(name);
+        let is_mixed = of_data("original_fraction").and_then(Value::as_f64) != Some(1.0);
+        let corpora = of_data("new").and_then(Value::as_array).filter(|_| is_mixed);
+        (corpora.into_iter().flatten())
             .filter_map(|of| of.as_str().or_else(|| of.get("corpus")?.as_str()))
             .collect()
     }
@@ -260,7 +261,7 @@ impl TrialResult {
     }
 
     /// The values that the sweep set, as the spec's `varied` lists them: path and value.
-    pub fn varied(&self) -> Vec<(&str, &serde_json::Value)> {
+    pub fn varied(&self) -> Vec<(&str, &Value)> {
         let pairs = self.spec.get("varied").and_then(|v| v.as_array());
         pairs
             .into_iter()

@@ -138,7 +138,10 @@ fn converted(gguf: &Path, cache: &Cache) -> anyhow::Result<PathBuf> {
 /// The tokenizer in a model's folder; the model has an embedding for each token of text.
 pub(crate) fn tokenizer(folder: &ModelFolder) -> anyhow::Result<Tokenizer> {
     let Some(path) = folder.tokenizer() else {
-        let message = format!("{} has no tokenizer.json", folder.path().display());
+        let message = format!(
+            "{} has no tokenizer.json; `AutoTokenizer.from_pretrained(…).save_pretrained(…)` of transformers writes one",
+            folder.path().display()
+        );
         return Err(BadInput(message).into());
     };
     let tokenizer = Tokenizer::load(&path)?;

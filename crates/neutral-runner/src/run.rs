@@ -121,7 +121,7 @@ fn warn_of_rare_original(plan: &Plan) {
     let rare: Vec<_> = plan.trials.iter().filter_map(|t| Some((sequences(t)?, &t.id))).collect();
     if let Some((a_step, id)) = rare.iter().min_by(|a, b| a.0.total_cmp(&b.0)) {
         tracing::warn!(
-            "{} trials have less than a sequence of original text a step: of {id} the loss on it acts in {:.0} % of steps alone; a larger `batch_size` or `original_fraction` has it act in each",
+            "{} trials have less than a sequence of original text a step: {id} sees any in {:.0} % of its steps alone, so that the weight of the loss on it counts for as much less; a larger `batch_size` or `original_fraction` has it act in each",
             rare.len(),
             100.0 * a_step
         );

@@ -81,15 +81,25 @@ impl Replicates {
     }
 
     /// The end of the one-sided interval that lies above the quantity with the given probability.
+    ///
+    /// Where few documents ask for more than the outermost replicate, it is at least where Student's tail ends, as
+    /// the p values have it.
     pub fn bound(&self, probability: f64) -> f64 {
+        let level = self.level(probability);
+        let bound = self.quantile(level);
+        let outermost = 1.0 / (self.sorted.len() as f64 + 1.0);
+        if (outermost..=1.0 - outermost).contains(&level) {
+            return bound;
+        }
+        let tail = self.estimate + student_quantile(probability, self.df()) * self.deviation();
+        if level > 0.5 { bound.max(tail) } else { bound.min(tail) }
+    }
+
+    /// The share of replicates below that end.
+    fn level(&self, probability: f64) -> f64 {
         let u = self.bias + self.expanded(probability);
         let below_pole = 1.0 - self.acceleration * u;
-        let level = if below_pole > 0.0 {
-            normal_cdf(self.bias + u / below_pole)
-        } else {
-            f64::from(u > 0.0)
-        };
-        self.quantile(level)
+        if below_pole > 0.0 { normal_cdf(self.bias + u / below_pole) } else { f64::from(u > 0.0) }
     }
 
     /// The p value of *θ ≥ margin*: the level at which [`bound`](Self::bound) reaches it.
@@ -224,6 +234,16 @@ mod tests {
         let width = |r: Replicates| r.bound(0.975) - r.bound(0.025);
         let [few, more, many] = [5.0, 30.0, 1e7].map(|n| width(replicates().of_few(n)));
         assert!(few > more && more > many && (many - width(replicates())).abs() < 1e-4);
+    }
+
+    #[test]
+    fn of_two_documents_the_interval_ends_beyond_all_replicates_where_its_p_value_is_the_level() {
+        let values = (0..1999).map(|i| normal_quantile((f64::from(i) + 0.5) / 1999.0));
+        let replicates = Replicates::new(values.collect(), 0.0, &[]).of_few(2.0);
+        let upper = replicates.bound(0.975);
+        assert!(upper > replicates.sorted[1998] && replicates.bound(0.025) < replicates.sorted[0]);
+        assert!((replicates.p_at_least(upper) - 0.025).abs() < 1e-3);
+        assert!(replicates.p_at_least(0.99 * upper) > 0.025);
     }
 
     #[test]

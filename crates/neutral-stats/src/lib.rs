@@ -4,7 +4,7 @@
 //! per-document differences ─ one seed ─────► ratio()          BCa bootstrap over documents   ┐
 //!        of nats           ─ several seeds ► ratio_of_seeds() Student, seeds and documents   ├► Estimate
 //!                                          ► bootstrap_of_seeds(), to compare with           ┘
-//! Estimate ─► interval · non_inferiority · inferiority · detectable          p values ─► holm
+//! Estimate ─► interval · p_at_least · p_at_most · detectable                 p values ─► holm
 //! right or wrong by both models ─► mcnemar · more_often_right() Tango's score method, also _of_seeds() ► Estimate
 //! ```
 //!

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use neutral_report::escaped_markdown as escaped;
 
-use super::{budget_sentence, cells, headline, heads, meaning};
+use super::{budget_sentence, cells, headline, heads, meaning, unchecked};
 use crate::Check;
 
 /// A check as Markdown.
@@ -19,6 +19,9 @@ pub fn markdown(check: &Check) -> String {
             let _ = writeln!(out, "| {} | {} |", escaped(&row.trial), cells.join(" | "));
         }
         let _ = writeln!(out, "\n{}", meaning(check));
+    }
+    if let Some(sentence) = unchecked(check) {
+        let _ = writeln!(out, "\n{}", escaped(&sentence));
     }
     let notes = check.rows.iter().filter_map(|row| row.note.as_ref().map(|note| (row, note)));
     for (row, note) in notes {

@@ -62,6 +62,12 @@ fn meaning(check: &Check) -> String {
     )
 }
 
+/// What the check does not tell, in a sentence; nothing where all of the run was checked.
+fn unchecked(check: &Check) -> Option<String> {
+    let all = || format!("Not checked, of what the run has: {}.", check.unchecked.join("; "));
+    (!check.unchecked.is_empty()).then(all)
+}
+
 /// How the check ended, in a line.
 fn headline(check: &Check) -> String {
     let of = |verdict| {

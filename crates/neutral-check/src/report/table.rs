@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use neutral_report::shorten;
 
-use super::{budget_sentence, cells, headline, heads, meaning};
+use super::{budget_sentence, cells, headline, heads, meaning, unchecked};
 use crate::Check;
 
 /// Widths of the columns; the first is of text.
@@ -39,6 +39,9 @@ pub fn table(check: &Check) -> String {
     }
     if !check.rows.is_empty() {
         let _ = writeln!(out, "\n{}", wrapped(&meaning(check), 120));
+    }
+    if let Some(sentence) = unchecked(check) {
+        let _ = writeln!(out, "\n{}", wrapped(&sentence, 120));
     }
     for budget in &check.budgets {
         let _ = writeln!(out, "\n{}", wrapped(&budget_sentence(budget), 120));

@@ -35,7 +35,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_enum)]
     pub dtype: Option<Dtype>,
     /// Also write base, export and logits to a folder in DIR, for scripts/verify-exports.
-    #[arg(long, value_name = "DIR", hide = true)]
+    #[arg(long, value_name = "DIR")]
     pub cases: Option<PathBuf>,
 }
 

@@ -1,8 +1,8 @@
 //! Products of rows and weights, in bf16 also where libtorch has none that is fast.
 //!
-//! On CPUs libtorch leaves products of bf16 to oneDNN, which asks for AVX-512, and takes a plain loop without
-//! it, tens of times slower than products of fp32. There both factors are widened, which changes none of their
-//! values, multiplied in fp32 and rounded once: what instructions for bf16 do.
+//! On CPUs libtorch leaves products of bf16 to oneDNN, which asks for AVX-512 or AVX-NE-CONVERT, and takes a plain
+//! loop without, tens of times slower than products of fp32. There both factors are widened, which changes none of
+//! their values, multiplied in fp32 and rounded once: what instructions for bf16 do.
 
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -21,7 +21,10 @@ const ROWS_WIDENED: usize = 8;
 /// # Panics
 /// If shapes or kinds differ.
 pub fn linear(x: &Tensor, weight_oi: &Tensor, bias_o: Option<&Tensor>) -> Tensor {
-    if is_widened(x) { widened(x, weight_oi, bias_o) } else { x.linear(weight_oi, bias_o) }
+    if !is_widened(x) {
+        return x.linear(weight_oi, bias_o);
+    }
+    widened(x, weight_oi, bias_o, || wide(x).linear(&wide(weight_oi), bias_o.map(wide)))
 }
 
 /// `y + x Wᵀ`, rounded once: added within the product, which is one pass over the widest tensor less.
@@ -32,10 +35,11 @@ pub fn linear(x: &Tensor, weight_oi: &Tensor, bias_o: Option<&Tensor>) -> Tensor
 /// # Panics
 /// As for [`linear`].
 pub fn add_linear(y: &Tensor, x: &Tensor, weight_oi: &Tensor) -> Tensor {
-    if is_widened(x) {
-        return widened(x, weight_oi, Some(y));
+    if !is_widened(x) {
+        return rows(y).addmm(&rows(x), &weight_oi.tr()).view_as(y);
     }
-    rows(y).addmm(&rows(x), &weight_oi.tr()).view_as(y)
+    let sum = || rows(&wide(y)).addmm(&rows(&wide(x)), &wide(weight_oi).tr()).view_as(y);
+    widened(x, weight_oi, Some(y), sum)
 }
 
 /// `a b`.
@@ -51,7 +55,13 @@ pub(super) fn product(a_nk: &Tensor, b_km: &Tensor) -> Tensor {
 
 /// Whether libtorch multiplies such tensors in a plain loop.
 pub(super) fn has_slow_products(x: &Tensor) -> bool {
-    x.device() == Device::Cpu && x.kind() == Kind::BFloat16 && width() < Width::Avx512
+    #[cfg(target_arch = "x86_64")]
+    return x.device() == Device::Cpu
+        && x.kind() == Kind::BFloat16
+        && width() < Width::Avx512
+        && !is_x86_feature_detected!("avxneconvert");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Fewer rows are sooner multiplied in that loop than the weight is widened.
@@ -67,79 +77,141 @@ fn rows(x: &Tensor) -> Tensor {
     x.reshape([-1, x.size().last().copied().unwrap_or(1)])
 }
 
-/// For the backward pass `x` and the weight are kept as they are, not as their wide copies.
-fn widened(x: &Tensor, weight_oi: &Tensor, added: Option<&Tensor>) -> Tensor {
+/// What `sum` gives in fp32, rounded, with its backward pass. For that the factors are kept as they are, not as their
+/// wide copies, and only where a gradient needs them.
+fn widened(
+    x: &Tensor,
+    weight_oi: &Tensor,
+    added: Option<&Tensor>,
+    sum: impl FnOnce() -> Tensor,
+) -> Tensor {
     let kind = x.kind();
-    let y = no_grad(|| {
-        let product = wide(x).linear(&wide(weight_oi), None::<&Tensor>);
-        added.map_or_else(|| product.shallow_clone(), |added| &product + added).to_kind(kind)
-    });
     let inputs: Vec<&Tensor> = [x, weight_oi].into_iter().chain(added).collect();
-    let (x, weight_oi, size) = (x.detach(), weight_oi.detach(), added.map(Tensor::size));
+    assert!(
+        inputs.iter().all(|input| input.kind() == kind),
+        "factors and what is added are of one kind"
+    );
+    let y = no_grad(|| sum().to_kind(kind));
+    let kept_x = weight_oi.requires_grad().then(|| x.detach());
+    let kept_weight = x.requires_grad().then(|| weight_oi.detach());
+    let added_size = added.map(Tensor::size);
     attach("linear", &inputs, &[&y], move |gradients: Gradients| {
+        let wanted = gradients.wanted;
         let Some(of_y) = &gradients.outputs[0] else {
-            return gradients.wanted.iter().map(|_| None).collect();
+            return wanted.iter().map(|_| None).collect();
         };
         let of_y = wide(of_y);
-        let of_x = || of_y.matmul(&wide(&weight_oi));
-        let of_weight = || rows(&of_y).tr().matmul(&rows(&wide(&x)));
-        let of_added = || of_y.sum_to_size(size.as_deref().unwrap_or_default());
-        let each: [&dyn Fn() -> Tensor; 3] = [&of_x, &of_weight, &of_added];
-        let wanted = gradients.wanted.iter().zip(each);
-        wanted.map(|(wanted, of)| wanted.then(|| of().to_kind(kind))).collect()
+        let weight_oi = kept_weight.filter(|_| wanted[0]);
+        let of_x = weight_oi.map(|weight_oi| of_y.matmul(&wide(&weight_oi)));
+        let x = kept_x.filter(|_| wanted[1]);
+        let of_weight = x.map(|x| rows(&of_y).tr().matmul(&rows(&wide(&x))));
+        let of_added = added_size.map(|size| wanted[2].then(|| of_y.sum_to_size(size)));
+        let each = [of_x, of_weight].into_iter().chain(of_added);
+        each.map(|gradient| gradient.map(|gradient| gradient.to_kind(kind))).collect()
     });
     y
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{agrees, normal};
+    use super::super::testing::{agrees, normal, run};
     use super::*;
+    use crate::simd::at_every_width;
 
+    /// `x`, the weight as a transposed view, what is added; `x` in rows that are not contiguous.
     fn inputs(added: &[i64]) -> Vec<Tensor> {
         let tensor = |name: &str, shape: &[i64]| normal(name, shape, Kind::Double);
-        vec![tensor("x", &[3, 5, 24]), tensor("weight", &[20, 24]), tensor("added", added)]
+        vec![tensor("x", &[5, 3, 24]), tensor("weight", &[24, 20]), tensor("added", added)]
     }
+
+    fn parts(inputs: &[Tensor]) -> [Tensor; 3] {
+        [inputs[0].transpose(0, 1), inputs[1].tr(), inputs[2].shallow_clone()]
+    }
+
+    fn both(inputs: &[Tensor]) -> Vec<Tensor> {
+        let [x, weight, bias] = parts(inputs);
+        vec![linear(&x, &weight, None), linear(&x, &weight, Some(&bias))]
+    }
+
+    fn sum(inputs: &[Tensor]) -> Vec<Tensor> {
+        let [x, weight, y] = parts(inputs);
+        vec![add_linear(&y, &x, &weight)]
+    }
+
+    const SIZES: [&[i64]; 2] = [&[20], &[3, 5, 20]];
 
     #[test]
     fn linear_layers_agree_with_their_formula_at_every_width() {
-        agrees(
-            "linear",
-            &inputs(&[20]),
-            |t| vec![linear(&t[0], &t[1], None), linear(&t[0], &t[1], Some(&t[2]))],
-            |t| vec![t[0].matmul(&t[1].tr()), t[0].matmul(&t[1].tr()) + &t[2]],
-        );
-        agrees(
-            "add_linear",
-            &inputs(&[3, 5, 20]),
-            |t| vec![add_linear(&t[2], &t[0], &t[1])],
-            |t| vec![&t[2] + t[0].matmul(&t[1].tr())],
-        );
+        let formula = |inputs: &[Tensor]| {
+            let [x, weight, added] = parts(inputs);
+            let y = x.matmul(&weight.tr());
+            vec![y.shallow_clone(), y + added]
+        };
+        agrees("linear", &inputs(SIZES[0]), both, formula);
+        agrees("add_linear", &inputs(SIZES[1]), sum, |t| formula(t).split_off(1));
     }
 
-    /// A sum of 4,096 products in bf16 would stop growing at 256; two roundings would be seen in the last bit.
+    #[test]
+    fn bf16_is_widened_where_the_vectors_have_less_than_512_bits_and_the_rows_are_many() {
+        let rows = |n, kind| Tensor::zeros([n, 4], (kind, Device::Cpu));
+        at_every_width(|at| {
+            let slow = at < Width::Avx512 && !is_x86_feature_detected!("avxneconvert");
+            assert_eq!(is_widened(&rows(8, Kind::BFloat16)), slow, "{at:?}");
+            assert!(!is_widened(&rows(7, Kind::BFloat16)) && !is_widened(&rows(8, Kind::Float)));
+        });
+    }
+
+    /// Sums of whole numbers have no rounding in fp32, in whichever order; a second rounding would be seen in the last
+    /// bit of bf16, which they fill.
     #[test]
     fn what_is_widened_is_the_exact_result_rounded_once() {
-        let ones = Tensor::ones([1, 4096], (Kind::BFloat16, Device::Cpu));
-        assert_eq!(widened(&ones, &ones, None).double_value(&[0, 0]), 4096.0);
-        for (name, added) in [("bias", vec![20]), ("sum", vec![3, 5, 20])] {
-            let inputs = inputs(&added);
-            let [x, w, b] = [0, 1, 2].map(|i| inputs[i].detach().to_kind(Kind::BFloat16));
-            let [exact_x, exact_w, exact_b] = [&x, &w, &b].map(|t| t.to_kind(Kind::Double));
-            // A rounding to fp32 on the way, from fp64, is not to be told from the exact sum.
-            let exact = exact_x.linear(&exact_w, None::<&Tensor>) + exact_b;
-            let exact = exact.to_kind(Kind::Float).to_kind(Kind::BFloat16);
-            assert_eq!(widened(&x, &w, Some(&b)), exact, "{name}");
+        let whole = |name: &str, shape: &[i64]| {
+            (normal(name, shape, Kind::Float).detach() * 40.0).round().to_kind(Kind::BFloat16)
+        };
+        let [x, weight] = [whole("x", &[9, 24]), whole("weight", &[20, 24])];
+        let exact = |added: &Tensor| {
+            let [x, weight, added] = [&x, &weight, added].map(|t| t.to_kind(Kind::Double));
+            (x.linear(&weight, None::<&Tensor>) + added).to_kind(Kind::BFloat16)
+        };
+        let [bias, y] = [whole("bias", &[20]), whole("y", &[9, 20])];
+        at_every_width(|at| {
+            if is_widened(&x) {
+                assert_eq!(linear(&x, &weight, Some(&bias)), exact(&bias), "{at:?}");
+                assert_eq!(add_linear(&y, &x, &weight), exact(&y), "{at:?}");
+                assert_eq!(product(&x, &weight.tr()), exact(&y.zeros_like()), "{at:?}");
+            }
+        });
+    }
+
+    /// What is kept for one gradient must not be what another needs.
+    #[test]
+    fn each_gradient_by_itself_is_the_one_beside_the_others() {
+        for (function, size) in [(both as fn(&[Tensor]) -> Vec<Tensor>, SIZES[0]), (sum, SIZES[1])]
+        {
+            let tracked = |alone: Option<usize>| -> Vec<Tensor> {
+                let each = inputs(size).into_iter().enumerate();
+                each.map(|(i, t)| {
+                    let tracked = alone.is_none_or(|alone| alone == i);
+                    t.detach().to_kind(Kind::BFloat16).set_requires_grad(tracked)
+                })
+                .collect()
+            };
+            at_every_width(|at| {
+                let all = run(&tracked(None), function);
+                let gradients = &all[all.len() - 3..];
+                for (i, expected) in gradients.iter().enumerate() {
+                    let found = run(&tracked(Some(i)), function).pop().expect("a gradient");
+                    assert_eq!(&found, expected, "of input {i}, {at:?}");
+                }
+            });
         }
     }
 
     #[test]
-    fn only_what_is_wanted_has_a_gradient() {
-        let inputs = inputs(&[20]);
-        let [x, w, b] = [0, 1, 2].map(|i| inputs[i].detach().to_kind(Kind::BFloat16));
-        let x = x.set_requires_grad(true);
-        widened(&x, &w, Some(&b)).sum(Kind::Float).backward();
-        assert!(x.grad().defined() && !w.grad().defined() && !b.grad().defined());
-        assert!(!no_grad(|| widened(&x, &w, None)).requires_grad());
+    #[should_panic(expected = "of one kind")]
+    fn kinds_that_differ_are_refused() {
+        let rows = |kind| Tensor::zeros([8, 4], (kind, Device::Cpu));
+        let [x, weight] = [rows(Kind::BFloat16), rows(Kind::Float)];
+        let _ = widened(&x, &weight, None, || unreachable!());
     }
 }

@@ -1,9 +1,10 @@
 //! Functions that a training step is made of, each in one pass over memory, forward and backward.
 //!
-//! Each has two forms. On a CPU, in fp32 and bf16, it is a kernel of this crate behind
+//! Most have two forms. On a CPU, in fp32 and bf16, a kernel of this crate behind
 //! [`attach`](crate::attach); elsewhere, and in fp64, the same formula in libtorch's operations, which
 //! also is the reference that the kernel is tested against. Kernels round where the reference
-//! rounds: to the tensors' kind after every operation that would have made a tensor.
+//! rounds: to the tensors' kind after every operation that would have made a tensor. Matrix products are
+//! libtorch's everywhere.
 //!
 //! Tensor names end in their shape: `n` rows, `d` width, `f` feed-forward width, `v` vocabulary.
 

@@ -51,7 +51,7 @@ pub struct Scores {
 ///
 /// The rotation is on the halves of a head, `x ⊙ cos + cat(−x₂, x₁) ⊙ sin`, in fp32, or in fp64 if the
 /// input is, rounded to the kind of the input. Products of bf16 are summed in fp32, and probabilities are rounded to bf16
-/// before the second product.
+/// before the second product (not so with a cap, where such products are slow).
 ///
 /// # Shapes
 /// `qkv`: one tensor `[b, t, (query + 2 · key_value) · e]`, or three, `[b, t, query · e]` and twice
