@@ -7,6 +7,7 @@ use std::fmt::Display;
 use neutral_report::ByTask;
 
 use crate::gate::{Domain, new, original, policy_error};
+use crate::scored::TrialScores;
 use crate::{Answers, CheckError, Metric, Policy, Scored};
 
 /// Refuses a margin that no row of a check against this baseline can have.
@@ -29,18 +30,10 @@ pub(crate) fn check(policy: &Policy, baseline: &Scored) -> Result<(), CheckError
 /// What a run has that no row is of, in words: trials and seeds, corpora and tasks that the baseline lacks, and
 /// forgetting or learning where no corpus has a margin for it.
 pub(crate) fn unchecked(run: &Scored, baseline: &Scored, policy: &Policy) -> Vec<String> {
-    let seed = |name: &str, seed| baseline.named(name).any(|trial| trial.seed == seed);
-    let trials = run.names().into_iter().flat_map(|name| {
-        let mut lacking: Vec<String> = run
-            .named(name)
-            .filter(|trial| !seed(name, trial.seed))
-            .map(|trial| format!("{name}, seed {}", trial.seed))
-            .collect();
-        if baseline.named(name).next().is_none() {
-            lacking = vec![name.to_owned()];
-        }
-        lacking
-    });
+    let is_lacking =
+        |trial: &&TrialScores| !baseline.named(&trial.name).any(|theirs| theirs.seed == trial.seed);
+    let trials = run.trials.iter().filter(is_lacking);
+    let trials = trials.map(|trial| format!("{}, seed {}", trial.name, trial.seed));
     let [ours, theirs] = [run, baseline].map(|scored| {
         let all = Metric::ALL.into_iter().flat_map(|metric| measured_on(metric, scored));
         all.collect::<BTreeSet<&str>>()
@@ -116,7 +109,7 @@ mod tests {
         let mut run = scored(&trials, 0.0, 3);
         let nats = run.base.nats.original[0].clone();
         run.base.nats.original.insert("text/other".to_owned(), nats);
-        assert_eq!(unchecked(&run, both), ["lora, seed 1", "adapter", "text/other"]);
+        assert_eq!(unchecked(&run, both), ["lora, seed 1", "adapter, seed 0", "text/other"]);
     }
 
     #[test]

@@ -58,6 +58,18 @@ pub(crate) fn at_every_width(mut run: impl FnMut(Width)) {
     }
 }
 
+/// Whether libtorch multiplies bf16 with instructions for it: oneDNN asks for AVX-512, or for AVX-NE-CONVERT.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_fast_bf16() -> bool {
+    width() >= Width::Avx512 || is_x86_feature_detected!("avxneconvert")
+}
+
+/// Elsewhere that is libtorch's own business.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn has_fast_bf16() -> bool {
+    true
+}
+
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Width {
     let avx512 = is_x86_feature_detected!("avx512f")

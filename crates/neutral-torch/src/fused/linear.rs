@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::rows_and_width;
 use crate::autograd::{Gradients, attach};
-use crate::simd::{Width, width};
+use crate::simd::has_fast_bf16;
 
 /// Rows from which on widening is faster, at widths from 256 to 8,192 on a Zen 3.
 const ROWS_WIDENED: usize = 8;
@@ -55,13 +55,7 @@ pub(super) fn product(a_nk: &Tensor, b_km: &Tensor) -> Tensor {
 
 /// Whether libtorch multiplies such tensors in a plain loop.
 pub(super) fn has_slow_products(x: &Tensor) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return x.device() == Device::Cpu
-        && x.kind() == Kind::BFloat16
-        && width() < Width::Avx512
-        && !is_x86_feature_detected!("avxneconvert");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    x.device() == Device::Cpu && x.kind() == Kind::BFloat16 && !has_fast_bf16()
 }
 
 /// Fewer rows are sooner multiplied in that loop than the weight is widened.
@@ -116,7 +110,7 @@ fn widened(
 mod tests {
     use super::super::testing::{agrees, normal, run};
     use super::*;
-    use crate::simd::at_every_width;
+    use crate::simd::{Width, at_every_width};
 
     /// `x`, the weight as a transposed view, what is added; `x` in rows that are not contiguous.
     fn inputs(added: &[i64]) -> Vec<Tensor> {
@@ -152,6 +146,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_arch = "x86_64")]
     fn bf16_is_widened_where_the_vectors_have_less_than_512_bits_and_the_rows_are_many() {
         let rows = |n, kind| Tensor::zeros([n, 4], (kind, Device::Cpu));
         at_every_width(|at| {
