@@ -28,6 +28,8 @@ fn main() {
         .warnings(false)
         .flag("-fopenmp")
         .flag("-fvisibility=hidden")
+        // Of libtorch's headers there would be tens of megabytes.
+        .debug(false)
         .opt_level(2);
     let nccl = has_nccl(&libtorch);
     if nccl {

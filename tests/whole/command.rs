@@ -39,13 +39,14 @@ impl Sandbox {
         format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap())
     }
 
-    /// The command with some arguments, started in the sandbox.
+    /// The command with some arguments, started in the sandbox, on one thread: the tests beside this one need the others.
     pub(crate) fn neutral<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_neutral-under-test"));
         command
             .args(arguments)
             .current_dir(self.folder.path())
             .env("NEUTRAL_CACHE", self.path("cache"))
+            .env("OMP_NUM_THREADS", "1")
             .env("RUST_LOG", "info");
         command
     }
