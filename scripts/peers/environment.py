@@ -41,8 +41,9 @@ def peer_python():
         # is missing.
         if not (marker.exists() and marker.read_text() == wanted):
             print(f"peers: installing {', '.join(REQUIREMENTS)} in {folder}, once (6 GB)", file=sys.stderr)
-            if not python.exists():
-                subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            # Without python3-venv, or cut short, the environment has a Python and no pip.
+            if not python.exists() or subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode:
+                subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
             pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
             subprocess.run([*pip, *REQUIREMENTS], check=True, stdout=sys.stderr)
             subprocess.run([python, "-c", "import accelerate, peft, torch, transformers"], check=True)

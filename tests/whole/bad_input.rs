@@ -78,6 +78,29 @@ fn mistakes_in_an_experiment_are_named_with_file_line_and_field() {
     }
 }
 
+/// What `split: {test: 0}` leaves, or `{valid: 0, test: 1}` of a corpus that is only scored.
+#[test]
+fn a_split_without_documents_is_named_before_anything_is_trained() {
+    let shipped = std::fs::read_to_string(root().join("data-manifests/synthetic.yaml")).unwrap();
+    for (shares, split) in [("{valid: 0.1, test: 0}", "test"), ("{valid: 0.1, test: 0.9}", "train")]
+    {
+        let sandbox = Sandbox::new();
+        // Which text is in which split is in the checksums.
+        let lines = shipped.lines().filter(|line| !line.contains("sha256"));
+        let text = lines.collect::<Vec<_>>().join("\n").replace("{valid: 0.1, test: 0.1}", shares);
+        assert!(text.contains(shares), "{text}");
+        std::fs::create_dir(sandbox.path("manifests")).unwrap();
+        sandbox.write("manifests/synthetic.yaml", &text);
+        let smoke = root().join("experiments/smoke.yaml");
+        let arguments = ["run", "--device", "cpu", "--manifests", "manifests"];
+        let output = sandbox.neutral(&arguments).arg(smoke).output().unwrap();
+        assert!(!output.status.success());
+        let said = words(&output);
+        assert!(said.contains(&format!("has no text in its {split} split")), "{said}");
+        assert!(!sandbox.path("cache/bases").exists(), "{said}");
+    }
+}
+
 #[test]
 fn a_missing_experiment_and_a_missing_device_are_named() {
     let sandbox = Sandbox::new();

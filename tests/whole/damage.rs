@@ -33,7 +33,8 @@ fn with_files(files: &Files, kept: impl Fn(&str) -> bool) -> Disturbed {
 fn is_there(name: &str, file: &str) -> bool {
     let place = |name: &str| ORDER.iter().position(|kind| name.starts_with(kind));
     let weights = file.starts_with("out/") && is_of(file, &["safetensors"]);
-    let made_from_weights = name.ends_with("neutrality.json") || name.contains("/task-scores/");
+    let made_from_weights = ["neutrality.json", "tasks.json"].iter().any(|of| name.ends_with(of))
+        || name.contains("/task-scores/");
     place(name) <= place(file) && !(weights && made_from_weights)
 }
 

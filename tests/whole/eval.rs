@@ -2,7 +2,7 @@
 //! in an experiment.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use neutral_torch::{load_tensors, save_tensors};
 use serde_json::Value;
@@ -40,12 +40,16 @@ fn eval(sandbox: &Sandbox, tasks: &str, more: &[&str]) -> Output {
 }
 
 fn eval_in(precision: &str, sandbox: &Sandbox, tasks: &str, more: &[&str]) -> Output {
+    command(precision, sandbox, tasks, more).output().unwrap()
+}
+
+fn command(precision: &str, sandbox: &Sandbox, tasks: &str, more: &[&str]) -> Command {
     let model = fixtures().join("eval/model");
     let model = model.to_str().unwrap();
     let mut arguments = vec!["eval", "--model", model, "--tasks", tasks, "--precision", precision];
     arguments.extend(["--include-path", "cases", "--device", "cpu"]);
     arguments.extend(more);
-    sandbox.neutral(&arguments).output().unwrap()
+    sandbox.neutral(&arguments)
 }
 
 /// The results that a run wrote, and the folder of its files.
@@ -184,6 +188,16 @@ fn a_task_that_fails_does_not_take_the_others_with_it() {
 }
 
 #[test]
+fn results_are_written_though_nobody_reads_the_table() {
+    let sandbox = sandbox();
+    let mut command = command("fp32", &sandbox, "minimal_pairs", &["--output-path", "out"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert!(!command.stdout(writer).output().unwrap().status.success());
+    assert!(results(&sandbox, "out").0["results"]["minimal_pairs"]["acc,none"].is_number());
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     let sandbox = sandbox();
     for (tasks, more, said) in [
@@ -292,8 +306,19 @@ fn an_experiment_scores_tasks_of_each_domain_before_and_after() {
     assert_code(&refused, 2);
     assert!(words(&refused).contains("questions of minimal_pairs"), "{}", words(&refused));
 
-    // A trial that cannot be scored on them any more is kept, and said to lack them.
+    // What it scored is kept without its weights, also by a run that is being stopped.
     std::fs::remove_file(sandbox.path("out/trials/lora-s0/extension.safetensors")).unwrap();
+    assert_code(&sandbox.run(&file, "out"), 0);
+    assert_eq!(sandbox.results("out")["trials"][0]["tasks"], *trial);
+    let manifests = root().join("data-manifests");
+    let mut collect = sandbox.neutral(&["run", "--out", "out", "--only", "collect", "--stopped"]);
+    let stopped =
+        collect.args(["--device", "cpu", "--manifests"]).arg(manifests).arg(&file).output();
+    assert_code(&stopped.unwrap(), 130);
+    assert_eq!(sandbox.results("out")["trials"][0]["tasks"], *trial);
+
+    // A trial that cannot be scored on other documents any more is kept, and said to lack them.
+    let file = sandbox.write("tasks.yaml", &text.replace("limit: 5", "limit: 4"));
     let output = sandbox.run(&file, "out");
     assert_code(&output, 1);
     assert!(words(&output).contains("lora-s0: no scores on tasks"), "{}", words(&output));

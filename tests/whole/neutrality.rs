@@ -64,6 +64,16 @@ fn a_trial_is_compared_with_its_base_and_again_without_being_trained_again() {
     assert_eq!((&found["tokens"], without(less.clone())), (&100.into(), without(first.clone())));
     let (_, none) = run("neutrality_tokens: 0");
     assert_eq!(none, without(first));
+
+    // What cannot be compared any more is no success.
+    let weights = "out/trials/neutral-residues-s0/extension.safetensors";
+    std::fs::remove_file(sandbox.path(weights)).unwrap();
+    let file = sandbox.write("few.yaml", &experiment("neutrality_tokens: 200"));
+    let output = sandbox.run(&file, "out");
+    assert_code(&output, 1);
+    let said = words(&output);
+    assert!(said.contains("1 of 2 trials have not been compared with their base"), "{said}");
+    assert_eq!(sandbox.results("out")["trials"][1]["status"], "finished");
 }
 
 #[test]

@@ -251,7 +251,11 @@ fn what_several_processes_cannot_do_is_said_once() {
         "small.yaml",
         &format!("{first}sweep: {{ grid: {{ training.batch_size: [8, 1] }} }}\n{last}"),
     );
-    let cases: [(&str, &[&str], &str); 6] = [
+    let base = EXPERIMENT.replacen("batch_size: 8", "batch_size: 1", 1);
+    assert!(base.find("batch_size: 1").unwrap() < base.find("data:").unwrap(), "{base}");
+    sandbox.write("base.yaml", &base);
+    let cases: [(&str, &[&str], &str); 7] = [
+        ("base.yaml", &[], "base: training.batch_size is 1, and each of 2 processes needs"),
         ("small.yaml", &[], "training.batch_size is 1, and each of 2 processes needs a sequence"),
         ("e.yaml", &["--executor", "slurm"], "an executor starts processes of its own"),
         ("executor.yaml", &[], "an executor starts processes of its own"),

@@ -105,6 +105,25 @@ fn a_trial_under_another_name_or_scored_otherwise_is_not_trained_again() {
     assert_eq!(other["trials"], fresh["trials"]);
 }
 
+/// Whose weights the user has removed: a copy would be trained anew, and be put over the trial's own checkpoint at every
+/// start.
+#[test]
+fn a_training_without_its_weights_is_not_taken() {
+    let sandbox = Sandbox::new();
+    let text = experiment("methods:\n  - method: { kind: adapter, budget: 20% }\n");
+    assert_code(&sandbox.run(&sandbox.write("file.yaml", &text), "out"), 0);
+    std::fs::remove_file(sandbox.path("out/trials/adapter-s0/extension.safetensors")).unwrap();
+    let otherwise = sandbox.write("file.yaml", &text.replace("max_bytes: 5000", "max_bytes: 4000"));
+    let mut command =
+        sandbox.neutral(&["run", "--out", "other", "--device", "cpu", "--reuse", "out"]);
+    command.arg(&otherwise).arg("--manifests").arg(root().join("data-manifests"));
+    let output = command.output().unwrap();
+    assert_code(&output, 0);
+    let said = words(&output);
+    assert!(said.contains("adapter-s0: not taken from out/trials/adapter-s0, which"), "{said}");
+    assert!(!said.contains("is taken from"), "{said}");
+}
+
 #[test]
 fn two_trials_that_change_names_keep_their_training() {
     let sandbox = Sandbox::new();
@@ -129,6 +148,16 @@ fn two_trials_that_change_names_keep_their_training() {
         let found = now.map(|name| record(&format!("{name}-s0")).unwrap());
         assert!(found == [adapter.clone(), lora.clone()], "{now:?}");
     }
+    // As a run that was killed after it had moved one aside would leave it.
+    let folder = sandbox.path("out/trials/three-s0");
+    let mark = std::fs::read_to_string(folder.join("fingerprint.json")).unwrap();
+    let made: String = serde_json::from_str(&mark).unwrap();
+    let aside = folder.with_file_name(format!("three-s0.{made}"));
+    std::fs::rename(&folder, &aside).unwrap();
+    let output = sandbox.run(&sandbox.write("file.yaml", &methods("two", "three")), "out");
+    assert_code(&output, 0);
+    assert_eq!(record("three-s0").unwrap(), lora);
+    assert!(!aside.exists());
 }
 
 /// Run anew in the same folder, with the same cache: what is left of before must not stand in for what the

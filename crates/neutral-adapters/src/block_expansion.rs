@@ -6,7 +6,8 @@
 //!
 //! Deviation: `N` need not divide `L`: group `k` of `N` ends with block `⌈k·L/N⌉`. And where a model
 //! normalises what joins the residual stream (Gemma 2 and 3), the gains of those norms are zero in place
-//! of the projections, of which a norm would keep the direction however small they are.
+//! of the projections, of which a norm would keep the direction however small they are. And on top of a LoRA or DoRA
+//! (`after`) the copy is of the base's block, without what they put on its layers.
 
 use neutral_model::{Extension, TransformerConfig};
 use tch::Kind;

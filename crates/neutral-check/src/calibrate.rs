@@ -23,8 +23,8 @@ const MARK: &str = "# Measured by `neutral check calibrate`; measured again it i
 /// # Errors
 /// If there are neither two runs nor two seeds of one, one has failed trials, or they measured different things.
 pub fn calibrate(runs: &[Scored]) -> Result<Noise, CheckError> {
-    let seeds = if let [only] = runs { only.by_seed() } else { Vec::new() };
-    let runs = if seeds.is_empty() { runs } else { &seeds };
+    let apart = if let [only] = runs { only.by_seed() } else { Vec::new() };
+    let runs = if apart.is_empty() { runs } else { &apart };
     let [first, others @ ..] = runs else {
         return Err(CheckError::Calibration("no runs; give at least 2".to_owned()));
     };
@@ -41,6 +41,12 @@ pub fn calibrate(runs: &[Scored]) -> Result<Noise, CheckError> {
                 }
             }
         }
+    }
+    let seeds_of = |run: &Scored| run.names().first().map_or(1, |name| run.named(name).count());
+    let seeds = seeds_of(first);
+    if let Some(other) = others.iter().map(seeds_of).find(|other| *other != seeds) {
+        let message = format!("runs of {seeds} and of {other} seeds; give runs of as many each");
+        return Err(CheckError::Calibration(message));
     }
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for run in runs {
@@ -63,7 +69,7 @@ pub fn calibrate(runs: &[Scored]) -> Result<Noise, CheckError> {
     environments.sort();
     environments.dedup();
     let deviations = values.iter().map(|(key, values)| (key.clone(), deviation(values))).collect();
-    Ok(Noise { runs: runs.len(), environments, deviations })
+    Ok(Noise { runs: runs.len(), seeds: Some(seeds), environments, deviations })
 }
 
 fn environment(run: &Scored) -> String {

@@ -34,7 +34,7 @@ pub struct Check {
     pub failures: Vec<Failure>,
     /// The base's rows, then the trials' in the order of the baseline.
     pub rows: Vec<Row>,
-    /// What the run has and no row is of: what the baseline lacks, and what has no margin.
+    /// What the run has and no row is of: what the baseline lacks, what has no margin, and what controls learn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unchecked: Vec<String>,
     /// The policy's budgets.
@@ -86,6 +86,7 @@ fn rows(run: &Scored, baseline: &Scored, policy: &Policy) -> Result<Vec<Row>, Ch
     let base = |scored: &Scored| TrialScores {
         name: BASE.to_owned(),
         seed: 0,
+        is_control: false,
         nats: scored.base.nats.clone(),
         tasks: scored.base.tasks.clone(),
     };
@@ -113,9 +114,13 @@ fn rows(run: &Scored, baseline: &Scored, policy: &Policy) -> Result<Vec<Row>, Ch
             };
             pairs.push((ours, theirs));
         }
+        let is_control = run.is_control(name);
         let both = Compared { run, baseline, policy, pairs };
         found.extend(both.bits_per_byte(Metric::Forgetting, original)?);
-        found.extend(both.bits_per_byte(Metric::Learning, new)?);
+        // 5 % of what a control learns of a language that it does not read is no margin.
+        if !is_control {
+            found.extend(both.bits_per_byte(Metric::Learning, new)?);
+        }
         found.extend(both.accuracies(Metric::ForgettingAccuracy, original)?);
         found.extend(both.accuracies(Metric::LearningAccuracy, new)?);
     }

@@ -27,8 +27,8 @@ pub(crate) fn check(policy: &Policy, baseline: &Scored) -> Result<(), CheckError
     Ok(())
 }
 
-/// What a run has that no row is of, in words: trials and seeds, corpora and tasks that the baseline lacks, and
-/// forgetting or learning where no corpus has a margin for it.
+/// What a run has that no row is of, in words: trials and seeds, corpora and tasks that the baseline lacks, forgetting
+/// and learning where they have no margin, and what controls learn.
 pub(crate) fn unchecked(run: &Scored, baseline: &Scored, policy: &Policy) -> Vec<String> {
     let is_lacking =
         |trial: &&TrialScores| !baseline.named(&trial.name).any(|theirs| theirs.seed == trial.seed);
@@ -39,13 +39,25 @@ pub(crate) fn unchecked(run: &Scored, baseline: &Scored, policy: &Policy) -> Vec
         all.collect::<BTreeSet<&str>>()
     });
     let corpora = ours.difference(&theirs).map(|&on| on.to_owned());
-    let has_no_margin = |metric: &Metric| {
-        let places = measured_on(*metric, baseline);
-        !places.is_empty() && places.iter().all(|on| policy.margin(*metric, on).is_none())
+    let without_margin = |metric: Metric| {
+        let places = measured_on(metric, baseline);
+        let lacking: Vec<_> =
+            places.iter().filter(|on| policy.margin(metric, on).is_none()).collect();
+        if lacking.len() == places.len() && !places.is_empty() {
+            return vec![format!("{metric}, which has no margin")];
+        }
+        lacking.iter().map(|on| format!("{metric} on {on}, which has no margin")).collect()
     };
-    let metrics = [Metric::Forgetting, Metric::Learning].into_iter().filter(has_no_margin);
-    let metrics = metrics.map(|metric| format!("{metric}, which has no margin"));
-    trials.chain(corpora).chain(metrics).collect()
+    let of_trials = [
+        Metric::Forgetting,
+        Metric::Learning,
+        Metric::ForgettingAccuracy,
+        Metric::LearningAccuracy,
+    ];
+    let metrics = of_trials.into_iter().flat_map(without_margin);
+    let controls = baseline.names().into_iter().filter(|name| run.is_control(name));
+    let controls = controls.map(|name| format!("what {name} learns, a control without new text"));
+    trials.chain(corpora).chain(metrics).chain(controls).collect()
 }
 
 /// Where a field's metric was measured; an error if nowhere.
@@ -105,6 +117,18 @@ mod tests {
             unchecked(&baseline, "margins: { forgetting.bits_per_byte: 1 }"),
             ["learning.bits_per_byte, which has no margin"]
         );
+        let twice = "margins: { learning.bits_per_byte: 5% }\n\
+            corpora: { text/a: { forgetting.bits_per_byte: 1 } }";
+        assert!(unchecked(&baseline, twice).is_empty());
+        let mut wide = baseline.clone();
+        let nats = wide.base.nats.original[0].clone();
+        wide.base.nats.original.insert("text/other".to_owned(), nats);
+        let checked = super::unchecked(&wide, &wide, &policy(twice));
+        assert_eq!(checked, ["forgetting.bits_per_byte on text/other, which has no margin"]);
+        let tasks = answered(&[&|i| i % 4 != 0]);
+        let checked = super::unchecked(&tasks, &tasks, &policy(both));
+        assert_eq!(checked, ["forgetting.accuracy, which has no margin"]);
+
         let trials = [("lora", 0, 0.1, 2.0), ("lora", 1, 0.1, 2.0), ("adapter", 0, 0.1, 2.0)];
         let mut run = scored(&trials, 0.0, 3);
         let nats = run.base.nats.original[0].clone();

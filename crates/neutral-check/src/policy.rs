@@ -183,6 +183,9 @@ impl<'de> Deserialize<'de> for Margin {
 pub struct Noise {
     /// Runs that were measured.
     pub runs: usize,
+    /// Seeds of each, over which the deviations' values are means; earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<usize>,
     /// What they were computed on, each kind once.
     pub environments: Vec<String>,
     /// Standard deviation between runs, in bits a byte or shares of right answers, by `trial / metric / corpus`.
@@ -201,9 +204,11 @@ pub(crate) fn noise_key(trial: &str, metric: Metric, corpus: &str) -> String {
 
 impl Noise {
     /// How far two runs of the same may lie apart by chance, one-sided: `√2 · t · s`, the repeatability limit of
-    /// ISO 5725 with Student's quantile of the few runs that there were. None for what was not measured.
-    pub(crate) fn repeatability(&self, key: &str, level: f64) -> Option<f64> {
-        let deviation = self.deviations.get(key)?;
+    /// ISO 5725 with Student's quantile of the few runs that there were, for means over so many seeds. None for what was
+    /// not measured.
+    pub(crate) fn repeatability(&self, key: &str, level: f64, seeds: usize) -> Option<f64> {
+        let seeds = self.seeds.map_or(1.0, |measured| measured as f64 / seeds as f64);
+        let deviation = self.deviations.get(key)? * seeds.sqrt();
         let t = neutral_stats::student_quantile(1.0 - level, self.runs as f64 - 1.0);
         Some(std::f64::consts::SQRT_2 * t * deviation)
     }
@@ -351,11 +356,15 @@ mod tests {
     fn repeatability_is_that_of_two_runs() {
         let noise = Noise {
             runs: 1_000_001,
+            seeds: Some(3),
             environments: Vec::new(),
             deviations: [("a".to_owned(), 1.0)].into(),
         };
         // ISO 5725's 2.8 · s.
-        assert!((noise.repeatability("a", 0.025).unwrap() - 2.772).abs() < 1e-3);
-        assert_eq!(noise.repeatability("b", 0.025), None);
+        assert!((noise.repeatability("a", 0.025, 3).unwrap() - 2.772).abs() < 1e-3);
+        assert_eq!(noise.repeatability("b", 0.025, 3), None);
+        // Of one seed in place of the mean of three.
+        let one = noise.repeatability("a", 0.025, 1).unwrap();
+        assert!((one - 3.0_f64.sqrt() * 2.772).abs() < 2e-3, "{one}");
     }
 }

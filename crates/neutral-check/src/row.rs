@@ -150,7 +150,7 @@ impl Row {
 impl Measured<'_> {
     /// The margin in the metric's own unit, which may not be below the noise.
     fn margin(&self, policy: &Policy) -> Result<f64, CheckError> {
-        let Self { trial, metric, on, baseline, margin, .. } = *self;
+        let Self { trial, metric, on, seeds, baseline, margin, .. } = *self;
         let wrong = |message| Err(policy_error("margins", message));
         let value = match margin {
             Margin::Absolute(value) => value,
@@ -164,7 +164,11 @@ impl Measured<'_> {
         };
         let key = noise_key(trial, metric, on);
         let noise = policy.noise.as_ref();
-        match noise.and_then(|noise| Some((noise, noise.repeatability(&key, policy.level)?))) {
+        // The base has one model, however many seeds extend it.
+        let seeds =
+            if metric.is_of_base() { noise.and_then(|n| n.seeds).unwrap_or(1) } else { seeds };
+        match noise.and_then(|noise| Some((noise, noise.repeatability(&key, policy.level, seeds)?)))
+        {
             Some((noise, limit)) if value < limit => wrong(format!(
                 "{value:.4} is below what two runs of the same differ by ({key}: {limit:.4}{}, from {} runs); expected at least {limit:.4}",
                 metric.unit(),

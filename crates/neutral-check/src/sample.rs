@@ -71,6 +71,7 @@ pub(crate) fn scored(trials: &[(&str, u64, f64, f64)], jitter: f64, which: usize
             .map(|(i, (name, seed, forgetting, learning))| TrialScores {
                 name: (*name).to_owned(),
                 seed: *seed,
+                is_control: false,
                 nats: scores(
                     nats(1.0 + forgetting, jitter, which + 2 * i),
                     nats(4.0 - learning, jitter, which + 2 * i + 1),

@@ -47,6 +47,9 @@ pub struct TrialScores {
     pub name: String,
     /// Its seed.
     pub seed: u64,
+    /// Whether it trains on original text alone, so that there is no learning to check.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_control: bool,
     /// What it scored.
     pub nats: Nats,
     /// What it answered to tasks.
@@ -113,7 +116,8 @@ impl Scored {
                     let name = name_without_seed(trial);
                     let nats = trial_nats(run, trial, &base.documents)?;
                     let tasks = trial_answers(run, trial)?;
-                    trials.push(TrialScores { name, seed: trial.seed, nats, tasks });
+                    let (seed, is_control) = (trial.seed, is_control(trial));
+                    trials.push(TrialScores { name, seed, is_control, nats, tasks });
                 }
                 Status::Failed | Status::Diverged => {
                     let why = trial.error.as_deref().unwrap_or("no reason was kept");
@@ -156,6 +160,11 @@ impl Scored {
         names
     }
 
+    /// Whether the trials of a name are controls.
+    pub(crate) fn is_control(&self, name: &str) -> bool {
+        self.named(name).any(|trial| trial.is_control)
+    }
+
     /// Whether some seed of a name failed or diverged.
     pub(crate) fn has_failed(&self, name: &str) -> bool {
         let is_seed =
@@ -184,6 +193,13 @@ impl Scored {
 fn name_without_seed(trial: &TrialResult) -> String {
     let seed = format!("-s{}", trial.seed);
     trial.id.strip_suffix(&seed).unwrap_or(&trial.id).to_owned()
+}
+
+/// Whether a trial is the base, trained on original text alone.
+fn is_control(trial: &TrialResult) -> bool {
+    let of = |path| trial.spec.pointer(path).filter(|value| !value.is_null());
+    let share = of("/data/original_fraction").and_then(serde_json::Value::as_f64);
+    share == Some(1.0) && of("/after").is_none()
 }
 
 /// What a check reads of a trial's `record.json`.

@@ -149,6 +149,7 @@ fn a_margin_that_means_nothing_is_refused() {
 
     let run = scored(&BOTH, 0.01, 3);
     let noise = Noise {
+        seeds: Some(1),
         runs: 6,
         environments: Vec::new(),
         deviations: [("lora / forgetting / text/a".to_owned(), 0.02)].into(),
@@ -160,6 +161,27 @@ fn a_margin_that_means_nothing_is_refused() {
     assert!(error.contains("expected at least 0.0727"), "{error}");
     let nothing = check(&run, Some(&run), &policy("margins: {}")).unwrap_err().to_string();
     assert!(nothing.contains("nothing to check"), "{nothing}");
+}
+
+/// 5 % of what a control learns of a language that it does not read would be no margin, or one that nothing meets.
+#[test]
+fn what_a_control_learns_is_not_checked_and_that_is_told() {
+    let mut run = scored(&[("lora", 0, 0.1, 2.0), ("English alone", 0, 0.0, -0.001)], 0.01, 3);
+    let error = refused(&run, &run, &Policy::default());
+    assert!(error.contains("5% of the baseline's") && error.contains("English alone"), "{error}");
+    run.trials[1].is_control = true;
+    let checked = check(&run, Some(&run), &Policy::default()).unwrap();
+    let rows = |trial: &str| checked.rows.iter().filter(|row| row.trial == trial).count();
+    assert_eq!((rows("lora"), rows("English alone")), (2, 1));
+    assert_eq!(checked.unchecked, ["what English alone learns, a control without new text"]);
+}
+
+#[test]
+fn runs_of_other_numbers_of_seeds_say_nothing_of_noise() {
+    let runs = [&BOTH[..1], &[("lora", 0, 0.1, 2.0), ("lora", 1, 0.1, 2.0)]];
+    let runs = runs.map(|trials| scored(trials, 0.01, 3));
+    let error = calibrate(&runs).unwrap_err().to_string();
+    assert!(error.contains("runs of 1 and of 2 seeds"), "{error}");
 }
 
 #[test]

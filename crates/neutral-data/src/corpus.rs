@@ -115,6 +115,19 @@ impl CleanCorpus {
         self.meta.documents.get(&split).copied().unwrap_or(0)
     }
 
+    /// # Errors
+    /// [`DataError::Empty`] if a split has no document.
+    pub fn check(&self, split: Split) -> Result<(), DataError> {
+        if self.document_count(split) > 0 {
+            return Ok(());
+        }
+        Err(DataError::Empty {
+            corpus: self.reference().to_string(),
+            place: format!("in its {} split", split.name()),
+            advice: "give it a share in the manifest's `split`, or name another corpus".to_owned(),
+        })
+    }
+
     /// The documents of a split in the corpus' order, read one at a time.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ pub fn evaluation_documents(
     max_bytes: Option<u64>,
     tokenizer: &Tokenizer,
 ) -> Result<Vec<EvalDocument>, DataError> {
+    corpus.check(split)?;
     // First the order and the sizes, then the texts of those that were chosen.
     let mut order = Vec::new();
     for (at, document) in corpus.documents(split)?.enumerate() {
@@ -46,14 +47,6 @@ pub fn evaluation_documents(
     }
     order.sort_unstable();
     let rank_of = chosen(order.iter().map(|(_, at, bytes)| (*at, *bytes)), max_bytes);
-    if rank_of.is_empty() {
-        return Err(DataError::Empty {
-            corpus: corpus.reference().to_string(),
-            place: format!("in its {} split", split.name()),
-            advice: "give the split a larger share in the manifest, or measure on another corpus"
-                .to_owned(),
-        });
-    }
     let mut documents = Vec::with_capacity(rank_of.len());
     for (at, document) in corpus.documents(split)?.enumerate() {
         if let Some(rank) = rank_of.get(&at) {

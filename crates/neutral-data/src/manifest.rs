@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use neutral_spec::CorpusRef;
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
@@ -157,6 +158,12 @@ impl Manifest {
         self.split.check()?;
         let languages = self.languages();
         for (name, variant) in &self.variants {
+            let reference = format!("{}/{name}", self.name);
+            CorpusRef::try_from(reference.clone()).map_err(|_| {
+                format!(
+                    "variants.{name}: `{reference}` is no name that an experiment could write; use letters of ASCII, digits, `-`, `_`, `.`"
+                )
+            })?;
             variant
                 .check(&self.clean, &languages)
                 .map_err(|message| format!("variants.{name}.{message}"))?;
@@ -255,6 +262,12 @@ clean: {detect_language: false}
             ("{kind: text}", "{kind: text}, sha256: [{sha256: 12, version: v}]", "variants"),
             ("{kind: text}", "{kind: html, select: 'div['}", "variants.en.extract.select: `div[`"),
             ("clean:", "  en: {}\nclean:", "duplicate"),
+            ("  en:", "  français:", "variants.français: `m/français` is no name"),
+            (
+                "{kind: text}",
+                "{kind: text, document_bytes: 0}",
+                "variants.en.extract.document_bytes: is 0",
+            ),
             (
                 "{kind: local, path: x}, extract: {kind: text}",
                 "{kind: synthetic, language: a, seed: 1, documents: 9}, files: 'x/*'",

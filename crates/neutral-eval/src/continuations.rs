@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::ProgressBar;
 use neutral_model::{Extension, PrefixTree, Transformer};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::EvalError;
 
@@ -85,8 +85,10 @@ pub fn score_continuations(
     let none = ContinuationScore { log_likelihood: 0.0, is_greedy: true };
     let mut scores = vec![none; requests.len()];
     let mut work = Work::default();
-    let has_kernel =
-        model.config().attention_softcap.is_none() && model.compute_kind() != Kind::Double;
+    // Kernels are the CPU's (neutral-torch's `fused`).
+    let has_kernel = model.device() == Device::Cpu
+        && model.config().attention_softcap.is_none()
+        && model.compute_kind() != Kind::Double;
     let longest = if has_kernel { LONGEST } else { 1 };
     for batch in batches(requests, batch_size, longest) {
         if stop.load(Ordering::SeqCst) {

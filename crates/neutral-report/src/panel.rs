@@ -94,12 +94,13 @@ pub(crate) fn mean(points: &[Placed<'_>]) -> Option<(f64, f64)> {
     (!points.is_empty()).then(|| (mean_and_deviation(&x).0, mean_and_deviation(&y).0))
 }
 
-/// A training that went wrong: it learnt less than half of what the best did, and forgot a fourth more than any trial that
-/// learnt more than that.
+/// A training that went wrong: it learnt less than half of what the best did, and forgot more than any trial that
+/// learnt more than that, by a fourth of the axis that those need.
 pub(crate) fn far_outside((forgetting, learning): (f64, f64), points: &[(f64, f64)]) -> bool {
     let half = points.iter().map(|p| p.1).fold(0.0, f64::max) / 2.0;
-    let most = points.iter().filter(|p| p.1 >= half).map(|p| p.0).fold(0.0, f64::max);
-    learning < half && forgetting > 1.25 * most
+    let learnt = points.iter().filter(|p| p.1 >= half).map(|p| p.0);
+    let (least, most) = learnt.fold((0.0, 0.0), |(low, high), x: f64| (x.min(low), x.max(high)));
+    learning < half && forgetting > most + (most - least) / 4.0
 }
 
 /// Where the axis of learning may begin: not at the base's 0 if that left more than half of it empty. Trials below,
@@ -121,6 +122,10 @@ mod tests {
         let points = [(0.1, 2.0), (1.0, 2.4), (1.9, 0.2), (0.05, 0.3), (1.2, 1.0)];
         let outside = points.map(|point| far_outside(point, &points));
         assert_eq!(outside, [false, false, true, false, false]);
+        // Where those that learn improve the original domain, one that hardly moves is not.
+        let better = [(-0.05, 1.0), (-0.04, 0.9), (0.001, 0.4), (-0.035, 0.3), (0.1, 0.2)];
+        let outside = better.map(|point| far_outside(point, &better));
+        assert_eq!(outside, [false, false, false, false, true]);
         // Nothing to compare with.
         assert!(!far_outside((0.3, 0.1), &[(0.3, 0.1)]));
     }

@@ -7,7 +7,7 @@ use neutral_store::{Cache, Fingerprint, read_entry, write_json};
 
 use crate::numerics::NUMERICS_VERSION;
 use crate::pretrain::Pretraining;
-use crate::scores::{Scorer, Scores};
+use crate::scores::{Scorer, Scores, TOKENS_PER_BATCH};
 use crate::trial::Shared;
 
 /// A base on disk, ready to be loaded by each trial.
@@ -67,7 +67,12 @@ pub(crate) fn scores(shared: &Shared, cache: &Cache) -> anyhow::Result<Scores> {
     let corpora = evaluation.original.iter().chain(&evaluation.new);
     // The digest too: a base that was made anew may have other weights, by threads or processes.
     let made_from = (&base.fingerprint, &base.digest);
-    let key = Fingerprint::of(&(made_from, evaluation, inputs.fingerprint(corpora)));
+    let key = (made_from, evaluation, inputs.fingerprint(corpora));
+    let key = match scorer.tokens_per_batch {
+        TOKENS_PER_BATCH => Fingerprint::of(&key),
+        // Rounding is what somebody wants to see then.
+        other => Fingerprint::of(&(key, other)),
+    };
     let place = cache.get_or_make("base-scores", &key, |folder| -> anyhow::Result<()> {
         let (model, nothing) = shared.loading().base()?;
         let scores = scorer.score(&model, &nothing, "base")?;

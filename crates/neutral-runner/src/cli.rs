@@ -297,10 +297,10 @@ pub(crate) struct BenchStepArgs {
     #[arg(long, default_value = "20%")]
     pub budget: Budget,
     /// Sequences a step.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub batch: usize,
     /// Tokens of a sequence.
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub seq: usize,
     /// Random tokens to draw from [default: four steps' worth].
     #[arg(long)]

@@ -33,18 +33,8 @@ impl Shared<'_> {
             );
             return Ok(None);
         }
-        // Those that the user has removed are not missed unless a trial that is still to run goes on from
-        // them; half of them would be.
-        let weights = self.folder(trial).join(weights_name(&trial.method));
-        let has_weights = is_there(&weights)?;
-        if !has_weights && self.is_needed(trial)? {
-            tracing::warn!("{}: its weights are gone and needed, trained again", trial.id);
-            return Ok(None);
-        }
-        if let (true, Err(TorchError::CorruptFile { reason, .. })) =
-            (has_weights, TensorFile::open(&weights))
-        {
-            tracing::warn!("{}: its weights are damaged, trained again: {reason}", trial.id);
+        if let Some(lack) = self.lack_of_weights(trial, &self.folder(trial))? {
+            tracing::warn!("{}: its weights are {lack}; trained again", trial.id);
             return Ok(None);
         }
         self.remove_checkpoint(trial);
@@ -53,9 +43,34 @@ impl Shared<'_> {
         Ok(Some(record))
     }
 
+    /// What is wrong with a finished trial's weights in a folder, if anything is. Those that the user has removed are
+    /// not missed unless a trial that is still to run goes on from them; half of them would be.
+    pub(crate) fn lack_of_weights(
+        &self,
+        trial: &Trial,
+        folder: &Path,
+    ) -> anyhow::Result<Option<String>> {
+        let weights = folder.join(weights_name(&trial.method));
+        if !is_there(&weights)? {
+            return Ok(self.is_needed(trial)?.then(|| "gone and needed".to_owned()));
+        }
+        match TensorFile::open(&weights) {
+            Err(TorchError::CorruptFile { reason, .. }) => Ok(Some(format!("damaged: {reason}"))),
+            _ => Ok(None),
+        }
+    }
+
     /// The training of a trial whose scores do not hold, or which was stopped before it had any.
     pub(crate) fn trained(&self, trial: &Trial) -> anyhow::Result<Option<TrainingRecord>> {
-        let folder = self.folder(trial);
+        self.trained_in(trial, &self.folder(trial))
+    }
+
+    /// The same of a folder.
+    pub(crate) fn trained_in(
+        &self,
+        trial: &Trial,
+        folder: &Path,
+    ) -> anyhow::Result<Option<TrainingRecord>> {
         let [path, weights] = [TRAINING, weights_name(&trial.method)].map(|name| folder.join(name));
         if !is_there(&path)? || !is_there(&weights)? {
             return Ok(None);

@@ -9,7 +9,9 @@ use neutral_data::{
     evaluation_documents, prepare,
 };
 use neutral_model::ModelFolder;
-use neutral_spec::{CorpusRef, EvaluationSplit, Plan, TokenizerSpec};
+use neutral_spec::{
+    BaseSpec, CorpusRef, Evaluation, EvaluationSplit, MixedCorpus, Plan, TokenizerSpec,
+};
 use neutral_store::{Cache, Fingerprint};
 
 use crate::exit::BadInput;
@@ -48,6 +50,9 @@ impl Inputs {
             })?;
             corpora.insert(reference, corpus);
         }
+        for (reference, split) in splits(plan) {
+            corpora[reference].check(split)?;
+        }
         let tokenizer = match &plan.tokenizer {
             TokenizerSpec::Train { vocab_size, corpora: names } => {
                 let text: Vec<_> = names.iter().map(|name| corpora[name].clone()).collect();
@@ -81,11 +86,7 @@ impl Inputs {
         split: EvaluationSplit,
         max_bytes: Option<u64>,
     ) -> anyhow::Result<Vec<EvalDocument>> {
-        let split = match split {
-            EvaluationSplit::Valid => Split::Valid,
-            EvaluationSplit::Test => Split::Test,
-        };
-        let corpus = &self.corpora[reference];
+        let (corpus, split) = (&self.corpora[reference], scored(split));
         Ok(evaluation_documents(corpus, split, max_bytes, &self.tokenizer)?)
     }
 
@@ -102,6 +103,26 @@ impl Inputs {
         });
         let text: BTreeMap<_, _> = text.collect();
         Fingerprint::of(&(self.tokenizer.fingerprint(), text))
+    }
+}
+
+/// The splits that are read, so that one without documents is known before a base is pretrained.
+fn splits(plan: &Plan) -> impl Iterator<Item = (&CorpusRef, Split)> {
+    let Evaluation { original, new, split, .. } = &plan.evaluation;
+    let scored = original.iter().chain(new).map(|corpus| (corpus, scored(*split)));
+    let base = match &plan.base {
+        BaseSpec::Pretrain { corpora, .. } => &corpora[..],
+        BaseSpec::Load { .. } => &[],
+    };
+    let mixed = plan.trials.iter().flat_map(|trial| trial.data.mixed());
+    let trained = base.iter().chain(mixed.flat_map(MixedCorpus::corpora));
+    scored.chain(trained.map(|corpus| (corpus, Split::Train)))
+}
+
+fn scored(split: EvaluationSplit) -> Split {
+    match split {
+        EvaluationSplit::Valid => Split::Valid,
+        EvaluationSplit::Test => Split::Test,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Measured from the weights on disk, so that trials which finished earlier, or were measured on more
 //! or less text, are measured again without being trained again.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
@@ -19,7 +20,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{Interrupted, is_interrupted};
 use crate::progress;
-use crate::scores::TOKENS_PER_BATCH;
 use crate::trial::{NEUTRALITY, Shared};
 use crate::trial_file::Extended;
 
@@ -49,6 +49,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) after: &'a Extended,
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) window: usize,
+    /// Of one forward pass.
+    pub(crate) tokens_per_batch: NonZeroUsize,
 }
 
 impl Shared<'_> {
@@ -75,7 +77,7 @@ impl Shared<'_> {
         if *interrupted {
             return Ok(None);
         }
-        match self.measure(trial, tokens) {
+        match self.contained(|| self.measure(trial, tokens)) {
             Ok(against_base) => {
                 let record = NeutralityRecord { fingerprint, against_base };
                 write_json(&path, &record)?;
@@ -103,6 +105,7 @@ impl Shared<'_> {
             after: &after,
             tokenizer: &self.inputs.tokenizer,
             window: evaluation.window,
+            tokens_per_batch: self.scorer.tokens_per_batch,
         };
         let bar = progress::bar(self.bars, &format!("{}: beside the base", trial.id));
         let limit = most_bytes(tokens);
@@ -140,7 +143,7 @@ impl Beside<'_> {
         let options = ScoreOptions {
             window: self.window,
             separator_id: self.tokenizer.separator_id(),
-            tokens_per_batch: TOKENS_PER_BATCH.get(),
+            tokens_per_batch: self.tokens_per_batch.get(),
         };
         let none = Extension::none();
         let after = (&self.after.0, &self.after.1);

@@ -9,7 +9,7 @@ use neutral_report::{
     PaperFigure, PaperFigures, Parameters, Results, SCHEMA, Status, Style, TrialResult,
     terminal_table,
 };
-use neutral_spec::{PaperFigureSpec, PaperSpec, Trial};
+use neutral_spec::{PaperFigureSpec, PaperSpec, Plan, Trial};
 use neutral_store::Fingerprint;
 
 use crate::failure::Failure;
@@ -165,8 +165,8 @@ pub(crate) fn print(results: &Results, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An error if not every trial finished.
-pub(crate) fn verdict(results: &Results, out: &Path) -> anyhow::Result<()> {
+/// An error if not every trial finished, with all that the plan asks of it.
+pub(crate) fn verdict(results: &Results, plan: &Plan, out: &Path) -> anyhow::Result<()> {
     let count = |is: fn(Status) -> bool| results.trials.iter().filter(|t| is(t.status)).count();
     let failed = count(|status| matches!(status, Status::Failed | Status::Diverged));
     let unfinished = count(|status| status == Status::Interrupted);
@@ -179,6 +179,10 @@ pub(crate) fn verdict(results: &Results, out: &Path) -> anyhow::Result<()> {
         Some(_) => without(|trial| trial.tasks.is_none()),
         None => 0,
     };
+    let uncompared = match plan.neutrality_tokens {
+        0 => 0,
+        _ => without(|trial| trial.against_base.is_none()),
+    };
     if failed > 0 {
         let place = out.join("results.json");
         anyhow::bail!("{failed} of {all} trials failed; their errors stand in {}", place.display());
@@ -186,6 +190,11 @@ pub(crate) fn verdict(results: &Results, out: &Path) -> anyhow::Result<()> {
     if unscored > 0 {
         anyhow::bail!(
             "{unscored} of {all} trials have no answers to the tasks; their errors were said above, and the same command asks again"
+        );
+    }
+    if uncompared > 0 {
+        anyhow::bail!(
+            "{uncompared} of {all} trials have not been compared with their base; their errors were said above, and the same command tries again"
         );
     }
     if unfinished > 0 {

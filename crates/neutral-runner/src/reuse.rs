@@ -12,7 +12,9 @@ use neutral_train::TrainSummary;
 use serde::Deserialize;
 
 use crate::run_file::RunFile;
-use crate::trial::{ANSWERS, CHECKPOINT, MARK, NEUTRALITY, RECORD, Shared, TRAINING, TrialRecord};
+use crate::trial::{
+    ANSWERS, CHECKPOINT, MARK, NEUTRALITY, RECORD, Shared, TASKS, TRAINING, TrialRecord,
+};
 use crate::trial_file::weights_name;
 
 /// The folders of trials, by the fingerprint of what their files were made from.
@@ -93,6 +95,15 @@ impl Shared<'_> {
             }
             moved.push(aside);
         }
+        // What a run that was killed before it had taken them has left.
+        for folder in folders(&self.out.join("trials"))? {
+            let made = read_json::<Fingerprint>(&folder.join(MARK)).ok();
+            if made.is_some_and(|made| folder.extension().is_some_and(|e| e == made.as_str()))
+                && !moved.contains(&folder)
+            {
+                moved.push(folder);
+            }
+        }
         Ok(moved)
     }
 
@@ -101,9 +112,11 @@ impl Shared<'_> {
     pub(crate) fn take(&self, trial: &Trial, elsewhere: &Elsewhere) -> anyhow::Result<()> {
         let finished = elsewhere.finished.get(&self.fingerprint(trial));
         let trained = elsewhere.trained.get(&self.training_fingerprint(trial));
-        let (from, whole) = match self.that_stands(trial, finished)? {
+        let has_weights = |folder: &Path| Ok(self.lack_of_weights(trial, folder)?.is_none());
+        let is_trained = |folder: &Path| Ok(self.trained_in(trial, folder)?.is_some());
+        let (from, whole) = match self.that_stands(trial, finished, &has_weights)? {
             Some(from) => (from, true),
-            None => match self.that_stands(trial, trained)? {
+            None => match self.that_stands(trial, trained, &is_trained)? {
                 Some(from) => (from, false),
                 None => return Ok(()),
             },
@@ -114,7 +127,7 @@ impl Shared<'_> {
         }
         let to = self.folder(trial);
         self.empty(trial)?;
-        let of_scores = |name: &str| [RECORD, ANSWERS, NEUTRALITY].contains(&name);
+        let of_scores = |name: &str| [RECORD, ANSWERS, TASKS, NEUTRALITY].contains(&name);
         if whole {
             // The record comes last: without it a copy that was interrupted is a trial that has not finished.
             copy(from, &to, &|name| name != RECORD)?;
@@ -127,11 +140,13 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// Of some folders the first that stands on the very weights of this run's base, and is not the trial's own.
+    /// Of some folders the first that stands on the very weights of this run's base, is not the trial's own, and has the
+    /// weights that are needed: an empty copy would be made again at every start, over the trial's own checkpoint.
     fn that_stands<'a>(
         &self,
         trial: &Trial,
         folders: Option<&'a Vec<PathBuf>>,
+        has_weights: &dyn Fn(&Path) -> anyhow::Result<bool>,
     ) -> anyhow::Result<Option<&'a Path>> {
         // A run may be told to reuse itself.
         let own = std::path::absolute(self.folder(trial)).ok();
@@ -139,11 +154,14 @@ impl Shared<'_> {
             if std::path::absolute(folder).ok() == own {
                 continue;
             }
-            if self.stands(trial, folder)? {
+            let lack = if !self.stands(trial, folder)? {
+                "extends other weights"
+            } else if !has_weights(folder)? {
+                "has no whole weights"
+            } else {
                 return Ok(Some(folder));
-            }
-            let folder = folder.display();
-            tracing::warn!("{}: not taken from {folder}, which extends other weights", trial.id);
+            };
+            tracing::warn!("{}: not taken from {}, which {lack}", trial.id, folder.display());
         }
         Ok(None)
     }

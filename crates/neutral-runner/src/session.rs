@@ -243,7 +243,10 @@ impl Session<'_> {
         }
         neutral_report::write_all(results.current(), out)?;
         results::print(results.current(), out)?;
-        if interrupted { Err(Interrupted.into()) } else { results::verdict(results.current(), out) }
+        if interrupted {
+            return Err(Interrupted.into());
+        }
+        results::verdict(results.current(), plan, out)
     }
 }
 

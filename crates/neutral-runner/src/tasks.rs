@@ -12,13 +12,24 @@ use neutral_data::Control;
 use neutral_eval::BatchSize;
 use neutral_report::{ByDomain, ByTask, TaskScore};
 use neutral_spec::{TasksSpec, Trial};
-use neutral_store::{Cache, StoreError, write_json};
+use neutral_store::{Cache, Fingerprint, StoreError, read_json, write_json};
 use neutral_tasks::{FEWSHOT_SEED, Library, RequestOptions, Score, Selection, Splits};
+use serde::{Deserialize, Serialize};
 
 use crate::answers;
 use crate::eval::{Evaluated, Evaluation, LanguageModel, Parts, RuleOptions, Sources};
 use crate::exit::{BadInput, is_interrupted};
-use crate::trial::{ANSWERS, Shared};
+use crate::trial::{ANSWERS, Shared, TASKS};
+
+/// Raised when the same answers would give other scores.
+const TASKS_VERSION: u32 = 1;
+
+/// `tasks.json`: scores that were made from the same are not asked for again.
+#[derive(Debug, Serialize, Deserialize)]
+struct TasksRecord {
+    fingerprint: Fingerprint,
+    scores: ByDomain<ByTask>,
+}
 
 /// Means alone have a standard error in a report: a perplexity's bootstraps would take longer than scoring.
 const BOOTSTRAPS: Option<usize> = Some(0);
@@ -32,6 +43,8 @@ pub(crate) struct Tasks {
     requests: RequestOptions,
     limit: Option<usize>,
     cache: Cache,
+    /// Of all that scores are determined by, but for the model.
+    fingerprint: Fingerprint,
 }
 
 impl Tasks {
@@ -44,6 +57,7 @@ impl Tasks {
         control: &Control,
     ) -> anyhow::Result<Self> {
         let library = library(spec, here)?;
+        say_broken(&library);
         let all: Vec<&str> = spec.original.iter().chain(&spec.new).map(String::as_str).collect();
         let selection = library.select(&all)?;
         let requests =
@@ -60,7 +74,11 @@ impl Tasks {
         };
         let names = ByDomain { original: rows(&spec.original)?, new: rows(&spec.new)? };
         let (limit, cache) = (spec.limit, cache.clone());
-        Ok(Self { selection, splits, names, requests, limit, cache })
+        let keys: IndexMap<_, _> =
+            selection.tasks.iter().map(|(name, task)| (name, task.config())).collect();
+        let fingerprint =
+            Fingerprint::of(&(TASKS_VERSION, keys, &selection.groups, &splits, &names, &requests));
+        Ok(Self { selection, splits, names, requests, limit, cache, fingerprint })
     }
 
     /// The scores of a model, and its answers one by one.
@@ -132,6 +150,15 @@ impl Tasks {
 pub(crate) fn library(spec: &TasksSpec, here: &Path) -> anyhow::Result<Library> {
     let folders: Vec<_> = spec.include_path.iter().map(|path| here.join(path)).collect();
     Ok(Library::open(&folders)?)
+}
+
+/// Names the files that stand for no task: another folder's of the same name may be asked in their place.
+pub(crate) fn say_broken(library: &Library) {
+    if let [first, others @ ..] = library.broken() {
+        let more =
+            if others.is_empty() { String::new() } else { format!(" ({} more)", others.len()) };
+        tracing::warn!("a task file is not read{more}: {first}");
+    }
 }
 
 /// What a model scored on tasks.
@@ -216,22 +243,35 @@ impl Shared<'_> {
         self.score_tasks(tasks, parts).map(Some)
     }
 
-    /// A finished trial's scores on the tasks, its answers in `answers.json`; nothing if the run is asked to stop meanwhile.
+    /// A finished trial's scores on the tasks, its answers in `answers.json`: from its folder, or asked for now. Nothing
+    /// if that fails, which is said, or if the run is asked to stop meanwhile.
     pub(crate) fn trial_tasks(
         &self,
         trial: &Trial,
         interrupted: &mut bool,
     ) -> anyhow::Result<Option<ByDomain<ByTask>>> {
-        let Some(tasks) = self.tasks.filter(|_| !*interrupted) else { return Ok(None) };
+        let Some(tasks) = self.tasks else { return Ok(None) };
+        let folder = self.folder(trial);
+        let path = folder.join(TASKS);
+        let fingerprint = Fingerprint::of(&(self.fingerprint(trial), &tasks.fingerprint));
+        if path.exists() && folder.join(ANSWERS).exists() {
+            let kept: TasksRecord = read_json(&path)?;
+            if kept.fingerprint == fingerprint {
+                return Ok(Some(kept.scores));
+            }
+        }
+        if *interrupted {
+            return Ok(None);
+        }
         let scored = || {
-            let (file, folder) = (self.file(trial)?, self.folder(trial));
+            let file = self.file(trial)?;
             let (model, extension) = file.after(&folder, self.loading())?;
             let made_from = file.made_from(&folder)?;
             let parts = Parts { model, extension, digest: self.base.digest.clone(), made_from };
             self.score_tasks(tasks, parts)
         };
         let of_the_store = |error: &anyhow::Error| error.downcast_ref::<StoreError>().is_some();
-        match scored() {
+        match self.contained(scored) {
             Err(error) if is_interrupted(&error) => {
                 *interrupted = true;
                 Ok(None)
@@ -243,8 +283,10 @@ impl Shared<'_> {
                 Ok(None)
             }
             Ok(TaskScores { scores, answers }) => {
-                write_json(&self.folder(trial).join(ANSWERS), &answers)?;
-                Ok(Some(scores))
+                write_json(&folder.join(ANSWERS), &answers)?;
+                let record = TasksRecord { fingerprint, scores };
+                write_json(&path, &record)?;
+                Ok(Some(record.scores))
             }
         }
     }

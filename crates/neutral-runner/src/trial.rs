@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::MultiProgress;
 use neutral_data::{Domain, MixConfig, MixedStream};
 use neutral_model::{Extension, Transformer};
-use neutral_spec::{DataSpec, Method, MixedCorpus, Plan, Trial};
+use neutral_spec::{Method, MixedCorpus, Plan, Trial};
 use neutral_store::{
     Fingerprint, Lock, StoreError, read_json, remove_unfinished, sha256_file, write_json,
 };
@@ -40,6 +40,9 @@ pub(crate) const TRAINING: &str = "training.json";
 
 /// What it answered to tasks.
 pub(crate) const ANSWERS: &str = "answers.json";
+
+/// What it scored on tasks.
+pub(crate) const TASKS: &str = "tasks.json";
 
 /// How its model compares with its base.
 pub(crate) const NEUTRALITY: &str = "neutrality.json";
@@ -146,11 +149,7 @@ impl Shared<'_> {
     pub(crate) fn attempt(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
         let folder = self.folder(trial);
         Failure::clear(&folder);
-        // Of a group, the others would wait for this process: it ends, and they notice.
-        let done = match self.group {
-            None => caught(|| self.run(trial)),
-            Some(_) => self.run(trial),
-        };
+        let done = self.contained(|| self.run(trial));
         if let Err(error) = &done
             && !is_interrupted(error)
         {
@@ -160,13 +159,22 @@ impl Shared<'_> {
         done
     }
 
+    /// Work on one trial, whose panic is an error of that trial's. Of a group, the others would wait for this process:
+    /// it ends, and they notice.
+    pub(crate) fn contained<T>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        if self.group.is_none() { caught(work) } else { work() }
+    }
+
     /// From its training if it has been trained, from its checkpoint if it has one.
     fn run(&self, trial: &Trial) -> anyhow::Result<TrialRecord> {
         let folder = self.folder(trial);
         self.clear_if_stale(trial)?;
         remove_unfinished(&folder);
         // Of other weights, or of other text.
-        for measured in [RECORD, NEUTRALITY, ANSWERS] {
+        for measured in [RECORD, NEUTRALITY, ANSWERS, TASKS] {
             let _ = std::fs::remove_file(folder.join(measured));
         }
         let file = self.describe(trial)?;
@@ -263,13 +271,10 @@ impl Shared<'_> {
         model: &mut Transformer,
         extension: &mut Extension,
     ) -> anyhow::Result<TrainSummary> {
-        let DataSpec { original, new, original_fraction, .. } = &trial.data;
-        // A domain without a share of the mix is not tokenised.
-        let original = if *original_fraction > 0.0 { &**original } else { &[] };
-        let new = if *original_fraction < 1.0 { &**new } else { &[] };
+        let [original, new] = trial.data.mixed();
         let shards = |corpora| self.inputs.shards(MixedCorpus::corpora(corpora));
         let mix = MixConfig {
-            original_fraction: *original_fraction,
+            original_fraction: trial.data.original_fraction,
             sequence_length: trial.training.sequence_length,
             seed: self.draws(trial),
         };

@@ -8,6 +8,7 @@ use neutral_report::Status;
 use neutral_spec::Trial;
 
 use crate::exit::{Interrupted, is_interrupted};
+use crate::group;
 use crate::session::say_speed;
 use crate::trial::Shared;
 
@@ -73,6 +74,8 @@ impl Shared<'_> {
         }
         match self.unit(tuned) {
             Err(error) if is_interrupted(&error) => Err(error),
+            // Others are in the middle of that training, if they are there at all.
+            Err(error) if self.group.is_some() && !group::is_shared(&error) => Err(error),
             Err(error) => {
                 tracing::warn!("{}: trains itself, as {} failed: {error:#}", trial.id, tuned.id);
                 Ok(())

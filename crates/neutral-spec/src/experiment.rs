@@ -155,6 +155,13 @@ impl DataSpec {
     pub fn corpora(&self) -> impl Iterator<Item = &CorpusRef> {
         MixedCorpus::corpora(&self.original).chain(MixedCorpus::corpora(&self.new))
     }
+
+    /// The original and the new domain's corpora that are trained on: none of a domain without a share of the mix.
+    pub fn mixed(&self) -> [&[MixedCorpus]; 2] {
+        let original = if self.original_fraction > 0.0 { &*self.original } else { &[] };
+        let new = if self.original_fraction < 1.0 { &*self.new } else { &[] };
+        [original, new]
+    }
 }
 
 /// Documents are packed one after another into sequences of equal length; may a token attend to a
@@ -203,9 +210,9 @@ pub struct TrainingSpec {
     #[serde(default = "default_beta2")]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
-    /// Added to the root of the mean of squared gradients.
+    /// Added to the root of the mean of squared gradients; far below it would be 0 in fp32, and a step of no gradient 0/0.
     #[serde(default = "default_epsilon")]
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(range(min = 1e-30))]
     pub epsilon: f64,
     /// Largest global gradient norm; 0 clips nothing.
     #[serde(default = "default_gradient_clip")]

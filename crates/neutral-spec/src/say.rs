@@ -38,6 +38,8 @@ pub(crate) fn expected(schema: &Value, found: &Value) -> String {
             "a share such as `20%`, or a number such as `16 units`".to_owned()
         }
         ("string", Some("corpus")) => "a corpus such as `libreoffice-help/fr`".to_owned(),
+        // Not all of its digits may be left: 1.10 is the number 1.1.
+        ("string", _) if found.is_f64() => "a string; in quotes what you wrote is one".to_owned(),
         ("string", _) if found.is_number() || found.is_boolean() => {
             format!("a string; in quotes it is one: \"{found}\"")
         }

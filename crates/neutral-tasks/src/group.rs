@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use indexmap::IndexMap;
+use serde::Serialize;
 
 use crate::TaskError;
 use crate::results::{GroupResult, Score, TaskResult};
@@ -12,7 +13,7 @@ use crate::value::Value;
 use crate::yaml::{Fields, Keys, Node};
 
 /// A group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Group {
     /// Its name.
     pub name: String,
@@ -26,7 +27,7 @@ pub struct Group {
     averages: Vec<Average>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 struct Average {
     metric: String,
     /// Names under which tasks tell the metric; none: all that there are.

@@ -1,6 +1,7 @@
 //! What a model is asked about the documents of a task.
 
 use indexmap::IndexSet;
+use serde::Serialize;
 
 use crate::config::Task;
 use crate::dataset::Splits;
@@ -68,7 +69,7 @@ impl Answer {
 }
 
 /// What a run may set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct RequestOptions {
     /// Examples a document, in place of the task's number unless that is 0.
     pub num_fewshot: Option<usize>,

@@ -70,7 +70,7 @@ pub struct TrainJob<'a> {
 /// Trains until the spec's tokens are seen or a stop is asked for, from a checkpoint if there is one.
 ///
 /// The weights end up in `job.model` or `job.extension`. A checkpoint of the last step stays in the
-/// folder, so that calling again returns at once. Of a group all processes call this and get the weights; rank 0
+/// folder, so that calling again returns at once (but for EWC's Fisher information, which is summed anew). Of a group all processes call this and get the weights; rank 0
 /// alone reads and writes files, and a stop that one of them is asked for is everybody's.
 ///
 /// # Errors

@@ -65,7 +65,11 @@ impl Matcher {
     pub(crate) fn accepts(&self, path: &str) -> bool {
         // R keeps an index beside its data, which is read with it.
         let path = path.strip_suffix(".rdx").map_or(path.into(), |p| format!("{p}.rdb"));
-        self.files.is_match(&path) && !self.skip.is_match(&path)
+        self.wants(&path)
+    }
+
+    fn wants(&self, path: &str) -> bool {
+        self.files.is_match(path) && !self.skip.is_match(path)
     }
 }
 
@@ -92,15 +96,16 @@ pub(crate) fn find(root: &Path, variant: &Variant) -> Result<Vec<Found>, DataErr
     let matcher = Matcher::new(variant)?;
     let base = variant.files.base();
     let mut found = Vec::new();
-    walk(root, "", &mut |path, relative| {
-        if matcher.files.is_match(relative) && !matcher.skip.is_match(relative) {
+    walk(root, "", &mut |path, relative, is_link| {
+        if !is_link && matcher.wants(relative) {
             let id = relative.strip_prefix(base).unwrap_or(relative);
             found.push(Found { path, id: without_compression(id).to_owned() });
         }
     })?;
     if found.is_empty() {
         let glob = String::from(variant.files.clone());
-        return Err(DataError::extract(root, format!("no file in it matches `{glob}`")));
+        let but = left_out(root, variant)?.map_or_else(String::new, |files| format!("; {files}"));
+        return Err(DataError::extract(root, format!("no file in it matches `{glob}`{but}")));
     }
     found.sort_by(|a, b| (&a.id, &a.path).cmp(&(&b.id, &b.path)));
     if let Some([one, other]) = found.array_windows().find(|[one, other]| one.id == other.id) {
@@ -111,10 +116,31 @@ pub(crate) fn find(root: &Path, variant: &Variant) -> Result<Vec<Found>, DataErr
     Ok(found)
 }
 
+/// What somebody may think that [`find`] finds: links, and files that match but for the ending of their compression.
+pub(crate) fn left_out(root: &Path, variant: &Variant) -> Result<Option<String>, DataError> {
+    let matcher = Matcher::new(variant)?;
+    let (mut links, mut packed) = (0_usize, 0_usize);
+    walk(root, "", &mut |path, relative, is_link| {
+        let wanted = matcher.wants(relative);
+        links += usize::from(is_link && (wanted || path.is_dir()));
+        packed += usize::from(!is_link && !wanted && matcher.wants(without_compression(relative)));
+    })?;
+    let links = (links > 0).then(|| {
+        format!("{links} links are not followed: `path` must name the folder that they lead to")
+    });
+    let packed = (packed > 0).then(|| {
+        let glob = String::from(variant.files.clone());
+        format!("{packed} files would match but for `.gz` or `.zst`: `files` must match whole names, as `{glob}*` does")
+    });
+    let said: Vec<_> = links.into_iter().chain(packed).collect();
+    Ok((!said.is_empty()).then(|| said.join("; ")))
+}
+
+/// Visits files, and links, of which the last argument says that they are.
 fn walk(
     folder: &Path,
     relative: &str,
-    visit: &mut dyn FnMut(PathBuf, &str),
+    visit: &mut dyn FnMut(PathBuf, &str, bool),
 ) -> Result<(), DataError> {
     let io = |e| DataError::io("read", folder, e);
     for entry in fs::read_dir(folder).map_err(io)? {
@@ -123,8 +149,8 @@ fn walk(
         let kind = entry.file_type().map_err(io)?;
         if kind.is_dir() {
             walk(&entry.path(), &format!("{relative}/"), visit)?;
-        } else if kind.is_file() {
-            visit(entry.path(), &relative);
+        } else if kind.is_file() || kind.is_symlink() {
+            visit(entry.path(), &relative, kind.is_symlink());
         }
     }
     Ok(())
@@ -133,8 +159,9 @@ fn walk(
 /// The archives in a download's folder, sorted.
 pub(crate) fn archives(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut archives = Vec::new();
-    walk(folder, "", &mut |path, name| {
-        if [".deb", ".whl", ".zip", ".tgz", ".tar.gz"].iter().any(|e| name.ends_with(e)) {
+    walk(folder, "", &mut |path, name, is_link| {
+        if !is_link && [".deb", ".whl", ".zip", ".tgz", ".tar.gz"].iter().any(|e| name.ends_with(e))
+        {
             archives.push(path);
         }
     })?;
@@ -203,6 +230,31 @@ mod tests {
             let error = find(options).unwrap_err().to_string();
             assert!(error.contains("is a file: `files` and `skip` would be ignored"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_one_may_think_is_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("pages")).unwrap();
+        fs::write(at("pages/b.jsonl.gz"), "").unwrap();
+        std::os::unix::fs::symlink("b.jsonl.gz", at("pages/c.jsonl")).unwrap();
+        std::os::unix::fs::symlink("pages", at("more")).unwrap();
+        let variant: Variant = serde_yaml::from_str(
+            "{language: none, source: {kind: local, path: x}, files: '**/*.jsonl', extract: {kind: text}}",
+        )
+        .unwrap();
+        let error = find(folder.path(), &variant).unwrap_err().to_string();
+        for words in ["matches `**/*.jsonl`; 2 links are not followed", "1 files would match but"] {
+            assert!(error.contains(words), "{error}");
+        }
+        fs::write(at("pages/a.jsonl"), "").unwrap();
+        assert_eq!(find(folder.path(), &variant).unwrap().len(), 1);
+        assert!(left_out(folder.path(), &variant).unwrap().is_some());
+        fs::remove_dir_all(at("pages")).unwrap();
+        fs::remove_file(at("more")).unwrap();
+        fs::write(at("a.jsonl"), "").unwrap();
+        assert_eq!(left_out(folder.path(), &variant).unwrap(), None);
     }
 
     #[test]

@@ -138,6 +138,14 @@ impl Extract {
                 html::selector(css).map_err(|message| format!("drop: {message}"))?;
             }
         }
+        if let Self::RLazyLoad { document_bytes: 0 } | Self::Text { document_bytes: Some(0), .. } =
+            self
+        {
+            return Err(
+                "document_bytes: is 0, which would make a document of each block; write at least 1"
+                    .into(),
+            );
+        }
         Ok(())
     }
 

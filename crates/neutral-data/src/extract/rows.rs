@@ -43,16 +43,28 @@ pub(super) fn jsonl(file: &Found, field: &str, sink: &mut Sink<'_>) -> Result<()
         if line.trim().is_empty() {
             continue;
         }
-        let value: serde_json::Value =
-            serde_json::from_str(&line).map_err(|e| bad(e.to_string()))?;
-        match value.get(field) {
+        // As serde_json counts, each line is its first.
+        let value = serde_json::from_str(&line)
+            .map_err(|e| e.to_string().replace(" at line 1 column", " at column"));
+        let row_of = match value {
+            Ok(serde_json::Value::Object(row_of)) => row_of,
+            _ if line.trim_start().starts_with('[') => {
+                return Err(bad(
+                    "begins a list, expected an object a line; `jq -c .[]` writes a list so"
+                        .to_owned(),
+                ));
+            }
+            Ok(_) => return Err(bad("is no JSON object, expected one a line".to_owned())),
+            Err(error) => return Err(bad(format!("is no JSON object: {error}"))),
+        };
+        match row_of.get(field) {
             Some(serde_json::Value::String(text)) => {
                 batches.push(format!("{}#{row}", file.id), lines(text))?;
             }
             Some(serde_json::Value::Null) => {}
             Some(_) => return Err(bad(format!("`{field}` does not hold a string"))),
             None => {
-                let keys: Vec<_> = value.as_object().into_iter().flat_map(|o| o.keys()).collect();
+                let keys: Vec<_> = row_of.keys().collect();
                 return Err(bad(format!("has no string `{field}`, but {keys:?}")));
             }
         }
@@ -172,5 +184,29 @@ impl<'a, 'b> Cutter<'a, 'b> {
             self.cut()?;
         }
         self.batches.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_object_a_line_is_called_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        for (text, expected) in [
+            (r#"[{"text": "a"}]"#, "line 1: begins a list"),
+            ("[\n  {\"text\": \"a\"}\n]", "line 1: begins a list"),
+            ("{\"text\": \"a\"}\n\"b\"", "line 2: is no JSON object, expected one a line"),
+            ("id,text\n1,a", "line 1: is no JSON object: expected value at column 1"),
+            (r#"{"words": "a"}"#, r#"line 1: has no string `text`, but ["words"]"#),
+            (r#"{"text": 1}"#, "line 1: `text` does not hold a string"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let file = Found { path: path.clone(), id: String::new() };
+            let error = jsonl(&file, "text", &mut |_| Ok(())).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Listing {
 }
 
 impl Repository<'_> {
-    /// Downloads files into `folder/files`; the repository's name and revision.
+    /// Downloads those files into `folder/files` that it lacks; the repository's name and revision.
     ///
     /// The endpoint is that of the environment unless one is given.
     pub(super) fn fetch(
@@ -50,6 +50,10 @@ impl Repository<'_> {
         control: &Control,
     ) -> Result<String, DataError> {
         let work = folder.join("work");
+        // Half a file of an earlier try.
+        let _ = fs::remove_dir_all(&work);
+        let kept = folder.join(FILES);
+        fs::create_dir_all(&kept).map_err(|e| DataError::io("create", &kept, e))?;
         let api = Self::api(&work, endpoint).map_err(|e| self.failed("", &work, &e))?;
         let repo = Arc::new(api.repo(self.repo()));
         for file in files {
@@ -61,17 +65,24 @@ impl Repository<'_> {
                     "write a path within the repository",
                 ));
             }
+            let target = kept.join(file);
+            if target.exists() {
+                continue;
+            }
             let (repo, name) = (Arc::clone(&repo), file.clone());
             let cached = control.abandonable(move || repo.download(&name))?;
             let cached = cached.map_err(|e| self.failed(file, &work, &e))?;
             // The hub's cache holds links; a plain file under its own name is what is kept.
             let source = cached.canonicalize().map_err(|e| DataError::io("read", &cached, e))?;
-            let target = folder.join(FILES).join(file);
             let parent = target.parent().unwrap_or(folder);
             fs::create_dir_all(parent).map_err(|e| DataError::io("create", parent, e))?;
-            fs::rename(&source, &target).map_err(|e| DataError::io("write", &target, e))?;
+            // A file of that name is whole, whenever the machine stops.
+            let synced = fs::File::open(&source).and_then(|file| file.sync_all());
+            synced
+                .and_then(|()| fs::rename(&source, &target))
+                .map_err(|e| DataError::io("write", &target, e))?;
         }
-        fs::remove_dir_all(&work).map_err(|e| DataError::io("remove", &work, e))?;
+        let _ = fs::remove_dir_all(&work);
         Ok(format!("{} {}", self.repo, self.revision))
     }
 
@@ -140,6 +151,8 @@ fn full(error: &ApiError) -> Option<ErrorKind> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::fetch::test_hub::{hub, listing};
 
@@ -193,6 +206,9 @@ mod tests {
         assert!(error.is_unavailable());
         assert!(error.to_string().contains("us/corpus@abc/data/b.jsonl"), "{error}");
         assert!(error.to_string().contains("correct repo, revision or files"), "{error}");
+        let asked = hub.asked.load(Ordering::SeqCst);
+        assert_eq!(fetch("data/a.jsonl").unwrap(), "us/corpus abc", "what has come is kept");
+        assert_eq!(hub.asked.load(Ordering::SeqCst), asked);
         assert!(fetch("../a").unwrap_err().to_string().contains("within the repository"));
     }
 }

@@ -95,6 +95,13 @@ pub(crate) fn fetch(
         }
         _ => None,
     };
+    // What has come of a model of many files outlasts a fetch that is interrupted.
+    let held = match source {
+        Source::Hub { .. } if !cache.path("downloads", &key).is_dir() => {
+            cache.workspace("downloads", &key, |_| control.check().map(|()| true))?
+        }
+        _ => None,
+    };
     let folder = cache.get_or_make("downloads", &key, |folder| {
         let bar = crate::progress::spinner(control.bars(), &format!("fetching {what}"));
         let version = match source {
@@ -107,7 +114,13 @@ pub(crate) fn fetch(
                 let named = hub::Repository { repo, repo_type: *repo_type, revision };
                 // A branch may move between two files.
                 let commit = named.list(None, control)?.sha;
-                hub::Repository { revision: &commit, ..named }.fetch(files, None, folder, control)
+                let work = held.as_ref().map_or(folder, |(work, _)| work).join(&commit);
+                let named = hub::Repository { revision: &commit, ..named };
+                named.fetch(files, None, &work, control).and_then(|version| {
+                    let (from, to) = (work.join(hub::FILES), folder.join(hub::FILES));
+                    std::fs::rename(&from, &to).map_err(|e| DataError::io("move", &from, e))?;
+                    Ok(version)
+                })
             }
             Source::Local { .. } | Source::Synthetic(_) => Ok(String::new()),
         };
@@ -117,6 +130,10 @@ pub(crate) fn fetch(
             &Package { version: version? },
         )?)
     })?;
+    if held.is_some() {
+        drop(held);
+        cache.clear_workspace("downloads", &key);
+    }
     let package: Package = read_entry(&folder, "package.json")?;
     let place = match source {
         Source::Hub { .. } => Place::Ready(folder.join(hub::FILES)),
@@ -172,7 +189,13 @@ pub(crate) fn local_digest(
     control: &Control,
 ) -> Result<Vec<String>, DataError> {
     let root = local_path(manifest, path)?;
-    files::find(&root, variant)?
+    let found = files::find(&root, variant)?;
+    if root.is_dir()
+        && let Some(files) = files::left_out(&root, variant)?
+    {
+        tracing::warn!("{}: {files}", root.display());
+    }
+    found
         .par_iter()
         .map(|Found { path, id, .. }| {
             control.check()?;

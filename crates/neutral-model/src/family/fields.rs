@@ -11,7 +11,8 @@ use crate::config::Activation;
 
 /// Fields that do not change what a model computes from tokens to logits: names and versions,
 /// training, generation, and other programs' notes.
-const WITHOUT_INFLUENCE: [&str; 29] = [
+const WITHOUT_INFLUENCE: [&str; 32] = [
+    "_attn_implementation",
     "_attn_implementation_autoset",
     "_name_or_path",
     "_sliding_window_pattern",
@@ -27,6 +28,7 @@ const WITHOUT_INFLUENCE: [&str; 29] = [
     "is_llama_config",
     "label2id",
     "max_position_embeddings",
+    "max_sequence_length",
     "model_type",
     "name_or_path",
     "output_attentions",
@@ -40,6 +42,7 @@ const WITHOUT_INFLUENCE: [&str; 29] = [
     "transformers.js_config",
     "transformers_version",
     "unsloth_fixed",
+    "unsloth_version",
     "use_cache",
 ];
 

@@ -11,6 +11,8 @@ pub(super) fn read(fields: &Fields) -> Result<TransformerConfig, ModelError> {
     config.attention_scale = gemma::attention_scale(fields)?;
     config.attention_softcap = cap(fields, "attn_logit_softcapping", 50.0)?;
     config.logit_softcap = cap(fields, "final_logit_softcapping", 30.0)?;
+    // The 9B and 27B have it beside `sliding_window`, which alone is read by transformers.
+    let _ = fields.get("sliding_window_size");
     let layers = config.n_layers();
     let kinds = fields.sliding(layers)?;
     let kinds = kinds.unwrap_or_else(|| (0..layers).map(|i| i % 2 == 0).collect());

@@ -125,6 +125,20 @@ fn without_a_window_no_block_of_qwen_slides_and_gemma_is_refused() {
 }
 
 #[test]
+fn what_checkpoints_of_gemma_2_say_besides_changes_nothing() {
+    let mut json = llama();
+    json["model_type"] = json!("gemma2");
+    json["sliding_window"] = json!(4096);
+    let plain = read(&json).unwrap();
+    json["sliding_window_size"] = json!(4096);
+    json["_attn_implementation"] = json!("eager");
+    json["unsloth_version"] = json!("2026.4.2");
+    assert_eq!(read(&json).unwrap(), plain);
+    json["model_type"] = json!("mistral");
+    assert!(read(&json).unwrap_err().contains("sliding_window_size"));
+}
+
+#[test]
 fn our_own_models_are_described_as_they_are_read() {
     let config = crate::transformer::tests::tiny_config(false);
     let json = config.to_hugging_face().unwrap();

@@ -129,6 +129,18 @@ fn draw_line(out: &mut String, line: &Line, x: &Scale, y: &Scale) {
     if points.is_empty() {
         return;
     }
+    // A line of one point would not be seen.
+    if let [(a, b)] = line.points[..] {
+        let _ = writeln!(
+            out,
+            r#"<circle cx="{:.1}" cy="{:.1}" r="3" fill="{}"><title>{}</title></circle>"#,
+            x.place(a),
+            y.place(b),
+            line.colour,
+            escaped(&line.title)
+        );
+        return;
+    }
     let _ = writeln!(
         out,
         r#"<path d="M{}" fill="none" stroke="{}" stroke-width="2" stroke-linejoin="round" stroke-dasharray="{}"><title>{}</title></path>"#,

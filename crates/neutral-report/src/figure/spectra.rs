@@ -41,7 +41,7 @@ fn figure(matrix: &str, all: &[Spectrum]) -> Option<String> {
         })
     };
     let lines = found.iter().enumerate().filter_map(draw).collect();
-    let title = format!("Singular values of {}", matrix.rsplit('.').next().unwrap_or(matrix));
+    let title = format!("Singular values of {}", matrix.replace(".adapter.", " "));
     Chart { title: &title, x: "rank", y: &y, logarithmic: true, share: false, lines }.draw()
 }
 
@@ -68,7 +68,7 @@ mod tests {
         assert!(figures[0].contains(">block 0<") && figures[0].contains(">block 11<"));
         let legend = figures[0].lines().filter(|l| l.contains(">block ") && l.contains("</text>"));
         assert_eq!(legend.count(), NAMED);
-        assert!(figures[1].contains("Singular values of w_o"));
+        assert!(figures[1].contains("Singular values of mlp w_o"));
         assert!(spectra(&[]).is_empty());
         // One block, one value.
         let one = Spectrum { singular_values: vec![0.0], rows: 1, ..spectrum(0, "w_o") };

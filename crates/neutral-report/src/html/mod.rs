@@ -252,7 +252,7 @@ mod tests {
             ">Open gates, original domain<",
             ">Gates that are exactly zero<",
             "Values of gates, libreoffice-help/en",
-            "Singular values of w_o",
+            "Singular values of mlp w_o",
             "KL",
             "class=\"sample\"",
             "<h2>Cost</h2>",

@@ -27,8 +27,10 @@ impl FromStr for BenchShape {
             "smollm2-135m" => "576,30,9,3,1536,49152",
             _ => text,
         };
-        let numbers: Vec<usize> = numbers.split(',').map_while(|n| n.trim().parse().ok()).collect();
-        let [d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size] = numbers[..] else {
+        let numbers: Result<Vec<usize>, _> = numbers.split(',').map(|n| n.trim().parse()).collect();
+        let [d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size] =
+            numbers.unwrap_or_default()[..]
+        else {
             return Err(format!(
                 "`{text}` is no shape; write tiny, small, smollm2-135m or d,L,heads,kv,ffn,vocab"
             ));
@@ -70,6 +72,14 @@ fn method_of(name: &str, budget: Budget) -> anyhow::Result<Method> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shape_is_six_numbers() {
+        assert_eq!("256,8,4,4,704,8192".parse::<BenchShape>().unwrap().config.n_layers(), 8);
+        for text in ["huge", "256,8,4,4,704", "256,8,4,4,704,8192,junk", "256,8,4,4,704,8192,1"] {
+            assert!(text.parse::<BenchShape>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_number_after_the_method_is_the_window_of_its_gate() {

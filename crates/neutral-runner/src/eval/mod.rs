@@ -31,9 +31,11 @@ use self::tokens::RollingPrefix;
 pub(crate) use self::tokens::RuleOptions;
 use crate::environment;
 use crate::exit::{self, BadInput};
+use crate::failure::caught;
 use crate::inputs::find_upwards;
 use crate::model_source::ModelArgs;
 use crate::signals;
+use crate::tasks::say_broken;
 
 /// Arguments of `neutral eval`; names are those of lm-evaluation-harness.
 #[derive(Debug, Args)]
@@ -110,7 +112,9 @@ pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
         given => given.to_vec(),
     };
     let names: Vec<&str> = args.tasks.iter().map(String::as_str).collect();
-    let selection = Library::open(&folders)?.select(&names)?;
+    let library = Library::open(&folders)?;
+    say_broken(&library);
+    let selection = library.select(&names)?;
     let stop = signals::stop_flag()?;
     let control = Control::new(bars.clone(), std::sync::Arc::clone(&stop));
     let cache = Cache::from_env()?;
@@ -138,7 +142,7 @@ pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
     for (name, task) in &selection.tasks {
         let evaluated = sources
             .splits(task, &evaluation.requests)
-            .and_then(|splits| evaluation.run(&language_model, task, &splits));
+            .and_then(|splits| caught(|| evaluation.run(&language_model, task, &splits)));
         match evaluated {
             Ok(evaluated) => _ = done.insert(name.clone(), evaluated),
             Err(error) if exit::is_interrupted(&error) => return Err(error),
@@ -149,11 +153,15 @@ pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
         }
     }
     let envelope = envelope(args, &language_model, &failed, started, clock);
+    // Before the table, whose reader may have gone.
+    let written = args.output_path.as_ref().map(|folder| {
+        let results = output::results(&selection, &done, &envelope);
+        output::write(folder, &results, &done, args.log_samples, &envelope)
+    });
+    let written = written.transpose()?;
     let mut out = std::io::stdout().lock();
     write!(out, "{}", table::table(&selection, &done))?;
-    if let Some(folder) = &args.output_path {
-        let results = output::results(&selection, &done, &envelope);
-        let path = output::write(folder, &results, &done, args.log_samples, &envelope)?;
+    if let Some(path) = written {
         writeln!(out, "\nresults: {}", path.display())?;
     }
     match failed.into_iter().next() {

@@ -98,6 +98,9 @@ impl Local {
     /// to do then.
     fn alone(&self, work: &Work<'_>, common: &[OsString], unit: &Unit) -> anyhow::Result<()> {
         let mut asked = work.stop.load(Ordering::SeqCst);
+        if asked && *unit == Unit::Prepare {
+            return Err(Interrupted.into());
+        }
         let mut command = self.command(common, unit, 0);
         if asked {
             command.arg("--stopped");

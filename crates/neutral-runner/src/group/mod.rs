@@ -10,7 +10,7 @@ pub(crate) mod rendezvous;
 
 use std::time::Duration;
 
-use neutral_spec::Plan;
+use neutral_spec::{BaseSpec, Plan};
 use neutral_torch::{Group, TorchError};
 use neutral_train::TrainError;
 use serde::{Deserialize, Serialize};
@@ -86,14 +86,18 @@ pub(crate) fn check(args: &RunArgs, has_executor: bool) -> Result<(), BadInput> 
     Err(BadInput(format!("this is one of several processes of a run, and {problem}")))
 }
 
-/// Refuses a plan with trials whose steps are of fewer sequences than there are processes, before any trains.
+/// Refuses a plan with a training whose steps are of fewer sequences than there are processes, before any trains.
 pub(crate) fn fits(plan: &Plan, processes: usize) -> Result<(), BadInput> {
-    let small = plan.trials.iter().find(|trial| trial.training.batch_size < processes);
-    small.map_or(Ok(()), |trial| {
-        let (id, batch_size) = (&trial.id, trial.training.batch_size);
-        Err(BadInput(format!(
-            "{id}: training.batch_size is {batch_size}, and each of {processes} processes needs a sequence of a step; \
+    let base = match &plan.base {
+        BaseSpec::Pretrain { training, .. } => Some(("base", training.batch_size)),
+        BaseSpec::Load { .. } => None,
+    };
+    let trials = plan.trials.iter().map(|trial| (trial.id.as_str(), trial.training.batch_size));
+    match base.into_iter().chain(trials).find(|(_, batch_size)| *batch_size < processes) {
+        None => Ok(()),
+        Some((of, batch_size)) => Err(BadInput(format!(
+            "{of}: training.batch_size is {batch_size}, and each of {processes} processes needs a sequence of a step; \
              raise it, or start fewer processes"
-        )))
-    })
+        ))),
+    }
 }

@@ -19,6 +19,7 @@ use super::InspectArgs;
 use crate::cli::{TRAINING, one_of};
 use crate::exit::BadInput;
 use crate::neutrality::{Beside, cut, most_bytes};
+use crate::scores::TOKENS_PER_BATCH;
 use crate::table::aligned;
 use crate::trial_file::{Extended, FinishedTrial, Loading};
 use crate::{inputs, model_source, progress, signals};
@@ -76,6 +77,7 @@ pub(super) fn run(args: &InspectArgs, on: &str, bars: &MultiProgress) -> anyhow:
         after: &subject.after,
         tokenizer: &tokenizer,
         window: args.text.window.or(subject.window).unwrap_or(WINDOW),
+        tokens_per_batch: TOKENS_PER_BATCH,
     };
     control.check()?;
     let bar = progress::bar(bars, "beside the base");

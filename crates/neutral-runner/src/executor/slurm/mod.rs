@@ -284,7 +284,7 @@ impl Executor for Slurm {
             found = collected(work, &run)?;
         }
         results::print(&found, work.out)?;
-        results::verdict(&found, work.out)
+        results::verdict(&found, work.plan, work.out)
     }
 }
 
