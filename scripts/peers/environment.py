@@ -18,8 +18,8 @@ QUIET = 0.05  # the share of the machine that others may use during a measuremen
 
 def build_neutral():
     """The path of the program, built from the sources as they stand."""
-    subprocess.run([ROOT / "scripts/neutral", "--version"], check=True, stdout=subprocess.DEVNULL)
-    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/neutral"
+    said = subprocess.run([ROOT / "scripts/neutral", "--print-program"], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(said.stdout.strip())
 
 
 def cache_folder():

@@ -48,13 +48,8 @@ pub(crate) fn unchecked(run: &Scored, baseline: &Scored, policy: &Policy) -> Vec
         }
         lacking.iter().map(|on| format!("{metric} on {on}, which has no margin")).collect()
     };
-    let of_trials = [
-        Metric::Forgetting,
-        Metric::Learning,
-        Metric::ForgettingAccuracy,
-        Metric::LearningAccuracy,
-    ];
-    let metrics = of_trials.into_iter().flat_map(without_margin);
+    let of_trials = Metric::ALL.into_iter().filter(|metric| !metric.is_of_base());
+    let metrics = of_trials.flat_map(without_margin);
     let controls = baseline.names().into_iter().filter(|name| run.is_control(name));
     let controls = controls.map(|name| format!("what {name} learns, a control without new text"));
     trials.chain(corpora).chain(metrics).chain(controls).collect()

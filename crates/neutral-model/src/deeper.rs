@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use neutral_spec::Precision;
 use neutral_torch::ParamStore;
 use serde_json::{Value, json};
-use tch::Kind;
 
 use crate::weights::prefix;
 use crate::{BlockConfig, Extension, ModelError, Transformer, TransformerConfig};
@@ -77,12 +75,7 @@ pub fn deepened(
     for (name, _) in model.params().iter().filter(|(name, _)| !name.starts_with("model.layers.")) {
         copy(name, model.params(), name)?;
     }
-    let precision = match model.compute_kind() {
-        Kind::BFloat16 => Precision::Bf16,
-        Kind::Double => Precision::Fp64,
-        _ => Precision::Fp32,
-    };
-    Ok((Transformer::with_params(config, params, precision)?, json))
+    Ok((Transformer::with_params(config, params, model.compute_kind())?, json))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use neutral_spec::Precision;
 use neutral_store::{read_json, sha256_bytes, sha256_file, write_json};
-use neutral_torch::{ParamStore, TensorFile};
+use neutral_torch::{ParamStore, TensorFile, kind_of};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -109,7 +109,7 @@ impl ModelFolder {
             let tensor = self.read(&name, device)?;
             params.insert(name, tensor)?;
         }
-        Transformer::with_params(self.config.clone(), params, precision)
+        Transformer::with_params(self.config.clone(), params, kind_of(precision))
     }
 
     fn read(&self, name: &str, device: Device) -> Result<Tensor, ModelError> {

@@ -130,14 +130,14 @@ impl Transformer {
     ) -> Result<Self, ModelError> {
         config.validate()?;
         let params = weights::draw(&config, seed, device)?;
-        Self::with_params(config, params, precision)
+        Self::with_params(config, params, kind_of(precision))
     }
 
     /// A model of given weights, as many and of such shapes as its configuration says.
     pub(crate) fn with_params(
         config: TransformerConfig,
         params: ParamStore,
-        precision: Precision,
+        compute_kind: Kind,
     ) -> Result<Self, ModelError> {
         let get = |name: &str| params.get(name).map(Tensor::shallow_clone);
         let embed_tokens_vd = get("model.embed_tokens.weight")?;
@@ -150,7 +150,7 @@ impl Transformer {
             (0..config.n_layers()).map(|i| Block::new(&config, i, &params, &weights::prefix(i)));
         let blocks: Result<_, _> = blocks.collect();
         Ok(Self {
-            compute_kind: kind_of(precision),
+            compute_kind,
             embed_tokens_vd,
             blocks: blocks?,
             norm_d: get("model.norm.weight")?,

@@ -24,7 +24,10 @@ pub(crate) const HEADS: [&str; 12] = [
 /// Columns of text.
 pub(crate) const TEXTS: usize = 2;
 
-/// What they mean.
+/// What the table shows.
+pub(crate) const SHOWN: &str = "Each trained model and what it extends, which is the pristine base unless another trial is named, on the same held-out tokens.";
+
+/// What the columns mean.
 pub(crate) const MEANINGS: [(&str, &str); 5] = [
     ("tokens", "scored tokens of held-out text, of each corpus the first ones."),
     (

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::columns::{Cell, Grid, grid};
-use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
+use crate::divergence::{HEADS, MEANINGS, SHOWN, TEXTS, rows};
 use crate::escape::escaped_markdown as escaped;
 use crate::over_seeds;
 use crate::paper;
@@ -92,10 +92,7 @@ fn push_divergence(out: &mut String, results: &Results) {
     if rows.is_empty() {
         return;
     }
-    out.push_str(
-        "\n## Beside the base\n\nEach trained model and what it extends, which is the pristine base unless \
-         another trial is named, on the same held-out tokens.\n\n",
-    );
+    let _ = write!(out, "\n## Beside the base\n\n{SHOWN}\n\n");
     push_rows(out, &HEADS, TEXTS, &rows);
     out.push('\n');
     for (term, meaning) in MEANINGS {

@@ -11,11 +11,9 @@ use crate::exit::BadInput;
 use crate::trial::{ANSWERS, NEUTRALITY, RECORD};
 
 /// `run.json`.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunFile {
     pub experiment: String,
-    /// The plan's fingerprint.
-    pub plan: Fingerprint,
     /// The kind of device that computes; none as long as only the host that submits jobs has seen the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceKind>,
@@ -70,7 +68,6 @@ impl RunFile {
         let measured = measured.into_iter().filter(|(_, is_wanted)| *is_wanted);
         Self {
             experiment: plan.experiment.clone(),
-            plan: plan.fingerprint(),
             device,
             trials: plan.trials.iter().map(trial).collect(),
             measured: measured.map(|(name, _)| name.to_owned()).collect(),
@@ -80,15 +77,7 @@ impl RunFile {
     /// Writes it into the run's folder, unless [`RunFile::check`] fails.
     pub(crate) fn write(&self, out: &Path) -> anyhow::Result<()> {
         let device = self.device.or(self.check(out)?);
-        let Self { experiment, plan, trials, measured, .. } = self;
-        let file = Self {
-            experiment: experiment.clone(),
-            plan: plan.clone(),
-            device,
-            trials: trials.clone(),
-            measured: measured.clone(),
-        };
-        Ok(write_json(&out.join("run.json"), &file)?)
+        Ok(write_json(&out.join("run.json"), &Self { device, ..self.clone() })?)
     }
 
     /// Fails if a folder's finished trials would be lost, as they are another experiment's or another kind of
@@ -193,14 +182,10 @@ mod tests {
 
     fn file(experiment: &str, device: Option<DeviceKind>) -> RunFile {
         let fingerprint = Fingerprint::of(&sha256_bytes(b"x"));
-        let trial = PlannedTrial {
-            id: "lora-s0".to_owned(),
-            fingerprint: fingerprint.clone(),
-            steps: 1,
-            tokens_per_step: 1,
-        };
+        let trial =
+            PlannedTrial { id: "lora-s0".to_owned(), fingerprint, steps: 1, tokens_per_step: 1 };
         let (experiment, trials) = (experiment.to_owned(), vec![trial]);
-        RunFile { experiment, plan: fingerprint, device, trials, measured: Vec::new() }
+        RunFile { experiment, device, trials, measured: Vec::new() }
     }
 
     #[test]

@@ -9,9 +9,12 @@ use crate::method::Method;
 use crate::plan::ExtensionSize;
 use crate::size::ModelSize;
 
-/// Logits that exist at a time, as neutral-torch makes them: over a frozen head, and over one that trains, if they
-/// are not twice as many as that has weights.
-const LOGITS: [u64; 2] = [12 << 20, 32 << 20];
+/// Logits that exist at once if the head is frozen: few, for the cache's sake, and not fewer, as every chunk packs the
+/// head's weights again.
+pub const LOGITS_FROZEN: usize = 12 << 20;
+/// And if it trains: more, as every chunk adds a gradient of the head's size; at least twice as many as the head has
+/// weights, so that making a chunk's logits costs more than adding its gradient.
+pub const LOGITS_TRAINED: usize = 32 << 20;
 
 /// The cost of one training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,7 +101,8 @@ pub fn training_cost(
     let rows = sequences * training.sequence_length as u64;
     let activations = rows * deep as u64 * activation_bytes(model, method, size, number);
     let head = if trains_base { 2 * (model.vocab_size * model.d_model) as u64 } else { 0 };
-    let at_once = LOGITS[usize::from(trains_base)].max(head);
+    let at_once = if trains_base { LOGITS_TRAINED } else { LOGITS_FROZEN } as u64;
+    let at_once = at_once.max(head);
     let logits = (rows * model.vocab_size as u64).min(at_once) * number;
     // A batch's original sequences come first, in micro batches of their own.
     let original = (original_fraction * training.batch_size as f64).ceil() as u64;
@@ -110,14 +114,14 @@ pub fn training_cost(
 
 /// Which model a KL to the base asks.
 #[derive(Clone, Copy, PartialEq)]
-enum Asked {
+pub(crate) enum Asked {
     /// The one that is extended, without its extension.
     Same,
     /// Another copy of it.
     Another,
 }
 
-fn kl_to_the_base(method: &Method) -> Option<Asked> {
+pub(crate) fn kl_to_the_base(method: &Method) -> Option<Asked> {
     match method {
         Method::KlToBase { .. } => Some(Asked::Another),
         Method::NeutralResidues { local_loss: LocalLossSpec::Kl { .. }, .. } => Some(Asked::Same),

@@ -43,7 +43,7 @@ mod yaml;
 pub use base::{BaseSpec, ModelSource, Shape};
 pub use budget::Budget;
 pub use corpus_ref::CorpusRef;
-pub use cost::{CostEstimate, training_cost};
+pub use cost::{CostEstimate, LOGITS_FROZEN, LOGITS_TRAINED, training_cost};
 pub use error::{Problem, SpecError};
 pub use evaluation::{EvaluationSpec, EvaluationSplit, TasksSpec};
 pub use executor::ExecutorSpec;

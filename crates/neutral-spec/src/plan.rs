@@ -6,15 +6,13 @@ use neutral_store::Fingerprint;
 
 use crate::base::BaseSpec;
 use crate::corpus_ref::CorpusRef;
-use crate::evaluation::{
-    EvaluationSplit, TasksSpec, default_neutrality_tokens, is_default_neutrality,
-};
+use crate::evaluation::{EvaluationSplit, TasksSpec, is_default_neutrality};
 use crate::experiment::{DataSpec, Precision, TokenizerSpec, TrainingSpec};
 use crate::method::Method;
 use crate::paper::PaperSpec;
 
 /// Everything a run will do, resolved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// The experiment's name.
     pub experiment: String,
@@ -29,10 +27,10 @@ pub struct Plan {
     /// The numbers that matrix products are computed in.
     pub precision: Precision,
     /// The label of the trials that the others are held against besides the base: one a seed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<String>,
     /// What a paper found.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub paper: Option<PaperSpec>,
     /// The trials, in the order of the file: by method, then sweep, then seed.
     pub trials: Vec<Trial>,
@@ -40,10 +38,10 @@ pub struct Plan {
     pub evaluation: Evaluation,
     /// Tokens of each corpus on which trained models are compared with the base, token by token. Not
     /// a part of what determines a trial: it may be changed without training anew.
-    #[serde(default = "default_neutrality_tokens", skip_serializing_if = "is_default_neutrality")]
+    #[serde(skip_serializing_if = "is_default_neutrality")]
     pub neutrality_tokens: usize,
     /// Tasks to score. No part of what determines a trial either.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks: Option<TasksSpec>,
     /// Steps between two checkpoints.
     pub checkpoint_every_steps: u64,
@@ -155,7 +153,7 @@ pub struct ExtensionSize {
 }
 
 /// What is measured, resolved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Which pages.
     pub split: EvaluationSplit,

@@ -1,9 +1,9 @@
 //! One extension after another: methods that go on from what another one made of the base.
 
+use crate::cost::kl_to_the_base;
 use crate::error::Problem;
 use crate::experiment::Experiment;
 use crate::field_path::FieldPath;
-use crate::local_loss::LocalLossSpec;
 use crate::method::Method;
 use crate::plan::{After, Trial};
 use crate::say::quoted;
@@ -59,13 +59,7 @@ pub(crate) fn misfit(experiment: &Experiment, entry: usize, own: &Method) -> Opt
     let below = std::iter::successors(before(experiment, entry), |&at| before(experiment, at));
     let below: Vec<&Method> = below.map(|at| &experiment.methods[at].method).collect();
     let has = |what: fn(&Method) -> bool| below.iter().any(|method| what(method));
-    let to_the_base = match own {
-        Method::KlToBase { .. } => true,
-        Method::NeutralResidues { local_loss, .. } => {
-            matches!(local_loss, LocalLossSpec::Kl { .. })
-        }
-        _ => false,
-    };
+    let to_the_base = kl_to_the_base(own).is_some();
     let why = if matches!(own, Method::Dora { .. })
         && has(|m| matches!(m, Method::Lora { .. } | Method::Dora { .. }))
     {

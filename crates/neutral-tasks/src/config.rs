@@ -131,7 +131,7 @@ impl Task {
         }
         fields.ignore(&WITHOUT_EFFECT);
         let mut templates = Templates::new();
-        let process = process(&mut fields)?;
+        let process = fields.function("process_docs", Process::find)?;
         let mut source = |fields: &mut Fields, key| Source::read(fields, "", key, &mut templates);
         let text = source(&mut fields, "doc_to_text")?;
         let target = source(&mut fields, "doc_to_target")?;
@@ -181,7 +181,7 @@ impl Task {
             target_delimiter,
             fewshot: fewshot(&mut fields, inherited, &mut templates)?,
             num_fewshot: fields.count("num_fewshot")?,
-            results: scoring::results(&mut fields)?,
+            results: fields.function("process_results", Results::find)?,
             metrics: scoring::metrics(&mut fields, output)?,
             filters: scoring::filters(&mut fields)?,
             templates,
@@ -279,17 +279,6 @@ fn output(fields: &mut Fields) -> Result<OutputType, TaskError> {
     }
 }
 
-fn process(fields: &mut Fields) -> Result<Option<Process>, TaskError> {
-    match fields.take("process_docs") {
-        None => Ok(None),
-        Some(Node::Function(function)) => {
-            let found = Process::find(&function);
-            found.map(Some).map_err(|found| fields.wrong("process_docs", found))
-        }
-        Some(_) => Err(fields.wrong("process_docs", "is no !function MODULE.NAME")),
-    }
-}
-
 fn fewshot(
     fields: &mut Fields,
     mut own: Fewshot,
@@ -329,7 +318,7 @@ fn fewshot(
         }
     };
     own.split = fields.text("split")?.or(own.split);
-    own.process = process(&mut fields)?.or(own.process);
+    own.process = fields.function("process_docs", Process::find)?.or(own.process);
     if let Some(text) = source(&mut fields, "doc_to_text")? {
         own.text = text;
     }

@@ -2,7 +2,6 @@
 
 use crate::TaskError;
 use crate::config::OutputType;
-use crate::field::Results;
 use crate::functions;
 use crate::metric::{Aggregation, Metric, MetricRule};
 use crate::value::Value;
@@ -43,17 +42,6 @@ pub(crate) fn metrics(
         }
     }
     Ok(rules)
-}
-
-pub(crate) fn results(fields: &mut Fields) -> Result<Option<Results>, TaskError> {
-    match fields.take("process_results") {
-        None => Ok(None),
-        Some(Node::Function(function)) => {
-            let found = Results::find(&function);
-            found.map(Some).map_err(|found| fields.wrong("process_results", found))
-        }
-        Some(_) => Err(fields.wrong("process_results", "is no !function MODULE.NAME")),
-    }
 }
 
 /// Filters change what a model generates; of log-likelihoods only the first of several can be taken.

@@ -150,6 +150,21 @@ impl Fields {
         TaskError::Config { path: self.path.clone(), field, found: found.into() }
     }
 
+    /// What stands for a `!function` here, or none if the key has no value.
+    pub(crate) fn function<T>(
+        &mut self,
+        key: &str,
+        find: impl FnOnce(&Function) -> Result<T, String>,
+    ) -> Result<Option<T>, TaskError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Node::Function(function)) => {
+                find(&function).map(Some).map_err(|found| self.wrong(key, found))
+            }
+            Some(_) => Err(self.wrong(key, "is no !function MODULE.NAME")),
+        }
+    }
+
     pub(crate) fn take(&mut self, key: &str) -> Option<Node> {
         let node = self.map.shift_remove(key)?;
         if matches!(node, Node::Plain(Value::Null)) { None } else { Some(node) }

@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
             return Err("nests too deep".into());
         }
         let flags = self.int()?;
-        let (has_attributes, has_tag) = (flags & 0x200 != 0, flags & 0x400 != 0);
+        let has_attributes = flags & 0x200 != 0;
         let mut value = match flags & 0xff {
             // NULL, the empty environment, the base ones, missing arguments.
             0xf1..=0xfe => Value::Nothing,
@@ -121,7 +121,6 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        debug_assert!(!has_tag || flags & 0xff != 2);
         Ok(value)
     }
 

@@ -6,7 +6,7 @@ use super::push_figures;
 use super::samples;
 use super::table::number_table;
 use crate::against_base::AgainstBase;
-use crate::divergence::{HEADS, MEANINGS, TEXTS, rows};
+use crate::divergence::{HEADS, MEANINGS, SHOWN, TEXTS, rows};
 use crate::escape::escaped;
 use crate::figure::{gate_heatmap, gate_histograms, spectra};
 use crate::results::{Results, TrialResult};
@@ -30,10 +30,7 @@ pub(super) fn push(out: &mut String, results: &Results) {
     }
     let _ = writeln!(out, "<h2>Beside the base</h2>");
     if !rows.is_empty() {
-        out.push_str(
-            "<p>Each trained model and what it extends, which is the pristine base unless another \
-             trial is named, on the same held-out tokens.</p>\n",
-        );
+        let _ = writeln!(out, "<p>{SHOWN}</p>");
         out.push_str(&number_table(&HEADS, TEXTS, &rows));
         out.push_str("<details><summary>What the columns mean</summary>\n<ul>\n");
         for (term, meaning) in MEANINGS {

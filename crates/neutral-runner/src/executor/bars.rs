@@ -37,7 +37,7 @@ impl<'a> Bars<'a> {
             let bar = self.running.entry(trial.id.clone());
             let bar = bar.or_insert_with(|| progress::bar(self.screen, &trial.id));
             bar.set_length(trial.steps);
-            if let Some(found) = progress_of(&out.join("trials").join(&trial.id)) {
+            if let Some(found) = progress_of(&trial.folder(out)) {
                 bar.set_position(found.step);
                 bar.set_message(format!("{:.0} tokens/s", found.tokens_per_second));
             }

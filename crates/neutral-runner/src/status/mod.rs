@@ -128,7 +128,7 @@ impl TrialStatus {
         under_way: Option<&UnderWay>,
         now: Timestamp,
     ) -> anyhow::Result<Self> {
-        let folder = out.join("trials").join(&trial.id);
+        let folder = trial.folder(out);
         let attempts = attempts::of(out, &trial.id);
         let progress = progress(&folder);
         let state = match under_way {

@@ -4,6 +4,7 @@
 //! so each chunk's gradient is computed at once, over the logits' own memory: what is kept is a
 //! gradient of the size of the hidden states and, if the head trains, one of its own size.
 
+use neutral_spec::{LOGITS_FROZEN, LOGITS_TRAINED};
 use tch::{Kind, Tensor, no_grad};
 
 use super::linear::{linear, product};
@@ -17,12 +18,6 @@ use crate::simd::{LANES, exp, larger, largest_of, sum, vectorised};
 /// libtorch's usual mark for a position without target.
 const IGNORED: i64 = -100;
 
-/// Logits that exist at once if the head is frozen: few, for the cache's sake, and not fewer, as every
-/// chunk packs the head's weights again.
-pub(super) const LOGITS_FROZEN: usize = 12 << 20;
-/// And if it trains: more, as every chunk adds a gradient of the head's size; at least twice as many as the head has
-/// weights, so that making a chunk's logits costs more than adding its gradient.
-const LOGITS_TRAINED: usize = 32 << 20;
 /// Rows for which oneDNN packs the other factor of a product once: a chunk has a multiple of them.
 const ROWS_A_PACK: usize = 256;
 

@@ -1,9 +1,10 @@
 //! Log-probabilities of some tokens, for scoring: of each row those that are asked for, and no logits
 //! kept.
 
+use neutral_spec::LOGITS_FROZEN;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::cross_entropy::{LOGITS_FROZEN, cap_in_place, log_sum_exp};
+use super::cross_entropy::{cap_in_place, log_sum_exp};
 use super::linear::linear;
 use super::{by_kind, has_kernel};
 use crate::element::{Element, Parts, numbers, numbers_mut};
