@@ -115,8 +115,10 @@ impl CleanCorpus {
         self.meta.documents.get(&split).copied().unwrap_or(0)
     }
 
+    /// Refuses a split without documents.
+    ///
     /// # Errors
-    /// [`DataError::Empty`] if a split has no document.
+    /// [`DataError::Empty`].
     pub fn check(&self, split: Split) -> Result<(), DataError> {
         if self.document_count(split) > 0 {
             return Ok(());

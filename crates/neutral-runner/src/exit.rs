@@ -18,7 +18,6 @@ use neutral_store::StoreError;
 use neutral_tasks::TaskError;
 use neutral_torch::TorchError;
 
-use crate::executor::PARENT;
 use crate::group::launch::RankEnded;
 
 /// The exit code after a mistake in what the user gave.
@@ -96,10 +95,7 @@ impl std::error::Error for NoVerdict {}
 
 /// Prints an error with its causes and chooses the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    // That it was interrupted says the process that started this one.
-    if !(is_interrupted(error) && std::env::var_os(PARENT).is_some()) {
-        let _ = writeln!(std::io::stderr(), "error: {error:#}");
-    }
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
     ExitCode::from(code(error))
 }
 
