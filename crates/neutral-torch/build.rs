@@ -28,7 +28,7 @@ fn main() {
         .warnings(false)
         .flag("-fopenmp")
         .flag("-fvisibility=hidden")
-        // Of libtorch's headers there would be tens of megabytes.
+        // It would be of libtorch's headers, above all.
         .debug(false)
         .opt_level(2);
     let nccl = has_nccl(&libtorch);

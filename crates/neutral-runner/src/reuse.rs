@@ -97,10 +97,10 @@ impl Shared<'_> {
         }
         // What a run that was killed before it had taken them has left.
         for folder in folders(&self.out.join("trials"))? {
-            let made = read_json::<Fingerprint>(&folder.join(MARK)).ok();
-            if made.is_some_and(|made| folder.extension().is_some_and(|e| e == made.as_str()))
-                && !moved.contains(&folder)
-            {
+            let Ok(made) = read_json::<Fingerprint>(&folder.join(MARK)) else { continue };
+            let is_aside = folder.extension().is_some_and(|ending| ending == made.as_str());
+            // One that no trial here wants is nobody's to remove.
+            if is_aside && wanted.contains(&made) && !moved.contains(&folder) {
                 moved.push(folder);
             }
         }

@@ -70,8 +70,9 @@ pub struct TrainJob<'a> {
 /// Trains until the spec's tokens are seen or a stop is asked for, from a checkpoint if there is one.
 ///
 /// The weights end up in `job.model` or `job.extension`. A checkpoint of the last step stays in the
-/// folder, so that calling again returns at once (but for EWC's Fisher information, which is summed anew). Of a group all processes call this and get the weights; rank 0
-/// alone reads and writes files, and a stop that one of them is asked for is everybody's.
+/// folder, so that calling again returns at once (but for EWC's Fisher information, which is summed anew). Of a group
+/// all processes call this and get the weights; rank 0 alone reads and writes files, and a stop that one of them is
+/// asked for is everybody's.
 ///
 /// # Errors
 /// See [`TrainError`]; `metrics.jsonl` then holds everything up to the failed step. A process of the group that

@@ -46,8 +46,8 @@ pub(super) fn jsonl(file: &Found, field: &str, sink: &mut Sink<'_>) -> Result<()
         // As serde_json counts, each line is its first.
         let value = serde_json::from_str(&line)
             .map_err(|e| e.to_string().replace(" at line 1 column", " at column"));
-        let row_of = match value {
-            Ok(serde_json::Value::Object(row_of)) => row_of,
+        let object = match value {
+            Ok(serde_json::Value::Object(object)) => object,
             _ if line.trim_start().starts_with('[') => {
                 return Err(bad(
                     "begins a list, expected an object a line; `jq -c .[]` writes a list so"
@@ -57,14 +57,14 @@ pub(super) fn jsonl(file: &Found, field: &str, sink: &mut Sink<'_>) -> Result<()
             Ok(_) => return Err(bad("is no JSON object, expected one a line".to_owned())),
             Err(error) => return Err(bad(format!("is no JSON object: {error}"))),
         };
-        match row_of.get(field) {
+        match object.get(field) {
             Some(serde_json::Value::String(text)) => {
                 batches.push(format!("{}#{row}", file.id), lines(text))?;
             }
             Some(serde_json::Value::Null) => {}
             Some(_) => return Err(bad(format!("`{field}` does not hold a string"))),
             None => {
-                let keys: Vec<_> = row_of.keys().collect();
+                let keys: Vec<_> = object.keys().collect();
                 return Err(bad(format!("has no string `{field}`, but {keys:?}")));
             }
         }
