@@ -5,12 +5,17 @@
 //!
 //! Shape suffixes: b batch, t tokens, d width of the model, h width of the adapter.
 
-use neutral_model::{Activation, Before, Branch, BranchOutput};
+use neutral_model::{
+    Activation, Before, Branch, BranchOutput, Transformer, TransformerConfig, Units, widened,
+};
+use neutral_spec::{BranchPlacement, GateActivation, Method};
+use neutral_torch::ParamStore;
 use neutral_torch::fused::{self, NormRule, join_rows, rms_norm};
+use serde_json::Value;
 use tch::Tensor;
 
-use crate::AdapterError;
 use crate::start::Weights;
+use crate::{AdapterError, adapter_activation};
 
 /// `A(x) = W_o (σ(W_g x) ⊙ (W_i x))`, without biases; σ is that of the base's own GLU, or the method's.
 ///
@@ -84,6 +89,39 @@ impl Branch for GluAdapter {
     fn forward(&self, x_btd: &Tensor, _: &mut Before) -> BranchOutput {
         BranchOutput { output_btd: self.output(x_btd), watched_btd: None, gate: None }
     }
+}
+
+/// Whether a method's adapters are units like those of the feed-forward layers that they stand beside: no gate, no norm
+/// of their own, and the base's σ.
+pub fn merges_adapters(method: &Method, config: &TransformerConfig) -> bool {
+    let (placement, plain) = match method {
+        Method::Adapter { placement, .. } => (placement, true),
+        Method::NeutralResidues { placement, gate, input_norm, .. } => {
+            (placement, gate.activation == GateActivation::None && !input_norm)
+        }
+        _ => return false,
+    };
+    let same_sigma = adapter_activation(method, config) == config.activation;
+    plain && same_sigma && *placement == BranchPlacement::Ffn
+}
+
+/// The model with such adapters as further units of its feed-forward layers, and its `config.json`: it computes without
+/// the extension what it did with it, but for rounding.
+///
+/// # Errors
+/// If a weight is missing.
+pub fn merge_adapters(
+    model: &Transformer,
+    adapters: &ParamStore,
+    config_json: &Value,
+) -> Result<(Transformer, Value), AdapterError> {
+    let of_block = |block| {
+        let of = |name| adapters.get(&format!("layers.{block}.mlp.adapter.{name}"));
+        Ok(Units { gate_hd: of("w_g")?, up_hd: of("w_i")?, down_dh: of("w_o")? })
+    };
+    let units: Vec<_> =
+        (0..model.config().n_layers()).map(of_block).collect::<Result<_, AdapterError>>()?;
+    Ok(widened(model, &units, config_json)?)
 }
 
 /// `x Wᵀ` in the kind of `x`; the cast of `W` is differentiable.

@@ -23,7 +23,8 @@
 //! - block expansion, whole new blocks that begin as copies of the ones below
 //! - [`start_variance`] and the random stream of every weight
 //! - extensions in folders: [`save_extension`] and [`load_extension`] in a format of our own,
-//!   [`read_peft`] and [`write_peft`] for `LoRA` and `DoRA` as PEFT has them; [`merge_lora`] into the base's weights
+//!   [`read_peft`] and [`write_peft`] for `LoRA` and `DoRA` as PEFT has them; [`merge_lora`] into the base's weights,
+//!   [`merge_adapters`] into its feed-forward layers
 //!
 //! Whatever the method, the extended model starts as the base, bit for bit: `W_o = 0`, `B = 0`, `W_down = 0`.
 //!
@@ -48,7 +49,7 @@ pub use dora::DoraDelta;
 pub use error::AdapterError;
 pub use files::{ExtensionFolder, open_extension};
 pub use gate::BlockGate;
-pub use glu_adapter::GluAdapter;
+pub use glu_adapter::{GluAdapter, merge_adapters, merges_adapters};
 pub use lora::{LoraDelta, LoraLayer, merge_lora};
 pub use neutral_residue::NeutralResidue;
 pub use peft::{PeftLora, read_peft, write_peft};

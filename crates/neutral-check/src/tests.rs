@@ -4,8 +4,8 @@ use neutral_store::{read_json, write_json};
 
 use crate::sample::{DOCUMENTS, answered, policy, scored};
 use crate::{
-    CheckError, Failure, Noise, Policy, Row, Scored, Verdict, calibrate, check, read_baseline,
-    store_noise, write_baseline,
+    CheckError, Failure, Metric, Noise, Policy, Row, Scored, Verdict, calibrate, check,
+    read_baseline, store_noise, write_baseline,
 };
 
 const BOTH: [(&str, u64, f64, f64); 2] =
@@ -93,6 +93,30 @@ fn seeds_are_paired_whatever_their_order_and_none_may_lack() {
     run.trials.pop();
     let error = refused(&run, &baseline, &Policy::default());
     assert!(error.contains("(lora, seed 0) differs, present in the baseline"), "{error}");
+}
+
+#[test]
+fn three_seeds_that_agree_fail_and_three_that_differ_are_inconclusive() {
+    let of = |forgetting: [f64; 3]| {
+        let trials = [0, 1, 2].map(|seed| ("lora", seed, forgetting[seed as usize], 2.0));
+        scored(&trials, 0.0, 3)
+    };
+    let baseline = of([0.1, 0.2, 0.3]);
+    let forgetting = |run: &Scored| {
+        let rows = rows(run, &baseline, &Policy::default());
+        rows.into_iter().find(|row| row.metric == Metric::Forgetting).unwrap()
+    };
+    // Seeds are paired: those of the baseline lie farther apart than what each lost.
+    let all = forgetting(&of([0.15, 0.251, 0.349]));
+    assert_eq!((all.seeds, all.verdict), (3, Verdict::Fail), "{all:?}");
+    assert!((all.worse_by - 0.05).abs() < 1e-9);
+    // As much on the mean, but of one seed: Student's interval of [0.15, 0, 0], t = 4.303.
+    let one = forgetting(&of([0.25, 0.2, 0.3]));
+    assert!((one.worse_by - 0.05).abs() < 1e-9 && one.verdict == Verdict::Inconclusive, "{one:?}");
+    let interval = one.interval.unwrap();
+    let half = 4.302_653 * 0.15 / 3.0;
+    assert!((interval.high - 0.05 - half).abs() < 1e-5, "{interval:?}");
+    assert!((interval.low - 0.05 + half).abs() < 1e-5, "{interval:?}");
 }
 
 #[test]

@@ -4,10 +4,11 @@
 //! ([`Cleaner::line`]) run in parallel; what depends on other lines ([`Seen`]) runs in the corpus'
 //! order: of equal lines the first is kept, over the whole corpus and so over all splits. No line of
 //! the test split is therefore in the train split. Only exact copies are found: a sentence that
-//! stands in two pages with one word changed is in both.
+//! stands in two pages with one word changed is in both. Where documents are kept verbatim, the same holds of them whole.
 
 use std::collections::{BTreeSet, HashSet};
 
+use neutral_spec::CorpusRef;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use whatlang::{Detector, Lang};
@@ -19,7 +20,7 @@ use whatlang::{Detector, Lang};
 pub(crate) const CLEANING_VERSION: u32 = 3;
 
 /// The rules of a manifest.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CleanRules {
     /// A line has at least so many words.
@@ -34,6 +35,9 @@ pub(crate) struct CleanRules {
     /// Drop lines that are reliably in another language.
     #[serde(default = "yes")]
     detect_language: bool,
+    /// Documents are kept as they are, once each; no other rule holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    verbatim: bool,
 }
 
 fn six() -> usize {
@@ -55,6 +59,7 @@ impl Default for CleanRules {
             min_letter_share: four_fifths(),
             drop_lines_of: Vec::new(),
             detect_language: yes(),
+            verbatim: false,
         }
     }
 }
@@ -106,6 +111,12 @@ impl CleanRules {
                 self.min_letter_share
             ));
         }
+        if self.verbatim && *self != (Self { verbatim: true, ..Self::default() }) {
+            return Err(
+                "clean.verbatim: keeps every line, so that no other rule can hold beside it"
+                    .to_owned(),
+            );
+        }
         for name in &self.drop_lines_of {
             if !variants.clone().any(|v| v == name) {
                 return Err(format!(
@@ -116,6 +127,20 @@ impl CleanRules {
         Ok(())
     }
 
+    /// Whether lines of other languages than this are dropped.
+    pub(crate) fn detects(&self, language: Option<&str>) -> bool {
+        self.detect_language && !self.verbatim && language.is_some()
+    }
+
+    /// Drops from a document what was there before: lines, or all of it if it is kept verbatim.
+    pub(crate) fn drop_repeated(&self, lines: &mut Vec<String>, seen: &mut Seen) {
+        if !self.verbatim {
+            lines.retain(|line| seen.insert(line));
+        } else if !seen.insert(&lines.join("\n")) {
+            lines.clear();
+        }
+    }
+
     /// The rules for lines in one language, told apart from the manifest's languages and English.
     pub(crate) fn cleaner(
         &self,
@@ -123,7 +148,7 @@ impl CleanRules {
         languages: &BTreeSet<&str>,
     ) -> Result<Cleaner, String> {
         let mut language_filter = None;
-        if let (true, Some(code)) = (self.detect_language, language) {
+        if let Some(code) = language.filter(|_| self.detects(language)) {
             let expected = lang(code)?;
             let mut candidates = BTreeSet::from(["en", code]);
             candidates.extend(languages);
@@ -136,6 +161,7 @@ impl CleanRules {
             min_words: self.min_words,
             min_letter_share: self.min_letter_share,
             language: language_filter,
+            verbatim: self.verbatim,
         })
     }
 }
@@ -145,6 +171,7 @@ pub(crate) struct Cleaner {
     min_words: usize,
     min_letter_share: f64,
     language: Option<(Detector, Lang)>,
+    verbatim: bool,
 }
 
 /// The rule by which a line goes.
@@ -159,8 +186,12 @@ pub(crate) enum Dropped {
 }
 
 impl Cleaner {
-    /// A block as a line with its white space squeezed, if no rule drops it; an empty block is none.
+    /// A block as a line with its white space squeezed, if no rule drops it; an empty block is none, unless it is to be
+    /// kept verbatim.
     pub(crate) fn line(&self, block: &str) -> Option<Result<String, Dropped>> {
+        if self.verbatim {
+            return Some(Ok(block.to_owned()));
+        }
         let mut line = String::with_capacity(block.len());
         let mut words = 0;
         for word in block.split_whitespace() {
@@ -208,6 +239,34 @@ impl Seen {
         let mut head = [0; 16];
         head.copy_from_slice(&digest[..16]);
         self.0.insert(u128::from_be_bytes(head))
+    }
+}
+
+/// What became of a corpus' lines.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) kept: u64,
+    /// By [`Dropped`].
+    pub(crate) dropped: [u64; 3],
+    /// Seen before, here or in a variant whose lines are dropped.
+    pub(crate) repeated: u64,
+}
+
+impl Counts {
+    /// Says what went and why; loudly if hardly anything is left, which is mostly a rule that does not suit the
+    /// script.
+    pub(crate) fn say(&self, corpus: &CorpusRef, documents: [u64; 3]) {
+        let [short, symbols, foreign] = self.dropped;
+        let Self { kept, repeated, .. } = *self;
+        tracing::info!(
+            %corpus, ?documents, kept, short, symbols, foreign, repeated, "cleaned, lines"
+        );
+        let all = kept + repeated + short + symbols + foreign;
+        if kept * 10 < all {
+            tracing::warn!(
+                "{corpus}: of {all} lines {kept} are left: {short} have fewer than `min_words`, {symbols} too few letters (`min_letter_share`), {foreign} are of another language, {repeated} were there before; see `clean` in its manifest"
+            );
+        }
     }
 }
 

@@ -140,7 +140,7 @@ impl CleanCorpus {
         split: Split,
     ) -> Result<impl Iterator<Item = Result<Document, DataError>> + use<>, DataError> {
         let path = split.file(&self.folder);
-        let file = File::open(&path).map_err(|e| DataError::io("open", &path, e))?;
+        let file = File::open(&path).map_err(|e| DataError::cached("open", &path, e))?;
         let written = (self.document_count(split), self.bytes(split));
         let mut read = (0, 0);
         let mut lines = BufReader::new(file).lines();

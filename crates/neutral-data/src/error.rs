@@ -145,6 +145,14 @@ impl DataError {
         Self::Store(StoreError::io(action, path, source))
     }
 
+    /// The same of a file in the cache: one that is gone was purged, and its entry is to be made again.
+    pub(crate) fn cached(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        match source.kind() {
+            ErrorKind::NotFound => Self::damaged(path, source),
+            _ => Self::io(action, path, source),
+        }
+    }
+
     pub(crate) fn extract(path: &Path, message: impl ToString) -> Self {
         Self::Extract { path: path.to_path_buf(), message: message.to_string() }
     }

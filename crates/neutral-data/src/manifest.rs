@@ -257,6 +257,7 @@ clean: {detect_language: false}
             ("path: x", "path: x, pth: y", "unknown field `pth`"),
             (", extract: {kind: text}", "", "variants.en.extract: is missing"),
             ("{detect_language: false}", "{drop_lines_of: [de]}", "clean.drop_lines_of: `de`"),
+            ("{detect_language: false}", "{verbatim: true, min_words: 2}", "clean.verbatim: keeps"),
             ("language: en", "language: xx", "language"),
             ("{detect_language: false}", "{min_letter_share: 2}", "clean.min_letter_share"),
             ("{kind: text}", "{kind: text}, sha256: [{sha256: 12, version: v}]", "variants"),

@@ -262,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn weights_of_the_original_domain_hold_within_it() {
+        let text = [1000..1029, 2000..2021].map(shard_of).to_vec();
+        let stream = MixedStream::new(text, vec![shard_of(9000..9050)], config(0.5, 7)).unwrap();
+        let stream = stream.weighted(Domain::Original, &[3.0, 1.0]).unwrap();
+        let files = files(&stream, 1600);
+        let read = |file| files.iter().filter(|found| **found == file).count() as f64;
+        assert!((read(1) - 600.0).abs() < 1.5 && (read(2) - 200.0).abs() < 1.5, "{}", read(1));
+        assert_eq!(read(9), 800.0, "the mix of domains stays");
+    }
+
+    #[test]
     fn a_weighted_corpus_is_read_once_before_any_of_it_is_read_again() {
         let text = vec![shard_of(1000..1029), shard_of(2000..2021)];
         let stream = MixedStream::new(vec![], text, config(0.0, 1)).unwrap();

@@ -8,7 +8,7 @@ use neutral_store::{Cache, Fingerprint};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::clean::{CLEANING_VERSION, CleanRules, Cleaner, Seen};
+use crate::clean::{CLEANING_VERSION, CleanRules, Cleaner, Counts, Seen};
 use crate::extract::{self, RawDocument};
 use crate::fetch::{self, Fetched};
 use crate::manifest::{Source, Variant};
@@ -48,6 +48,7 @@ pub fn prepare(
 struct Key<'a> {
     cleaning_version: u32,
     variant: &'a Variant,
+    /// None where lines are of any language.
     languages: Vec<&'a str>,
     clean: &'a CleanRules,
     split: &'a SplitRules,
@@ -64,10 +65,12 @@ impl<'a> Key<'a> {
                 local.push(fetch::local_digest(entry.path, path, variant, control)?);
             }
         }
+        let detects = entry.manifest.clean.detects(entry.variant.language());
+        let languages = entry.manifest.languages().into_iter().filter(|_| detects).collect();
         Ok(Self {
             cleaning_version: CLEANING_VERSION,
             variant: entry.variant,
-            languages: entry.manifest.languages().into_iter().collect(),
+            languages,
             clean: &entry.manifest.clean,
             split: &entry.manifest.split,
             dropped,
@@ -109,34 +112,6 @@ impl Cleaned {
     }
 }
 
-/// What became of a corpus' lines.
-#[derive(Default)]
-struct Counts {
-    kept: u64,
-    /// By [`Dropped`].
-    dropped: [u64; 3],
-    /// Seen before, here or in a variant whose lines are dropped.
-    repeated: u64,
-}
-
-impl Counts {
-    /// Says what went and why; loudly if hardly anything is left, which is mostly a rule that does not suit the
-    /// script.
-    fn say(&self, corpus: &CorpusRef, documents: [u64; 3]) {
-        let [short, symbols, foreign] = self.dropped;
-        let Self { kept, repeated, .. } = *self;
-        tracing::info!(
-            %corpus, ?documents, kept, short, symbols, foreign, repeated, "cleaned, lines"
-        );
-        let all = kept + repeated + short + symbols + foreign;
-        if kept * 10 < all {
-            tracing::warn!(
-                "{corpus}: of {all} lines {kept} are left: {short} have fewer than `min_words`, {symbols} too few letters (`min_letter_share`), {foreign} are of another language, {repeated} were there before; see `clean` in its manifest"
-            );
-        }
-    }
-}
-
 struct Job<'a> {
     corpus: &'a CorpusRef,
     entry: Entry<'a>,
@@ -168,10 +143,10 @@ impl Job<'_> {
                 *all += own;
             }
             let before = lines.len();
-            lines.retain(|line| seen.insert(line));
+            self.entry.manifest.clean.drop_repeated(&mut lines, &mut seen);
             lines_of.kept += lines.len() as u64;
             lines_of.repeated += (before - lines.len()) as u64;
-            if lines.is_empty() {
+            if lines.iter().all(|line| line.trim().is_empty()) {
                 return Ok(());
             }
             let split = self.entry.manifest.split.of(&id);
@@ -344,6 +319,20 @@ split: {valid: 0, test: 0}
         assert_eq!(texts.prepare("m/en").unwrap(), english);
         let french = documents(&[("a.txt", "said in both\nune ligne"), ("b.txt", "une autre")]);
         assert_eq!(texts.prepare("m/fr").unwrap(), french);
+    }
+
+    #[test]
+    fn verbatim_documents_keep_all_and_are_there_once() {
+        let texts = Texts::new();
+        let manifest = MANIFEST.replace("{min_words: 2, drop_lines_of: [en]}", "{verbatim: true}");
+        fs::write(texts.0.path().join("m.yaml"), manifest).unwrap();
+        let code = "def f():\n    return  1\n\n\ndef g():\n    return  1";
+        texts.write("fr/a.py", code);
+        texts.write("fr/b.py", code);
+        texts.write("fr/c.py", "\n \n");
+        texts.write("fr/d.py", "    return  1");
+        let kept = documents(&[("a.py", code), ("d.py", "    return  1")]);
+        assert_eq!(texts.prepare("m/fr").unwrap(), kept);
     }
 
     #[test]

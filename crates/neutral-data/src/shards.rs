@@ -180,7 +180,7 @@ impl TokenShards {
 
 #[expect(unsafe_code, reason = "mapping a file has no safe form; see the comment inside")]
 fn map_file(path: &Path) -> Result<Mmap, DataError> {
-    let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
+    let file = File::open(path).map_err(|e| DataError::cached("open", path, e))?;
     // SAFETY: a mapped file must not change while it is mapped. Entries of the cache appear whole
     // by a rename and are never written again; deleting one leaves the mapping intact.
     unsafe { Mmap::map(&file) }.map_err(|e| DataError::io("map", path, e))

@@ -38,6 +38,14 @@ pub struct Summary {
 pub fn convert(gguf: &Path, folder: &Path) -> Result<Summary, GgufError> {
     let gguf = Gguf::open(gguf)?;
     let conversion = Conversion::of(&gguf)?;
+    // Or weights of one model could come to stand beside the configuration of another.
+    let config = folder.join("config.json");
+    match std::fs::remove_file(&config) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(neutral_store::StoreError::io("remove", &config, e).into());
+        }
+        _ => {}
+    }
     let mut unread = None;
     let written = write_atomic(&folder.join("model.safetensors"), |out| {
         conversion.write_weights(out).map_err(|failure| match failure {
@@ -55,7 +63,7 @@ pub fn convert(gguf: &Path, folder: &Path) -> Result<Summary, GgufError> {
     write_json(&folder.join("tokenizer.json"), &conversion.tokenizer)?;
     write_json(&folder.join("tokenizer_config.json"), &conversion.tokenizer_config)?;
     write_json(&folder.join("generation_config.json"), &conversion.generation)?;
-    write_json(&folder.join("config.json"), &conversion.config)?;
+    write_json(&config, &conversion.config)?;
     Ok(conversion.summary())
 }
 

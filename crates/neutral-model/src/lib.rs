@@ -10,8 +10,8 @@
 //!
 //! The model knows three points where it can be extended: a [`Branch`] parallel to a sub-layer
 //! (adapters, gated or not), a [`LinearDelta`] on a linear layer (`LoRA`), and a whole block above one of its
-//! own ([`Extension::add_block`]), which [`deepened`] makes a part of the model. What the branches
-//! added comes back as [`Residue`]s, of which a local loss is a plain function.
+//! own ([`Extension::add_block`]), which [`deepened`] makes a part of the model, as [`widened`] does units of a
+//! feed-forward layer. What the branches added comes back as [`Residue`]s, of which a local loss is a plain function.
 //!
 //! This crate trains nothing, reads no text and knows no method by name.
 //!
@@ -38,6 +38,7 @@ mod rotary;
 mod stream;
 mod transformer;
 mod weights;
+mod wider;
 
 pub use before::Before;
 pub use config::{Activation, Biases, BlockConfig, TransformerConfig};
@@ -50,3 +51,4 @@ pub use neutral_torch::fused::PrefixTree;
 pub use rotary::{Rotary, RotaryScaling};
 pub use transformer::{Attention, Cache, Input, Loss, Output, Transformer};
 pub use weights::linear_name;
+pub use wider::{Units, widened};

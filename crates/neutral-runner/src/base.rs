@@ -1,6 +1,7 @@
 //! The model that is extended: loaded, or pretrained once and then taken from the cache, as are
 //! its scores.
 
+use neutral_data::pinned;
 use neutral_model::{ModelFolder, TransformerConfig};
 use neutral_spec::BaseSpec;
 use neutral_store::{Cache, Fingerprint, read_entry, write_json};
@@ -12,6 +13,8 @@ use crate::trial::Shared;
 
 /// A base on disk, ready to be loaded by each trial.
 pub(crate) struct Base {
+    /// Where it comes from, a repository at its commit.
+    pub source: BaseSpec,
     /// What it was made from.
     pub fingerprint: Fingerprint,
     /// The model; the baseline of forgetting.
@@ -47,7 +50,11 @@ fn of(
     loaded: Option<ModelFolder>,
     pretrained: impl FnOnce() -> anyhow::Result<ModelFolder>,
 ) -> anyhow::Result<Base> {
-    let Pretraining { plan, device, .. } = *work;
+    let Pretraining { plan, device, cache, .. } = *work;
+    let source = match &plan.base {
+        BaseSpec::Load { source } => BaseSpec::Load { source: pinned(source, cache) },
+        pretrained @ BaseSpec::Pretrain { .. } => pretrained.clone(),
+    };
     let (fingerprint, folder) = match (&plan.base, loaded) {
         (BaseSpec::Pretrain { .. }, _) => (Some(work.fingerprint()?), pretrained()?),
         (BaseSpec::Load { .. }, Some(folder)) => (None, folder),
@@ -57,7 +64,7 @@ fn of(
     let of_files =
         || Fingerprint::of(&(NUMERICS_VERSION, &digest, plan.precision, device.is_cuda()));
     let fingerprint = fingerprint.unwrap_or_else(of_files);
-    Ok(Base { fingerprint, folder, digest })
+    Ok(Base { source, fingerprint, folder, digest })
 }
 
 /// The pristine base's scores: the baseline of forgetting and of learning, computed once.

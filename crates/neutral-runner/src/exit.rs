@@ -2,7 +2,7 @@
 //! 130 interrupted.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,6 +26,9 @@ pub(crate) const EXIT_BAD_INPUT: i32 = 2;
 /// The exit code after `SIGINT` or `SIGTERM`, as shells expect it.
 pub(crate) const EXIT_INTERRUPTED: i32 = 130;
 
+/// The exit code where nobody reads standard output any more, as if `SIGPIPE` had ended it.
+const EXIT_BROKEN_PIPE: u8 = 141;
+
 /// The run was asked to stop and has saved what it had.
 #[derive(Debug)]
 pub(crate) struct Interrupted;
@@ -37,6 +40,18 @@ impl fmt::Display for Interrupted {
 }
 
 impl std::error::Error for Interrupted {}
+
+/// The command was asked to end, and has nothing to go on from.
+#[derive(Debug)]
+pub(crate) struct Abandoned;
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Abandoned {}
 
 /// A mistake in what the user gave that no crate's error type stands for.
 #[derive(Debug)]
@@ -95,6 +110,11 @@ impl std::error::Error for NoVerdict {}
 
 /// Prints an error with its causes and chooses the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    // Who reads has read enough, as `head` does.
+    let of_stdout = error.downcast_ref::<std::io::Error>();
+    if of_stdout.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+        return ExitCode::from(EXIT_BROKEN_PIPE);
+    }
     let _ = writeln!(std::io::stderr(), "error: {error:#}");
     ExitCode::from(code(error))
 }
@@ -107,7 +127,8 @@ pub(crate) fn is_interrupted(error: &anyhow::Error) -> bool {
 }
 
 fn code(error: &anyhow::Error) -> u8 {
-    if is_interrupted(error) || error.downcast_ref::<Detached>().is_some() {
+    let ended = error.is::<Detached>() || error.is::<Abandoned>();
+    if is_interrupted(error) || ended {
         return EXIT_INTERRUPTED as u8;
     }
     if let Some(ended) = error.downcast_ref::<RankEnded>() {

@@ -7,7 +7,7 @@ use neutral_model::{Generation, ModelFolder, ReadToken, Sampling};
 use neutral_store::Cache;
 
 use crate::cli::GenerateArgs;
-use crate::exit::{BadInput, Interrupted};
+use crate::exit::{Abandoned, BadInput};
 use crate::model_source::{self, Loaded};
 use crate::signals;
 
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     for _ in 0..args.max_tokens {
         if stop.load(std::sync::atomic::Ordering::SeqCst) {
             out.finish()?;
-            return Err(Interrupted.into());
+            return Err(Abandoned.into());
         }
         let token = generation.next_token()?;
         if ends.contains(&token.id) {

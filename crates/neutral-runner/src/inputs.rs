@@ -1,5 +1,6 @@
 //! The text of a plan as tokens: corpora, tokenizer, shards, documents to score.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use neutral_data::{
 };
 use neutral_model::ModelFolder;
 use neutral_spec::{
-    BaseSpec, CorpusRef, Evaluation, EvaluationSplit, MixedCorpus, Plan, TokenizerSpec,
+    BaseSpec, CorpusRef, DataSpec, Evaluation, EvaluationSplit, MixedCorpus, Plan, TokenizerSpec,
 };
 use neutral_store::{Cache, Fingerprint};
 
@@ -22,6 +23,8 @@ pub(crate) struct Inputs {
     corpora: BTreeMap<CorpusRef, CleanCorpus>,
     /// Text to tokens.
     pub tokenizer: Tokenizer,
+    /// Training tokens, once they are checked: that reads all of them.
+    shards: RefCell<BTreeMap<CorpusRef, TokenShards>>,
     cache: Cache,
     control: Control,
 }
@@ -64,7 +67,8 @@ impl Inputs {
                 model_source::tokenizer(folder)?
             }
         };
-        Ok(Self { corpora, tokenizer, cache: cache.clone(), control: control.clone() })
+        let (shards, cache, control) = (RefCell::default(), cache.clone(), control.clone());
+        Ok(Self { corpora, tokenizer, shards, cache, control })
     }
 
     /// The training tokens of some corpora.
@@ -72,11 +76,25 @@ impl Inputs {
         &self,
         references: impl IntoIterator<Item = &'a CorpusRef>,
     ) -> anyhow::Result<Vec<TokenShards>> {
+        let mut known = self.shards.borrow_mut();
         let shards = references.into_iter().map(|reference| {
-            let corpus = &self.corpora[reference];
-            TokenShards::build(corpus, Split::Train, &self.tokenizer, &self.cache, &self.control)
+            if let Some(shards) = known.get(reference) {
+                return Ok(shards.clone());
+            }
+            let Self { corpora, tokenizer, cache, control, .. } = self;
+            let corpus = &corpora[reference];
+            let shards = TokenShards::build(corpus, Split::Train, tokenizer, cache, control)?;
+            known.insert(reference.clone(), shards.clone());
+            Ok(shards)
         });
-        Ok(shards.collect::<Result<_, _>>()?)
+        shards.collect()
+    }
+
+    /// Those that a trial's mix is drawn from, by domain; none of one that has no share in it.
+    pub(crate) fn mixed(&self, data: &DataSpec) -> anyhow::Result<[Vec<TokenShards>; 2]> {
+        let [original, new] =
+            data.mixed().map(|corpora| self.shards(MixedCorpus::corpora(corpora)));
+        Ok([original?, new?])
     }
 
     /// The held-out documents of a corpus.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use neutral_adapters::ExtensionFolder;
 use neutral_data::{Control, Tokenizer, fetch_model};
@@ -17,7 +18,8 @@ use crate::trial_file::{FinishedTrial, Loading};
 /// A model with what extends it, and what computes.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// A model folder as Hugging Face has it, a GGUF file, or a finished trial (RUN/trials/TRIAL).
+    /// A model folder as Hugging Face has it, a GGUF file, a finished trial (RUN/trials/TRIAL), or OWNER/NAME[@REVISION] on
+    /// the hub.
     #[arg(long)]
     pub model: PathBuf,
     /// What extends the model: a folder of `neutral export --format neutral`, or of PEFT.
@@ -108,14 +110,31 @@ pub(crate) fn open_extension(
     Ok(extension)
 }
 
-/// Opens the model of a path: a folder, or a GGUF file.
+/// Opens the model of a path: a folder, a GGUF file, or, if nothing is there, a repository of the hub.
 pub(crate) fn open_path(
     path: &Path,
     cache: &Cache,
     control: &Control,
 ) -> anyhow::Result<ModelFolder> {
-    let source = ModelSource::Path { path: path.display().to_string() };
-    open(&source, Path::new(""), cache, control)
+    let here = Path::new("");
+    if let Some(hub) = path.to_str().filter(|_| !path.exists()).and_then(repository) {
+        let taken = || format!("nothing is at {}, so that it means a repository", path.display());
+        return open(&hub, here, cache, control).with_context(taken);
+    }
+    open(&ModelSource::Path { path: path.display().to_string() }, here, cache, control)
+}
+
+/// The repository that `OWNER/NAME` or `OWNER/NAME@REVISION` means.
+fn repository(text: &str) -> Option<ModelSource> {
+    let (repo, revision) = text.split_once('@').unwrap_or((text, "main"));
+    let (owner, name) = repo.split_once('/')?;
+    let is_name = |part: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(known)
+    };
+    let is_repository = is_name(owner) && is_name(name) && !revision.is_empty();
+    let (repo, revision) = (repo.to_owned(), revision.to_owned());
+    is_repository.then_some(ModelSource::Hub { repo, revision, file: None })
 }
 
 /// The model folder of a GGUF file, made once.
@@ -191,4 +210,23 @@ pub(crate) fn has_no_other(
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_and_a_name_are_a_repository_and_paths_are_not() {
+        let of = |text| match repository(text) {
+            Some(ModelSource::Hub { repo, revision, file: None }) => Some((repo, revision)),
+            _ => None,
+        };
+        let named = |repo: &str, revision: &str| Some((repo.to_owned(), revision.to_owned()));
+        assert_eq!(of("Us-2/a_model.5"), named("Us-2/a_model.5", "main"));
+        assert_eq!(of("us/model@v1"), named("us/model", "v1"));
+        for path in ["model", "./model", "../model", "/us/model", "us/model/", "a/b/c", "us/m@"] {
+            assert_eq!(of(path), None, "{path}");
+        }
+    }
 }

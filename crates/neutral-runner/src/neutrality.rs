@@ -65,22 +65,17 @@ impl Shared<'_> {
         if tokens == 0 {
             return Ok(None);
         }
-        let path = self.folder(trial).join(NEUTRALITY);
-        let made_from = (NEUTRALITY_VERSION, self.fingerprint(trial), tokens);
-        let fingerprint = Fingerprint::of(&made_from);
-        if path.exists() {
-            let kept: NeutralityRecord = read_json(&path)?;
-            if kept.fingerprint == fingerprint {
-                return Ok(Some(kept.against_base));
-            }
+        if let Some(kept) = self.kept_beside(trial)? {
+            return Ok(Some(kept));
         }
         if *interrupted {
             return Ok(None);
         }
         match self.contained(|| self.measure(trial, tokens)) {
             Ok(against_base) => {
+                let fingerprint = self.beside_fingerprint(trial);
                 let record = NeutralityRecord { fingerprint, against_base };
-                write_json(&path, &record)?;
+                write_json(&self.folder(trial).join(NEUTRALITY), &record)?;
                 Ok(Some(record.against_base))
             }
             Err(error) if is_interrupted(&error) => {
@@ -93,6 +88,22 @@ impl Shared<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// What the trial's folder has, if it was measured of the same on as much text.
+    pub(crate) fn kept_beside(&self, trial: &Trial) -> anyhow::Result<Option<AgainstBase>> {
+        let path = self.folder(trial).join(NEUTRALITY);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let kept: NeutralityRecord = read_json(&path)?;
+        let holds = kept.fingerprint == self.beside_fingerprint(trial);
+        Ok(holds.then_some(kept.against_base))
+    }
+
+    fn beside_fingerprint(&self, trial: &Trial) -> Fingerprint {
+        let tokens = self.plan.neutrality_tokens;
+        Fingerprint::of(&(NEUTRALITY_VERSION, self.fingerprint(trial), tokens))
     }
 
     fn measure(&self, trial: &Trial, tokens: usize) -> anyhow::Result<AgainstBase> {

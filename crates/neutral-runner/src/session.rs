@@ -27,7 +27,7 @@ use crate::reuse::Elsewhere;
 use crate::run_file::{DeviceKind, RunFile};
 use crate::scores::Scorer;
 use crate::tasks::{TaskScores, Tasks};
-use crate::trial::{RECORD, Shared, TrialRecord};
+use crate::trial::{ANSWERS, NEUTRALITY, RECORD, Shared, TrialRecord};
 use crate::unit::Unit;
 use crate::{base_file, environment, results};
 
@@ -98,7 +98,13 @@ impl Setting<'_> {
                 let shared = session.shared();
                 session.base_results(&shared)?;
                 session.take_finished(&shared)?;
-                self.plan.trials.iter().try_for_each(|trial| shared.forget(trial))?;
+                for trial in &self.plan.trials {
+                    shared.forget(trial)?;
+                    // Or every trial's process would tokenise the same text.
+                    if !shared.folder(trial).join(RECORD).exists() {
+                        session.inputs.mixed(&trial.data)?;
+                    }
+                }
                 // What waited in vain has not been looked at.
                 if self.stop.load(Ordering::SeqCst) {
                     return Err(Interrupted.into());
@@ -310,8 +316,8 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// Removes a record or a failure that does not hold, so that whoever looks at files alone sees that the
-    /// trial is to be run.
+    /// Removes a record, a failure or what was measured that does not hold, so that whoever looks at files alone sees
+    /// that the trial is to be run or measured.
     fn forget(&self, trial: &Trial) -> anyhow::Result<()> {
         let folder = self.folder(trial);
         let failure = Failure::read(&folder)?;
@@ -326,6 +332,12 @@ impl Shared<'_> {
         let Some(_lock) = self.hold(trial)? else { return Ok(()) };
         if self.finished(trial)?.is_none() {
             let _ = std::fs::remove_file(record);
+        }
+        if self.plan.neutrality_tokens > 0 && self.kept_beside(trial)?.is_none() {
+            let _ = std::fs::remove_file(folder.join(NEUTRALITY));
+        }
+        if self.tasks.is_some() && self.kept_tasks(trial)?.is_none() {
+            let _ = std::fs::remove_file(folder.join(ANSWERS));
         }
         Ok(())
     }

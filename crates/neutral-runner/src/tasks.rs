@@ -251,18 +251,13 @@ impl Shared<'_> {
         interrupted: &mut bool,
     ) -> anyhow::Result<Option<ByDomain<ByTask>>> {
         let Some(tasks) = self.tasks else { return Ok(None) };
-        let folder = self.folder(trial);
-        let path = folder.join(TASKS);
-        let fingerprint = Fingerprint::of(&(self.fingerprint(trial), &tasks.fingerprint));
-        if path.exists() && folder.join(ANSWERS).exists() {
-            let kept: TasksRecord = read_json(&path)?;
-            if kept.fingerprint == fingerprint {
-                return Ok(Some(kept.scores));
-            }
+        if let Some(kept) = self.kept_tasks(trial)? {
+            return Ok(Some(kept));
         }
         if *interrupted {
             return Ok(None);
         }
+        let folder = self.folder(trial);
         let scored = || {
             let file = self.file(trial)?;
             let (model, extension) = file.after(&folder, self.loading())?;
@@ -284,11 +279,29 @@ impl Shared<'_> {
             }
             Ok(TaskScores { scores, answers }) => {
                 write_json(&folder.join(ANSWERS), &answers)?;
+                let fingerprint = self.tasks_fingerprint(trial, tasks);
                 let record = TasksRecord { fingerprint, scores };
-                write_json(&path, &record)?;
+                write_json(&folder.join(TASKS), &record)?;
                 Ok(Some(record.scores))
             }
         }
+    }
+
+    /// What the trial's folder has, if the same was asked of the same.
+    pub(crate) fn kept_tasks(&self, trial: &Trial) -> anyhow::Result<Option<ByDomain<ByTask>>> {
+        let Some(tasks) = self.tasks else { return Ok(None) };
+        let folder = self.folder(trial);
+        let path = folder.join(TASKS);
+        if !path.exists() || !folder.join(ANSWERS).exists() {
+            return Ok(None);
+        }
+        let kept: TasksRecord = read_json(&path)?;
+        let holds = kept.fingerprint == self.tasks_fingerprint(trial, tasks);
+        Ok(holds.then_some(kept.scores))
+    }
+
+    fn tasks_fingerprint(&self, trial: &Trial, tasks: &Tasks) -> Fingerprint {
+        Fingerprint::of(&(self.fingerprint(trial), &tasks.fingerprint))
     }
 
     fn score_tasks(&self, tasks: &Tasks, parts: Parts) -> anyhow::Result<TaskScores> {

@@ -106,9 +106,9 @@ impl Shared<'_> {
 
     /// What a trial is and stands on.
     pub(crate) fn file(&self, trial: &Trial) -> anyhow::Result<TrialFile> {
-        let Base { fingerprint, folder, digest, .. } = self.base;
+        let Base { source, fingerprint, folder, digest } = self.base;
         let base = TrialBase {
-            source: self.plan.base.clone(),
+            source: source.clone(),
             path: std::path::absolute(folder.path())?,
             fingerprint: fingerprint.clone(),
             digest: digest.clone(),
@@ -272,13 +272,13 @@ impl Shared<'_> {
         extension: &mut Extension,
     ) -> anyhow::Result<TrainSummary> {
         let [original, new] = trial.data.mixed();
-        let shards = |corpora| self.inputs.shards(MixedCorpus::corpora(corpora));
         let mix = MixConfig {
             original_fraction: trial.data.original_fraction,
             sequence_length: trial.training.sequence_length,
             seed: self.draws(trial),
         };
-        let stream = MixedStream::new(shards(original)?, shards(new)?, mix)?
+        let [original_shards, new_shards] = self.inputs.mixed(&trial.data)?;
+        let stream = MixedStream::new(original_shards, new_shards, mix)?
             .weighted(Domain::Original, &MixedCorpus::weights(original))?
             .weighted(Domain::New, &MixedCorpus::weights(new))?;
         say_passes(trial, &stream);

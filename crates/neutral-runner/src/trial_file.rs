@@ -220,6 +220,14 @@ impl FinishedTrial {
     /// The base, which must still be the one that was extended.
     pub(crate) fn base(&self) -> anyhow::Result<ModelFolder> {
         let TrialBase { path, digest, .. } = &self.file.base;
+        if !path.exists() {
+            let message = format!(
+                "the base that {} extends is gone from {}; run its experiment again, which fetches or makes it",
+                self.file.trial.id,
+                path.display()
+            );
+            return Err(BadInput(message).into());
+        }
         let folder = ModelFolder::open(path)?;
         if folder.digest()? != *digest {
             let message = format!(

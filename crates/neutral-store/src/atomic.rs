@@ -111,22 +111,37 @@ pub fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
 /// Makes a folder that is whole or absent: `make` fills one beside it, which is renamed into place.
 ///
 /// # Errors
-/// [`StoreError::Taken`] if there is something at `place` already, but for an empty folder; an error
-/// of the file system; or whatever `make` returns. Nothing is left behind then.
+/// [`StoreError::Taken`] if there is something at `place` already, but for an empty folder that can be replaced; an
+/// error of the file system; or whatever `make` returns. Nothing is left behind then.
 pub fn write_folder<E: From<StoreError>>(
     place: &Path,
     make: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     let empty = || fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none());
     if fs::symlink_metadata(place).is_ok() && !empty() {
-        return Err(StoreError::Taken { path: place.to_path_buf() }.into());
+        let why = "is there already and not empty";
+        return Err(StoreError::Taken { path: place.to_path_buf(), why }.into());
     }
+    // What a link leads to is replaced, not the link.
+    let place = &fs::canonicalize(place).unwrap_or_else(|_| place.to_path_buf());
     let parent = folder_of(place);
+    if in_use(place, parent) {
+        let why = "is the working folder, or a file system is mounted there";
+        return Err(StoreError::Taken { path: place.clone(), why }.into());
+    }
     let (work, _held) = made_in(parent, make)?;
     // Onto an empty folder at most: the system refuses one that was filled meanwhile.
     fs::rename(work.path(), place).map_err(|e| StoreError::io("create", place, e))?;
     let _ = work.keep();
     Ok(sync(parent)?)
+}
+
+/// Whether a folder is one that no other can take the place of, or that somebody would lose under his feet.
+fn in_use(place: &Path, parent: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |folder| fs::metadata(folder).map(|metadata| metadata.dev());
+    let mounted = matches!((device(place), device(parent)), (Ok(one), Ok(other)) if one != other);
+    mounted || std::env::current_dir().is_ok_and(|here| here == place)
 }
 
 /// A folder that `make` has filled, all of it on disk, under a name of its own until it is renamed, and what holds it
@@ -289,6 +304,19 @@ mod tests {
         let taken = write_folder(&place, |_| -> Result<(), StoreError> { panic!("made") });
         let message = taken.unwrap_err().to_string();
         assert!(message.contains("export") && message.contains("--out"), "{message}");
+
+        // Through a link, to what it leads to.
+        let link = folder.path().join("link");
+        fs::create_dir(folder.path().join("empty")).unwrap();
+        std::os::unix::fs::symlink("empty", &link).unwrap();
+        write_folder(&link, fill).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && link.join("a").is_file());
+        // None that cannot be renamed onto, which would show when all has been made.
+        let here = std::env::current_dir().unwrap();
+        assert!(
+            in_use(&here, folder_of(&here)) && !in_use(folder.path(), folder_of(folder.path()))
+        );
+        assert!(in_use(Path::new("/proc"), Path::new("/")));
     }
 
     #[test]

@@ -33,10 +33,12 @@ pub enum StoreError {
         found: String,
     },
     /// Something is there already that would have to be replaced.
-    #[error("{} is there already and not empty; choose another folder with --out, or remove it", path.display())]
+    #[error("{} {why}; choose another folder with --out", path.display())]
     Taken {
         /// The folder or file.
         path: PathBuf,
+        /// Why it cannot be.
+        why: &'static str,
     },
     /// Nothing says where the cache is to be.
     #[error(

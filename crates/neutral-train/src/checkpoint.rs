@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use neutral_store::{Fingerprint, StoreError, sha256_bytes};
+use neutral_store::{Fingerprint, StoreError, remove_unfinished, sha256_bytes};
 use neutral_torch::{ParamStore, TorchError, load_tensors};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor, no_grad};
@@ -63,7 +63,8 @@ pub fn save(
 /// Puts a checkpoint's weights and moments into place and returns its counters; `None` if there is
 /// no checkpoint.
 ///
-/// Nothing is changed unless the whole file is as it should be.
+/// Nothing is changed unless the whole file is as it should be. What a killed process had half-written beside it is
+/// removed, for its folder belongs to one training.
 ///
 /// # Errors
 /// [`TrainError::OtherTraining`] for another fingerprint; [`TrainError::Checkpoint`] if the file is
@@ -74,6 +75,9 @@ pub fn restore(
     params: &ParamStore,
     moments: &BTreeMap<String, Moments>,
 ) -> Result<Option<TrainState>, TrainError> {
+    if let Some(folder) = path.parent() {
+        remove_unfinished(folder);
+    }
     // One that cannot be looked at is not one that is not there.
     if !path.try_exists().map_err(|e| StoreError::io("look at", path, e))? {
         return Ok(None);
@@ -202,10 +206,13 @@ mod tests {
     fn what_was_saved_is_restored_in_place_to_the_bit() {
         let folder = tempfile::tempdir().unwrap();
         let (path, fingerprint, state) = saved(folder.path());
+        let half_written = path.with_file_name(".neutral-of-a-killed-process");
+        std::fs::write(&half_written, "half").unwrap();
         let (params, optimizer) = made(0.0);
         let held = params.get("a").unwrap().shallow_clone();
         let restored = restore(&path, &fingerprint, &params, optimizer.moments()).unwrap();
         assert_eq!(restored, Some(state.clone()));
+        assert!(!half_written.exists());
         assert!(host(&held)[0] > 0.3, "a second handle sees the restored weights");
         let again = folder.path().join("again");
         save(&again, &fingerprint, &params, optimizer.moments(), &state).unwrap();

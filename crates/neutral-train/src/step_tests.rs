@@ -3,10 +3,10 @@
 use std::f64::consts::PI;
 
 use neutral_data::Domain;
-use neutral_model::{Attention, Extension, Input, Residue, Transformer};
+use neutral_model::{Attention, Extension, Gate, Input, Residue, Transformer};
 use neutral_spec::{DocumentPolicy, LocalLossSpec, TrainingSpec};
 use neutral_torch::ParamStore;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::step::{StepSettings, gradients};
 use crate::test_support::{BATCH, Fixture, LENGTH, extension, model, stream, training_spec};
@@ -113,6 +113,63 @@ fn the_l1_is_a_mean_over_original_tokens_channels_and_blocks_times_its_weight() 
     let by_hand = nats(&log_probs_btv, &text) + 30.0 * l1;
     let settings = settings(LocalLossSpec::l1(30.0), Anchor::None);
     assert_gradient(&model, &extension, extension.params(), settings, &by_hand);
+}
+
+/// Those of the gate alone, and the KL where the extension is trained. Their definitions are repeated here.
+#[test]
+fn other_local_losses_are_means_over_the_tokens_that_they_count() {
+    let (model, mut extension, text) = (model(), extension(0.3), text(10));
+    extension.params_mut().set_trainable(true);
+    let of_base_btv = no_grad(|| log_probs(&model, &Extension::none(), &text, WITHIN).0);
+    let is_new = Tensor::ones([10, 1, 1], (Kind::Double, Device::Cpu));
+    let is_new = is_new.index_fill(0, &text.original_rows, 0.0);
+    // The hard sigmoid's γ and ζ, and β of the noise: σ(z − β ln(−γ/ζ)).
+    let l0_shift = 2.0 / 3.0 * 11.0_f64.ln();
+    type ByHand<'a> = Box<dyn Fn(&Tensor, &[Residue]) -> Tensor + 'a>;
+    let over_gates = |residues: &[Residue], f: &dyn Fn(&Gate) -> Tensor| {
+        let gates = residues.iter().map(|residue| f(residue.gate.as_ref().unwrap()));
+        gates.reduce(|a, b| a + b).unwrap() / residues.len() as f64
+    };
+    let original = |x: &Tensor| x.index_select(0, &text.original_rows).to_kind(Kind::Double);
+    let (weight, warmup_fraction) = (30.0, None);
+    let cases: [(LocalLossSpec, ByHand<'_>); 4] = [
+        (
+            LocalLossSpec::GateL1 { weight, warmup_fraction },
+            Box::new(|_, residues| {
+                over_gates(residues, &|gate| original(&gate.unrounded).abs().mean(Kind::Double))
+            }),
+        ),
+        (
+            LocalLossSpec::L0 { weight, warmup_fraction },
+            Box::new(|_, residues| {
+                let open = |gate: &Gate| (original(&gate.logit) + l0_shift).sigmoid();
+                over_gates(residues, &|gate| open(gate).mean(Kind::Double))
+            }),
+        ),
+        (
+            LocalLossSpec::DomainClassifier { weight, warmup_fraction },
+            Box::new(|_, residues| {
+                // BCE(z, y) = softplus(z) − y z, over the tokens of both domains.
+                let bce = |z: Tensor| z.softplus() - &is_new * z;
+                over_gates(residues, &|gate| {
+                    bce(gate.logit.to_kind(Kind::Double)).mean(Kind::Double)
+                })
+            }),
+        ),
+        (
+            LocalLossSpec::Kl { weight, warmup_fraction },
+            Box::new(|log_probs_btv, _| {
+                let kl_btv = of_base_btv.exp() * (&of_base_btv - log_probs_btv);
+                original(&kl_btv).sum(Kind::Double) / (text.original_rows.numel() * LENGTH) as f64
+            }),
+        ),
+    ];
+    for (local_loss, of) in &cases {
+        let (log_probs_btv, residues) = log_probs(&model, &extension, &text, WITHIN);
+        let by_hand = nats(&log_probs_btv, &text) + weight * of(&log_probs_btv, &residues);
+        let settings = settings(*local_loss, Anchor::None);
+        assert_gradient(&model, &extension, extension.params(), settings, &by_hand);
+    }
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use neutral_adapters::{LoraLayer, build, merge_lora};
+use neutral_adapters::{LoraLayer, build, merge_adapters, merge_lora};
 use neutral_model::{
     Activation, Attention, Extension, Input, ModelFolder, Transformer, TransformerConfig,
+    write_model,
 };
 use neutral_spec::{
     BranchPlacement, GluActivation, LinearSite, Method, Precision, Start, extension_size,
@@ -113,6 +114,15 @@ fn an_adapter_is_a_wider_ffn_in_every_family() {
         let without = distance(&logits(&base, &Extension::none()), &expected);
         let name = folder.file_name().unwrap().display();
         assert!(apart < BOUND && without > 0.01, "{name}: {apart:.1e}, without {without:.1e}");
+
+        // As an export has it, through files.
+        let json = ModelFolder::open(&folder).unwrap().config_json().clone();
+        let (merged, json) = merge_adapters(&base, extension.params(), &json).unwrap();
+        assert_eq!(merged.config().d_ff % 64, 0);
+        let written = tempfile::tempdir().unwrap();
+        write_model(written.path(), &json, &merged, Kind::Float).unwrap();
+        let apart = distance(&logits(&open(written.path()), &Extension::none()), &expected);
+        assert!(apart < BOUND, "{name}, merged: {apart:.1e}");
     }
 }
 

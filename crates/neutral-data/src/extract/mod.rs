@@ -2,7 +2,7 @@
 //!
 //! A *block* is the text of one paragraph, list item, table cell or heading, in one string; what of
 //! it is kept, and in which form, is the business of [`crate::clean`]. Files come in the order of
-//! their ids and are read in parallel, a few hundred at a time, so memory stays flat.
+//! their ids and are read in parallel, a few hundred or so many bytes at a time, so that those alone are in memory.
 
 pub(crate) mod files;
 mod html;
@@ -25,6 +25,9 @@ use files::Found;
 
 /// How many files or rows are held in memory at once.
 pub(crate) const BATCH: usize = 256;
+
+/// Bytes of files, as they are on disk, from which on fewer are.
+const BATCH_BYTES: u64 = 64 << 20;
 
 /// How text is taken out of files. All but Parquet and R data may be compressed (`.gz`, `.zst`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,7 +114,7 @@ pub(crate) fn stream(
         only.id.clear();
     }
     bar.set_length(found.len() as u64);
-    for files in found.chunks(BATCH) {
+    for files in batches(&found, |file| std::fs::metadata(&file.path).map_or(0, |m| m.len())) {
         if extract.is_many_documents_a_file() {
             for file in files {
                 extract.documents(file, sink)?;
@@ -127,6 +130,22 @@ pub(crate) fn stream(
         }
     }
     Ok(())
+}
+
+/// Files in a row, as many as [`BATCH`] and [`BATCH_BYTES`] let, at least one.
+fn batches<T>(all: &[T], bytes: impl Fn(&T) -> u64) -> impl Iterator<Item = &[T]> {
+    let mut left = all;
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fits = |(at, file): &(usize, &T)| {
+            sum += bytes(file);
+            *at == 0 || sum <= BATCH_BYTES
+        };
+        let count = left.iter().take(BATCH).enumerate().take_while(fits).count();
+        let (batch, rest) = left.split_at(count);
+        left = rest;
+        (count > 0).then_some(batch)
+    })
 }
 
 impl Extract {
@@ -191,5 +210,21 @@ impl Extract {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_bounded_by_files_and_bytes_and_has_one_at_least() {
+        let mib = |n: u64| n << 20;
+        let sizes = |all: &[u64]| -> Vec<usize> {
+            batches(all, |bytes| *bytes).map(<[u64]>::len).collect()
+        };
+        assert_eq!(sizes(&[mib(40), mib(24), 1, mib(500), mib(1)]), [2, 1, 1, 1]);
+        assert_eq!(sizes(&[0; 300]), [256, 44]);
+        assert!(sizes(&[]).is_empty());
     }
 }

@@ -79,16 +79,35 @@ pub fn fetch_model(
     }
 }
 
+/// A source as it was fetched: of a repository's folder, at the commit that its revision meant then. As it is, if the
+/// cache has none.
+pub fn pinned(source: &ModelSource, cache: &Cache) -> ModelSource {
+    let mut source = source.clone();
+    if let ModelSource::Hub { repo, revision, file: None } = &mut source {
+        let place = cache.path("downloads", &listing_key(repo, revision));
+        if let Ok(Listing { sha, .. }) = read_entry(&place, LISTING) {
+            *revision = sha;
+        }
+    }
+    source
+}
+
 /// The files of a repository that make a model folder, of one commit whatever is pushed meanwhile. Asked
 /// once, so that a model that is in the cache needs no network.
 fn listed(repository: &Repository, cache: &Cache, control: &Control) -> Result<Listing, DataError> {
-    let key = Fingerprint::of(&("model folder of a commit", repository.repo, repository.revision));
+    let key = listing_key(repository.repo, repository.revision);
     let folder = cache.get_or_make("downloads", &key, |folder| {
         let Listing { sha, files } = repository.list(None, control)?;
         let listing = Listing { sha, files: model_folder(files) };
-        Ok::<_, DataError>(write_json(&folder.join("listing.json"), &listing)?)
+        Ok::<_, DataError>(write_json(&folder.join(LISTING), &listing)?)
     })?;
-    Ok(read_entry(&folder, "listing.json")?)
+    Ok(read_entry(&folder, LISTING)?)
+}
+
+const LISTING: &str = "listing.json";
+
+fn listing_key(repo: &str, revision: &str) -> Fingerprint {
+    Fingerprint::of(&("model folder of a commit", repo, revision))
 }
 
 fn model_folder(all: Vec<String>) -> Vec<String> {
@@ -133,6 +152,24 @@ mod tests {
                 "chat_template.jinja"
             ]
         );
+    }
+
+    #[test]
+    fn a_folder_of_the_hub_is_pinned_to_the_commit_that_was_fetched() {
+        let (folder, sha) = (tempfile::tempdir().unwrap(), "0".repeat(40));
+        let cache = Cache::at(folder.path());
+        let hub = |revision: &str, file: Option<&str>| ModelSource::Hub {
+            repo: "us/m".to_owned(),
+            revision: revision.to_owned(),
+            file: file.map(str::to_owned),
+        };
+        assert_eq!(pinned(&hub("main", None), &cache), hub("main", None));
+        let listing = Listing { sha: sha.clone(), files: Vec::new() };
+        let place = cache.path("downloads", &listing_key("us/m", "main"));
+        std::fs::create_dir_all(&place).unwrap();
+        write_json(&place.join(LISTING), &listing).unwrap();
+        assert_eq!(pinned(&hub("main", None), &cache), hub(&sha, None));
+        assert_eq!(pinned(&hub("main", Some("m.gguf")), &cache), hub("main", Some("m.gguf")));
     }
 
     #[test]

@@ -24,7 +24,6 @@ use crate::executor::bars::Bars;
 use crate::executor::process::{PARENT, exit_code, host_name, stop_owner};
 use crate::executor::{
     Executor, Record, Started, UnderWay, Work, attempts, command, folder, log_path,
-    was_judged_otherwise,
 };
 use crate::exit::{BadInput, EXIT_INTERRUPTED, Interrupted, UnitEnded};
 use crate::failure::Failure;
@@ -123,15 +122,9 @@ impl Local {
         }
     }
 
-    /// The trials that have not finished, or all of them, as many at a time as there are jobs.
-    fn trials(
-        &self,
-        work: &Work<'_>,
-        common: &[OsString],
-        run: &RunFile,
-        all: bool,
-    ) -> anyhow::Result<()> {
-        let left = run.trials.iter().filter(|trial| all || !run.is_done(trial, work.out));
+    /// The trials that have not finished, as many at a time as there are jobs.
+    fn trials(&self, work: &Work<'_>, common: &[OsString], run: &RunFile) -> anyhow::Result<()> {
+        let left = run.trials.iter().filter(|trial| !run.is_done(trial, work.out));
         let mut left: VecDeque<&str> = left.map(|trial| trial.id.as_str()).collect();
         let mut ended = run.trials.len() - left.len();
         if ended > 0 {
@@ -197,10 +190,8 @@ impl Executor for Local {
         Record::Local(LocalRecord { host: host_name() }).write(work.out)?;
         attempts::clear(work.out);
         let common = command::common(work)?;
-        // Of another plan, say of other tasks, a trial's files do not tell whether all has been measured.
-        let all = was_judged_otherwise(work.out, work.plan);
         self.alone(work, &common, &Unit::Prepare)?;
-        let ended = self.trials(work, &common, &run, all);
+        let ended = self.trials(work, &common, &run);
         // Of a run that is stopped too: its results then say what there is.
         let collected = self.alone(work, &common, &Unit::Collect);
         ended.and(collected)

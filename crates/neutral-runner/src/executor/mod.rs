@@ -146,11 +146,6 @@ pub(crate) fn forget_judged(out: &Path) {
     let _ = std::fs::remove_file(judged(out));
 }
 
-/// Whether the records in a run's folder were judged, and for another plan.
-fn was_judged_otherwise(out: &Path, plan: &Plan) -> bool {
-    read_judged(out).is_some_and(|judged| judged != judgement(plan))
-}
-
 fn read_judged(out: &Path) -> Option<Fingerprint> {
     read_json(&judged(out)).ok()
 }

@@ -15,11 +15,11 @@ use super::{Export, Format};
 pub(super) fn write(
     export: &Export,
     check: &Check,
+    results: Option<&(BaseResult, TrialResult)>,
     out: &Path,
     folder: &Path,
 ) -> anyhow::Result<()> {
-    let results = export.trial.results()?;
-    let text = card(export, check, results.as_ref(), out);
+    let text = card(export, check, results, out);
     Ok(write_atomic(&folder.join("README.md"), |file| file.write_all(text.as_bytes()))?)
 }
 
@@ -106,6 +106,9 @@ fn what_it_is(export: &Export) -> &'static str {
         }
         (Format::Hf, Method::BlockExpansion { .. }) => {
             "This is the whole model, with new blocks among its own (block expansion)."
+        }
+        (Format::Hf, Method::Adapter { .. } | Method::NeutralResidues { .. }) => {
+            "This is the whole model, with adapters as further units of its feed-forward layers."
         }
         (Format::Hf, _) => "This is the whole fine-tuned model.",
         (Format::Neutral, Method::NeutralResidues { .. }) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use neutral_adapters::open_extension;
+use neutral_adapters::{merges_adapters, open_extension};
 use neutral_model::{Attention, Extension, Input, ModelFolder, Transformer};
 use neutral_spec::{Method, Precision};
 use neutral_store::write_folder;
@@ -68,7 +68,9 @@ pub(super) fn check(export: &Export, folder: &Path) -> anyhow::Result<Check> {
     };
     let expected = of_trial(Precision::Fp32)?;
     let logits = exported(base, *format, folder, &tokens_bt)?;
-    let merged = matches!(trial.file.trial.method, Method::Lora { .. } | Method::Dora { .. });
+    let method = &trial.file.trial.method;
+    let merged = matches!(method, Method::Lora { .. } | Method::Dora { .. })
+        || merges_adapters(method, base.config());
     let (bound, reason) = match (format, kind) {
         (Format::Hf, Kind::Float | Kind::Double) if merged => MERGED,
         (Format::Hf, Kind::BFloat16 | Kind::Half) => {
@@ -76,7 +78,17 @@ pub(super) fn check(export: &Export, folder: &Path) -> anyhow::Result<Check> {
         }
         _ => SAME,
     };
-    let error = distance(&logits, &expected);
+    compare(logits, &expected, (bound, reason), tokens_bt)
+}
+
+/// Logits of an export beside its trial's.
+fn compare(
+    logits: Tensor,
+    of_trial: &Tensor,
+    (bound, reason): (f64, &'static str),
+    tokens_bt: Tensor,
+) -> anyhow::Result<Check> {
+    let error = distance(&logits, of_trial);
     Check { error, bound, reason, logits, tokens_bt }.passed()
 }
 
@@ -145,9 +157,7 @@ mod tests {
         let trial = Tensor::from_slice(&[1.0, -4.0]).view([1, 1, 2]);
         let check = |apart: f64| {
             let logits = &trial + Tensor::from_slice(&[0.0, apart]);
-            let (bound, reason) = SAME;
-            let error = distance(&logits, &trial);
-            Check { error, bound, reason, logits, tokens_bt: Tensor::from(0) }.passed()
+            compare(logits, &trial, SAME, Tensor::from(0))
         };
         assert!(check(0.0).is_ok() && check(3e-5).is_ok());
         for wrong in [5e-5, f64::NAN] {

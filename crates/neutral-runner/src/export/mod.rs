@@ -9,14 +9,17 @@ mod write;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueEnum};
-use neutral_model::ModelFolder;
+use neutral_adapters::merges_adapters;
+use neutral_model::{ModelFolder, TransformerConfig};
 use neutral_spec::Method;
 use neutral_store::write_folder;
 use tch::Kind;
 
-use crate::exit::BadInput;
+use crate::exit::{Abandoned, BadInput};
+use crate::signals;
 use crate::trial_file::FinishedTrial;
 
 /// Arguments of `neutral export`.
@@ -53,8 +56,8 @@ pub(crate) enum Dtype {
 pub(crate) enum Format {
     /// LoRA or `DoRA` as a folder of PEFT.
     Peft,
-    /// A whole model as Hugging Face has it: fine-tuned, with LoRA or `DoRA` merged into its weights, or with
-    /// new blocks among its own.
+    /// A whole model as Hugging Face has it: fine-tuned, with LoRA or `DoRA` merged into its weights, with adapters
+    /// without a gate in its feed-forward layers, or with new blocks among its own.
     Hf,
     /// The extension alone, in neutral's own format: neutral residues, adapters, LoRA, `DoRA`, new blocks.
     Neutral,
@@ -70,7 +73,7 @@ impl Format {
     }
 
     /// A method can have this form; if not, the error says which would do.
-    fn check(self, method: &Method) -> Result<(), BadInput> {
+    fn check(self, method: &Method, base: &TransformerConfig) -> Result<(), BadInput> {
         let refuse = |reason| {
             Err(BadInput(format!("--format {} is impossible here: {reason}", self.name())))
         };
@@ -84,9 +87,13 @@ impl Format {
             (Self::Peft, Method::BlockExpansion { .. }) => {
                 refuse("PEFT has no new blocks; use --format hf, a deeper model, or neutral")
             }
-            (Self::Hf, Method::Adapter { .. } | Method::NeutralResidues { .. }) => refuse(
-                "the branches cannot be merged into the base's weights; use --format neutral",
-            ),
+            (Self::Hf, Method::Adapter { .. } | Method::NeutralResidues { .. })
+                if !merges_adapters(method, base) =>
+            {
+                refuse(
+                    "only adapters beside feed-forward layers, without a gate or norm and with the base's σ, are units of these; use --format neutral",
+                )
+            }
             _ => Ok(()),
         }
     }
@@ -111,8 +118,8 @@ impl Export {
             );
             return Err(BadInput(message).into());
         }
-        args.format.check(&trial.file.trial.method)?;
         let base = trial.base()?;
+        args.format.check(&trial.file.trial.method, base.config())?;
         let kind = match (args.format, args.dtype) {
             (Format::Hf, Some(Dtype::Bf16)) => Kind::BFloat16,
             (Format::Hf, None) => kind_of_base(&base)?,
@@ -141,11 +148,19 @@ impl Export {
 pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let export = Export::new(args)?;
     let out = args.out.clone().unwrap_or_else(|| export.place());
+    let stop = signals::stop_flag()?;
+    let go_on = || if stop.load(Ordering::SeqCst) { Err(Abandoned) } else { Ok(()) };
+    let results = export.trial.results().unwrap_or_else(|error| {
+        tracing::warn!("the card will have no results: {error:#}");
+        None
+    });
     let mut checked = None;
     write_folder(&out, |folder| -> anyhow::Result<()> {
         write::write(&export, folder)?;
+        go_on()?;
         let check = check::check(&export, folder)?;
-        card::write(&export, &check, &out, folder)?;
+        go_on()?;
+        card::write(&export, &check, results.as_ref(), &out, folder)?;
         checked = Some(check);
         Ok(())
     })?;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use neutral_adapters::{
-    ExtensionConfig, LoraLayer, SavedBase, adapter_activation, merge_lora, save_extension,
-    write_peft,
+    ExtensionConfig, LoraLayer, SavedBase, adapter_activation, merge_adapters, merge_lora,
+    merges_adapters, save_extension, write_peft,
 };
 use neutral_model::{deepened, write_model};
 use neutral_spec::{Method, Precision, Trial};
@@ -56,6 +56,9 @@ pub(super) fn write(export: &Export, folder: &Path) -> anyhow::Result<()> {
             let mut json = base.config_json().clone();
             if let Method::BlockExpansion { .. } = method {
                 (model, json) = deepened(&model, &extension, &json)?;
+            }
+            if merges_adapters(method, config) {
+                (model, json) = merge_adapters(&model, extension.params(), &json)?;
             }
             // The one rounding, if the files hold less than fp32.
             write_model(folder, &json, &model, *kind)?;
