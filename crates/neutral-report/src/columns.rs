@@ -246,7 +246,7 @@ fn best_of(measure: &Measure<'_>, lines: &[Line<'_>]) -> Option<i64> {
 }
 
 /// `learning_rate` for `training.learning_rate`, unless another path ends in the same.
-fn short_path(path: &str, all: &[&str]) -> String {
+pub(crate) fn short_path(path: &str, all: &[&str]) -> String {
     let Some((_, short)) = path.split_once('.') else { return path.to_owned() };
     let clash = all.iter().filter(|p| p.split_once('.').is_some_and(|(_, s)| s == short)).count();
     if clash > 1 { path.to_owned() } else { short.to_owned() }

@@ -4,9 +4,22 @@
 
 use std::fmt::Write;
 
+use crate::Divergence;
 use crate::format::unquoted;
-use crate::results::{ByCorpus, Metrics, Results, TrialResult};
+
+use crate::results::{ByCorpus, ByDomain, Metrics, Results, TrialResult};
 use crate::series::varied_paths;
+use crate::tasks::{ByTask, TaskScore};
+
+/// What a table of results says of every trial, swept or not, by its place in the trial's spec.
+const SPEC: [&str; 6] = [
+    "size.units",
+    "data.original_fraction",
+    "training.tokens",
+    "training.sequence_length",
+    "training.batch_size",
+    "training.learning_rate",
+];
 
 type Field = fn(&Metrics) -> f64;
 type Get<'a> = Box<dyn Fn(&TrialResult) -> Option<String> + 'a>;
@@ -38,7 +51,12 @@ fn columns(results: &Results) -> Vec<(String, Get<'_>)> {
     plain("base_parameters", |t| Some(t.parameters.base.to_string()));
     plain("extension_parameters", |t| Some(t.parameters.extension.to_string()));
     plain("trainable_parameters", |t| Some(t.parameters.trainable.to_string()));
-    for path in varied_paths(results) {
+    for path in SPEC {
+        let get =
+            |t: &TrialResult| t.spec.pointer(&format!("/{}", path.replace('.', "/"))).map(unquoted);
+        all.push((path.to_owned(), Box::new(get)));
+    }
+    for path in varied_paths(results).into_iter().filter(|path| !SPEC.contains(path)) {
         let get = move |t: &TrialResult| {
             t.varied().into_iter().find(|(p, _)| *p == path).map(|(_, v)| unquoted(v))
         };
@@ -60,6 +78,8 @@ fn columns(results: &Results) -> Vec<(String, Get<'_>)> {
     let base = &results.base.metrics;
     push_metrics(&mut all, "original", &base.original, |t| Some(&t.metrics.as_ref()?.original));
     push_metrics(&mut all, "new", &base.new, |t| Some(&t.metrics.as_ref()?.new));
+    push_tasks(&mut all, results);
+    push_divergence(&mut all, results);
     let mut plain = |name: &str, get: fn(&TrialResult) -> Option<String>| {
         all.push((name.to_owned(), Box::new(get)));
     };
@@ -71,7 +91,42 @@ fn columns(results: &Results) -> Vec<(String, Get<'_>)> {
     plain("tokens_per_second", |t| t.tokens_per_second.map(|n| n.to_string()));
     plain("peak_rss_bytes", |t| t.peak_rss_bytes.map(|n| n.to_string()));
     plain("elapsed_seconds", |t| t.elapsed_seconds.map(|n| n.to_string()));
+    plain("fingerprint", |t| t.fingerprint.as_ref().map(ToString::to_string));
     all
+}
+
+/// Scores on tasks with their standard errors.
+fn push_tasks<'a>(all: &mut Vec<(String, Get<'a>)>, results: &'a Results) {
+    let Some(base) = &results.base.tasks else { return };
+    let domains: [(&str, &ByTask, fn(&ByDomain<ByTask>) -> &ByTask); 2] =
+        [("original", &base.original, |of| &of.original), ("new", &base.new, |of| &of.new)];
+    for (domain, tasks, of) in domains {
+        for (task, TaskScore { metric, .. }) in tasks {
+            let score = move |t: &TrialResult| of(t.tasks.as_ref()?).get(task).cloned();
+            let value = move |t: &TrialResult| Some(score(t)?.value.to_string());
+            all.push((format!("{metric}:{domain}:{task}"), Box::new(value)));
+            let stderr = move |t: &TrialResult| Some(score(t)?.stderr?.to_string());
+            all.push((format!("{metric}_stderr:{domain}:{task}"), Box::new(stderr)));
+        }
+    }
+}
+
+/// How far predictions are from the base's, where that was measured.
+fn push_divergence<'a>(all: &mut Vec<(String, Get<'a>)>, results: &'a Results) {
+    let Some(any) = results.trials.iter().find_map(|t| t.against_base.as_ref()) else { return };
+    type Of = fn(&ByDomain<ByCorpus<Divergence>>) -> &ByCorpus<Divergence>;
+    let domains: [(&str, Of); 2] = [("original", |of| &of.original), ("new", |of| &of.new)];
+    for (domain, of) in domains {
+        for corpus in of(&any.divergence).keys() {
+            let found = move |t: &'_ TrialResult| {
+                of(&t.against_base.as_ref()?.divergence).get(corpus).cloned()
+            };
+            let kl = move |t: &TrialResult| Some(found(t)?.kl_nats.mean.to_string());
+            all.push((format!("kl_nats:{domain}:{corpus}"), Box::new(kl)));
+            let agreement = move |t: &TrialResult| Some(found(t)?.top1_agreement.to_string());
+            all.push((format!("top1_agreement:{domain}:{corpus}"), Box::new(agreement)));
+        }
+    }
 }
 
 fn push_metrics<'a>(
@@ -122,6 +177,41 @@ mod tests {
         let lora = sample::control().trials[1].forgetting_from_control.clone().unwrap();
         assert_eq!((values[1].clone(), values[4].as_str()), (lora["manpages/en"].to_string(), ""));
         assert!(!csv(&sample::quick()).contains("control"));
+    }
+
+    #[test]
+    fn rates_tasks_and_distances_have_columns_swept_or_not() {
+        let mut results = sample::against_base();
+        let score = |value: f64| TaskScore {
+            metric: "acc_norm".to_owned(),
+            value,
+            stderr: Some(0.01),
+            documents: 500,
+        };
+        let scores = |value| ByDomain {
+            original: ByTask::from([("arc_easy".to_owned(), score(value))]),
+            new: ByTask::new(),
+        };
+        results.base.tasks = Some(scores(0.5));
+        let trial = results.trials.last_mut().unwrap();
+        trial.tasks = Some(scores(0.4));
+        trial.spec =
+            serde_json::json!({"training": {"learning_rate": 0.008}, "size": {"units": 7}});
+        let kl = trial.against_base.as_ref().unwrap().divergence.original[0].kl_nats.mean;
+        let corpus = results.base.metrics.original.keys().next().unwrap();
+        let text = csv(&results);
+        let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let (heads, last) = (lines.next().unwrap(), lines.last().unwrap());
+        for (head, expected) in [
+            ("training.learning_rate", "0.008".to_owned()),
+            ("size.units", "7".to_owned()),
+            ("acc_norm:original:arc_easy", "0.4".to_owned()),
+            ("acc_norm_stderr:original:arc_easy", "0.01".to_owned()),
+            (&format!("kl_nats:original:{corpus}"), kl.to_string()),
+        ] {
+            let at = heads.iter().position(|found| *found == head).unwrap();
+            assert_eq!(last[at], expected, "{head}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! computes differences and means, no scores: those come from `neutral-eval`.
 
 mod against_base;
+mod best;
 mod columns;
 mod control;
 mod csv;
@@ -36,6 +37,7 @@ mod run;
 mod sample;
 mod scale;
 mod series;
+mod setting;
 mod step;
 mod table;
 mod tasks;

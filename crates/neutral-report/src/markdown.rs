@@ -10,7 +10,7 @@ use crate::paper;
 use crate::plot::has_several_corpora;
 use crate::results::Results;
 use crate::tasks;
-use crate::{equal_learning, hypervolume};
+use crate::{best, equal_learning, hypervolume};
 
 /// The question, the plot, the table, what its columns mean, and how to make it all again.
 pub fn markdown(results: &Results) -> String {
@@ -56,6 +56,12 @@ pub(crate) fn markdown_with(results: &Results, plots: &str) -> String {
         out.push_str("\n## Over seeds\n\n");
         push_rows(&mut out, &heads, over_seeds::TEXTS, &seeds);
         let _ = writeln!(out, "\n{}", over_seeds::MEANING);
+    }
+    let best = best::rows(results);
+    if !best.is_empty() {
+        out.push_str("\n## Best settings\n\n");
+        push_rows(&mut out, &best::HEADS, best::TEXTS, &best);
+        let _ = writeln!(out, "\n{}", best::MEANING);
     }
     let swept = hypervolume::rows(results);
     if !swept.is_empty() {
@@ -168,10 +174,13 @@ pub(crate) fn meanings(grid: &Grid) -> Vec<&'static str> {
 
 fn push_origin(out: &mut String, results: &Results) {
     let environment = &results.environment;
+    let _ = write!(out, "\n## Origin\n\n");
+    for (name, value) in results.setting().into_iter().flatten() {
+        let _ = writeln!(out, "- {name}: {}", escaped(&value));
+    }
     let _ = write!(
         out,
-        "\n## Origin\n\n\
-         - trials: `{}` (fingerprint of all that determines their results: settings, text, tokenizer, base, numerics)\n\
+        "- trials: `{}` (fingerprint of all that determines their results: settings, text, tokenizer, base, numerics)\n\
          - code: {}\n\
          - libtorch {} on {}, {}, {}\n\
          - processor: {}\n\n\

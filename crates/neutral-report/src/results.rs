@@ -32,6 +32,10 @@ pub struct Results {
     pub plan_fingerprint: Fingerprint,
     /// What it was computed on.
     pub environment: Environment,
+    /// What all trials share, as the plan has it in JSON: `base`, `tokenizer`, `evaluation` and `tasks`; absent in results
+    /// of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting: Option<Value>,
     /// The pristine base.
     pub base: BaseResult,
     /// The label of the trials that the others are held against besides the base; absent if none.
@@ -63,25 +67,6 @@ pub struct Environment {
     /// The commit that last changed the program's code when it was built, `-dirty` if the code was changed since; null
     /// outside of a checkout. Where trials were made by other code than what collected them, all, with commas.
     pub git: Option<String>,
-}
-
-impl Environment {
-    /// The code that made the run, for people.
-    pub(crate) fn code(&self) -> String {
-        match &self.git {
-            Some(git) if git.contains("-dirty") => {
-                format!("{git}, where -dirty has changes that are in no commit")
-            }
-            Some(git) => git.clone(),
-            None => "unknown (not run in a checkout)".to_owned(),
-        }
-    }
-
-    /// Its threads and processes.
-    pub(crate) fn workers(&self) -> String {
-        let threads = format!("{} threads", self.threads);
-        self.processes.map_or_else(|| threads.clone(), |n| format!("{n} processes of {threads}"))
-    }
 }
 
 /// The pristine base: the baseline of forgetting and of learning.

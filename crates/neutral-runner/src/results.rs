@@ -11,6 +11,7 @@ use neutral_report::{
 };
 use neutral_spec::{PaperFigureSpec, PaperSpec, Plan, Trial};
 use neutral_store::Fingerprint;
+use serde_json::json;
 
 use crate::failure::Failure;
 use crate::scores::{Scores, of_scores};
@@ -37,6 +38,12 @@ impl ResultsBuilder {
             question: plan.question.clone(),
             plan_fingerprint: Fingerprint::of(&trials),
             environment,
+            setting: Some(json!({
+                "base": shared.base.source,
+                "tokenizer": plan.tokenizer,
+                "evaluation": plan.evaluation,
+                "tasks": plan.tasks,
+            })),
             base: BaseResult {
                 parameters: shared.base.parameters(),
                 metrics: metrics(base),

@@ -18,7 +18,7 @@ use crate::results::{Results, TrialResult};
 use crate::run::Run;
 use crate::series::groups;
 use crate::tasks;
-use crate::{equal_learning, hypervolume};
+use crate::{best, equal_learning, hypervolume};
 use crate::{tradeoff_corpora_svg, tradeoff_svg};
 
 /// One page of some runs, in the order given, without anything from elsewhere: styles and figures are
@@ -61,6 +61,7 @@ fn push_run(out: &mut String, run: &Run) {
     );
     push_results(out, results);
     push_seeds(out, results);
+    push_best(out, results);
     push_paper(out, results);
     push_tasks(out, results);
     let _ = writeln!(out, "<h2>Learning against forgetting</h2>");
@@ -133,6 +134,16 @@ fn push_seeds(out: &mut String, results: &Results) {
     let _ = writeln!(out, "<p class=\"note\">{}</p>", over_seeds::MEANING);
 }
 
+fn push_best(out: &mut String, results: &Results) {
+    let rows = best::rows(results);
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "<h2>Best settings</h2>");
+    out.push_str(&number_table(&best::HEADS, best::TEXTS, &rows));
+    let _ = writeln!(out, "<p class=\"note\">{}</p>", best::MEANING);
+}
+
 fn push_paper(out: &mut String, results: &Results) {
     let rows = paper::rows(results);
     let Some(paper) = results.paper.as_ref().filter(|_| !rows.is_empty()) else { return };
@@ -202,7 +213,8 @@ fn push_origin(out: &mut String, results: &Results) {
         ("at work", environment.workers()),
         ("processor", environment.cpu.clone()),
     ];
-    for (name, value) in facts {
+    let setting = results.setting().into_iter().flatten();
+    for (name, value) in setting.chain(facts) {
         let _ = writeln!(out, "<dt>{name}</dt><dd>{}</dd>", escaped(&value));
     }
     let _ = writeln!(

@@ -1,0 +1,65 @@
+//! What results were computed on and measured on, for people.
+
+use serde_json::Value;
+
+use crate::format::thousands;
+use crate::results::{Environment, Results};
+
+impl Environment {
+    /// The code that made the run, for people.
+    pub(crate) fn code(&self) -> String {
+        match &self.git {
+            Some(git) if git.contains("-dirty") => {
+                format!("{git}, where -dirty has changes that are in no commit")
+            }
+            Some(git) => git.clone(),
+            None => "unknown (not run in a checkout)".to_owned(),
+        }
+    }
+
+    /// Its threads and processes.
+    pub(crate) fn workers(&self) -> String {
+        let threads = format!("{} threads", self.threads);
+        self.processes.map_or_else(|| threads.clone(), |n| format!("{n} processes of {threads}"))
+    }
+}
+
+impl Results {
+    /// What trials extend and what they were measured on, for people; none in results of earlier versions.
+    pub(crate) fn setting(&self) -> Option<[(&'static str, String); 2]> {
+        let of = |path: &str| self.setting.as_ref()?.pointer(path).filter(|value| !value.is_null());
+        let source = of("/base/source");
+        let base = match source {
+            Some(source) => format!("loaded, {source}"),
+            None => "pretrained by neutral".to_owned(),
+        };
+        let number = |path| of(path).and_then(Value::as_u64).map(thousands);
+        let text = number("/evaluation/max_bytes").map_or_else(
+            || "all of them".to_owned(),
+            |bytes| format!("at most {bytes} bytes a corpus"),
+        );
+        let split = of("/evaluation/split")?.as_str()?;
+        let window = number("/evaluation/window")?;
+        let measured = format!("{split} pages, {text}, in windows of {window} tokens");
+        Some([("base", base), ("measured on", measured)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{markdown, sample};
+
+    #[test]
+    fn a_report_says_which_pages_of_which_base_were_measured() {
+        let mut results = sample::quick();
+        assert!(!markdown(&results).contains("measured on"), "earlier versions do not say");
+        let hub = serde_json::json!({"kind": "hub", "repo": "us/m", "revision": "0123abc"});
+        results.setting = Some(serde_json::json!({
+            "base": {"kind": "load", "source": hub},
+            "evaluation": {"split": "valid", "max_bytes": 100_000, "window": 1024},
+        }));
+        let text = markdown(&results);
+        let expected = "- measured on: valid pages, at most 100,000 bytes a corpus, in windows of 1,024 tokens\n";
+        assert!(text.contains(expected) && text.contains("us/m"), "{text}");
+    }
+}
