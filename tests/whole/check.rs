@@ -1,8 +1,10 @@
 //! `neutral check` on a run of its own: what it says, writes and ends with.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
-use crate::command::{Sandbox, assert_code, words};
+use crate::command::{Sandbox, assert_code, program, root, words};
 use crate::interruption::EXPERIMENT;
 
 fn edit(path: &std::path::Path, change: impl FnOnce(&mut Value)) {
@@ -48,6 +50,30 @@ fn a_run_is_checked_from_baseline_to_exit_code() {
     commit("0123456789ab");
     assert_code(&check(&write), 0);
 
+    // The GitHub Action, after its own build; what it was given and what it says.
+    let script = std::fs::read_to_string(root().join("action.yml")).unwrap();
+    let (_, script) = script.split_once("run: |\n").unwrap();
+    let action = |write_baseline: &str, policy: &str, allow_inconclusive: &str| {
+        let output = sandbox.write("github-output", "");
+        let status = Command::new("bash")
+            .args(["-e", "-o", "pipefail", "-c", script])
+            .current_dir(sandbox.path(""))
+            .envs([("RUN", "out"), ("EXPERIMENT", ""), ("BASELINE", "by-action.json")])
+            .envs([("WRITE_BASELINE", write_baseline), ("POLICY", policy), ("REF", "main")])
+            .envs([("ALLOW_INCONCLUSIVE", allow_inconclusive), ("NEUTRAL", program())])
+            .env("GITHUB_OUTPUT", &output)
+            .env_remove("GITHUB_STEP_SUMMARY")
+            .status();
+        (status.unwrap().code().unwrap(), std::fs::read_to_string(output).unwrap())
+    };
+    let said = |verdict: &str| format!("verdict={verdict}\n");
+    assert_eq!(action("false", "", "false"), (2, said("")), "there is no baseline yet");
+    assert_eq!(action("true", "", "false"), (0, String::new()));
+    assert_eq!(action("false", "", "false"), (0, said("pass")));
+    sandbox.write("strict.yaml", "minimum_documents: 1000\n");
+    assert_eq!(action("false", "strict.yaml", "false"), (3, said("inconclusive")));
+    assert_eq!(action("false", "strict.yaml", "true"), (0, said("inconclusive")));
+
     // Unchanged.
     let outputs = ["--junit", "junit.xml", "--badge", "badge.json", "--summary", "summary.md"];
     sandbox.write("summary.md", "of another step\n");
@@ -69,7 +95,6 @@ fn a_run_is_checked_from_baseline_to_exit_code() {
     assert!(words(&unwritten).contains("file"), "{}", words(&unwritten));
 
     // Too few documents to tell, by the policy.
-    sandbox.write("strict.yaml", "minimum_documents: 1000\n");
     assert_code(&check(&[&baseline[..], &["--policy", "strict.yaml"]].concat()), 3);
 
     // A baseline that had forgotten less.

@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
+/// The program.
+pub(crate) fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_neutral-under-test")
+}
+
 /// The checkout.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -41,7 +46,7 @@ impl Sandbox {
 
     /// The command with some arguments, started in the sandbox, on one thread: the tests beside this one need the others.
     pub(crate) fn neutral<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_neutral-under-test"));
+        let mut command = Command::new(program());
         command
             .args(arguments)
             .current_dir(self.folder.path())

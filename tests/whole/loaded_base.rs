@@ -1,5 +1,9 @@
 //! Pretrained models through the command: a GGUF file that is extended, and text from one.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
 use serde_json::Value;
 
 use crate::baselines::only_folder;
@@ -96,6 +100,65 @@ fn a_loaded_tokenizer_is_the_bases_own_however_it_is_written() {
     let output = dry_run(&load);
     assert_code(&output, 2);
     assert!(words(&output).contains("other.json is not the tokenizer in"), "{}", words(&output));
+}
+
+/// A hub of one model, and the paths that it was asked for.
+fn hub() -> (String, Arc<Mutex<Vec<String>>>) {
+    let config = root().join("tests/fixtures/families/llama2/config.json");
+    let config = std::fs::read_to_string(config).unwrap();
+    let files = r#"[{"rfilename": "config.json"}, {"rfilename": "model.safetensors"}]"#;
+    let listing = format!(r#"{{"sha": "c0ffee", "siblings": {files}}}"#);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let paths = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let path = head[0].split(' ').nth(1).unwrap().to_owned();
+            let (status, body) = match path.as_str() {
+                "/api/models/us/model/revision/main" => ("200 OK", &listing),
+                "/us/model/resolve/c0ffee/config.json" => ("206 Partial Content", &config),
+                _ => ("404 Not Found", &path),
+            };
+            let first = head.iter().any(|line| line.ends_with("bytes=0-0"));
+            let (all, body) = (body.len(), if first { &body[..1] } else { body });
+            let range = format!("bytes 0-{}/{all}", body.len() - 1);
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\nETag: \"e\"\r\nX-Repo-Commit: c0ffee\r\nContent-Range: {range}\r\n\
+                 Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            paths.lock().unwrap().push(path);
+        }
+    });
+    (endpoint, asked)
+}
+
+#[test]
+fn a_dry_run_fetches_what_describes_a_model_of_the_hub_and_no_weights() {
+    let (sandbox, (endpoint, asked)) = (Sandbox::new(), hub());
+    let source = "source: { kind: hub, repo: us/model }";
+    let text = experiment("x").replace(r#"source: { kind: path, path: "x" }"#, source);
+    assert!(text.contains(source));
+    let file = sandbox.write("hub.yaml", &text);
+    let run = |options: &[&str]| {
+        let mut command = sandbox.neutral(&["run", "--manifests"]);
+        command.arg(root().join("data-manifests")).arg(&file).args(options);
+        command.env("HF_ENDPOINT", &endpoint).env_remove("HF_HOME").output().unwrap()
+    };
+    let output = run(&["--dry-run"]);
+    assert_code(&output, 0);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("neutral-residues-s0"), "{shown}");
+    let of_weights = || asked.lock().unwrap().iter().any(|path| path.ends_with(".safetensors"));
+    assert!(!of_weights() && !asked.lock().unwrap().is_empty());
+    // Which this hub does not have.
+    assert_code(&run(&["--out", "out"]), 2);
+    assert!(of_weights());
 }
 
 #[test]

@@ -39,7 +39,10 @@ pub use control::Control;
 pub use corpus::{CleanCorpus, CleanCorpusWriter, Document, Split};
 pub use error::DataError;
 pub use eval_documents::{EvalDocument, evaluation_documents};
-pub use fetch::{DatasetFiles, DatasetSource, ModelFiles, fetch_dataset, fetch_model, pinned};
+pub use fetch::{
+    DatasetFiles, DatasetSource, ModelFiles, fetch_dataset, fetch_model, fetch_model_description,
+    pinned,
+};
 pub use manifests::Manifests;
 pub use mix::{MixConfig, MixedStream};
 pub use prepare::prepare;

@@ -34,13 +34,7 @@ impl ModelFolder {
     /// If a file is missing or no such file, if the configuration asks for something that is not
     /// computed here, or if weights are missing, too many, or of another shape.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let config_path = path.join(CONFIG);
-        if !config_path.is_file() {
-            let message = format!("is no model: it has no {CONFIG}");
-            return Err(ModelError::Folder { path: path.to_path_buf(), message });
-        }
-        let json: Value = read_json(&config_path)?;
-        let config = TransformerConfig::from_hugging_face(&json, &config_path)?;
+        let without = Self::open_without_weights(path)?;
         let files = weight_files(path)?;
         let mut places = BTreeMap::new();
         for (index, file) in files.iter().enumerate() {
@@ -51,9 +45,25 @@ impl ModelFolder {
                 }
             }
         }
-        let folder = Self { path: path.to_path_buf(), json, config, files, places };
+        let folder = Self { files, places, ..without };
         folder.check()?;
         Ok(folder)
+    }
+
+    /// Opens a folder for what its `config.json` says; it may have no weights, and none can be loaded.
+    ///
+    /// # Errors
+    /// If the folder has no `config.json`, or one that says what is not supported.
+    pub fn open_without_weights(path: &Path) -> Result<Self, ModelError> {
+        let config_path = path.join(CONFIG);
+        if !config_path.is_file() {
+            let message = format!("is no model: it has no {CONFIG}");
+            return Err(ModelError::Folder { path: path.to_path_buf(), message });
+        }
+        let json: Value = read_json(&config_path)?;
+        let config = TransformerConfig::from_hugging_face(&json, &config_path)?;
+        let (files, places) = (Vec::new(), BTreeMap::new());
+        Ok(Self { path: path.to_path_buf(), json, config, files, places })
     }
 
     /// Where the folder is.

@@ -201,7 +201,7 @@ mod tests {
         let corpus = results.base.metrics.original.keys().next().unwrap();
         let text = csv(&results);
         let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
-        let (heads, last) = (lines.next().unwrap(), lines.last().unwrap());
+        let (heads, last) = (lines.next().unwrap(), lines.next_back().unwrap());
         for (head, expected) in [
             ("training.learning_rate", "0.008".to_owned()),
             ("size.units", "7".to_owned()),

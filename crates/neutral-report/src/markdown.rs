@@ -57,10 +57,10 @@ pub(crate) fn markdown_with(results: &Results, plots: &str) -> String {
         push_rows(&mut out, &heads, over_seeds::TEXTS, &seeds);
         let _ = writeln!(out, "\n{}", over_seeds::MEANING);
     }
-    let best = best::rows(results);
+    let (heads, best) = best::table(results);
     if !best.is_empty() {
         out.push_str("\n## Best settings\n\n");
-        push_rows(&mut out, &best::HEADS, best::TEXTS, &best);
+        push_rows(&mut out, &heads, best::TEXTS, &best);
         let _ = writeln!(out, "\n{}", best::MEANING);
     }
     let swept = hypervolume::rows(results);

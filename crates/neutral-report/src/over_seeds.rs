@@ -132,7 +132,7 @@ fn by_seed<'t>(
 }
 
 /// The mean difference over the seeds that both have.
-fn difference(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<String> {
+pub(crate) fn difference(own: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Option<String> {
     let paired = own.iter().filter_map(|(seed, value)| Some(value - other.get(seed)?));
     let paired: Vec<_> = paired.collect();
     Some(Interval::of(&paired)?.with_ends(4) + &of_fewer(paired.len(), own.len()))

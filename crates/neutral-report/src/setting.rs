@@ -28,12 +28,15 @@ impl Results {
     /// What trials extend and what they were measured on, for people; none in results of earlier versions.
     pub(crate) fn setting(&self) -> Option<[(&'static str, String); 2]> {
         let of = |path: &str| self.setting.as_ref()?.pointer(path).filter(|value| !value.is_null());
-        let source = of("/base/source");
-        let base = match source {
-            Some(source) => format!("loaded, {source}"),
-            None => "pretrained by neutral".to_owned(),
-        };
         let number = |path| of(path).and_then(Value::as_u64).map(thousands);
+        let pretrained = || {
+            let tokens = number("/base/training/tokens");
+            format!(
+                "pretrained by neutral{}",
+                tokens.map_or_else(String::new, |n| format!(" on {n} tokens"))
+            )
+        };
+        let base = of("/base/source").map_or_else(pretrained, |source| format!("loaded, {source}"));
         let text = number("/evaluation/max_bytes").map_or_else(
             || "all of them".to_owned(),
             |bytes| format!("at most {bytes} bytes a corpus"),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use neutral_adapters::ExtensionFolder;
-use neutral_data::{Control, Tokenizer, fetch_model};
+use neutral_data::{Control, Tokenizer, fetch_model, fetch_model_description};
 use neutral_model::{Extension, ModelFolder, Transformer};
 use neutral_spec::{ModelSource, Plan, Precision};
 use neutral_store::{Cache, Fingerprint, sha256_file};
@@ -86,6 +86,20 @@ pub(crate) fn open(
         converted(files.path(), cache)?
     };
     Ok(ModelFolder::open(&folder)?)
+}
+
+/// The same for what a model is alone: of one on the hub that is not in the cache nothing that is large is fetched.
+pub(crate) fn open_description(
+    source: &ModelSource,
+    here: &Path,
+    cache: &Cache,
+    control: &Control,
+) -> anyhow::Result<ModelFolder> {
+    let files = fetch_model_description(source, here, cache, control)?;
+    if files.path().is_dir() {
+        return Ok(ModelFolder::open_without_weights(files.path())?);
+    }
+    Ok(ModelFolder::open(&converted(files.path(), cache)?)?)
 }
 
 /// Opens an extension for a base that has its sizes, and says so if that is not the one that it was trained on: the same

@@ -148,7 +148,9 @@ fn resolved(
     let folder = match &experiment.base {
         BaseSpec::Pretrain { .. } => None,
         BaseSpec::Load { source } => {
-            let opened = model_source::open(source, here, cache, control);
+            let open =
+                if args.dry_run { model_source::open_description } else { model_source::open };
+            let opened = open(source, here, cache, control);
             let place = || format!("{}: base.source", file.display());
             Some(opened.with_context(place)?)
         }

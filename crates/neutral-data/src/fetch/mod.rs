@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use self::dataset::{DatasetFiles, DatasetSource, fetch_dataset};
-pub use self::model::{ModelFiles, fetch_model, pinned};
+pub use self::model::{ModelFiles, fetch_model, fetch_model_description, pinned};
 use crate::extract::Extract;
 use crate::extract::files::{self, Found};
 use crate::manifest::{Source, Variant};

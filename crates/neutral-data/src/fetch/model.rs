@@ -34,6 +34,31 @@ pub fn fetch_model(
     cache: &Cache,
     control: &Control,
 ) -> Result<ModelFiles, DataError> {
+    fetch_some(source, here, cache, control, &|_| true)
+}
+
+/// The same without the weights of a repository's folder, where those are not in the cache: what describes a model is
+/// small.
+///
+/// # Errors
+/// As [`fetch_model`].
+pub fn fetch_model_description(
+    source: &ModelSource,
+    here: &Path,
+    cache: &Cache,
+    control: &Control,
+) -> Result<ModelFiles, DataError> {
+    fetch_some(source, here, cache, control, &|file| !file.ends_with(".safetensors"))
+}
+
+/// All of a model's files, or those of a repository's folder that are wanted, unless all are there.
+fn fetch_some(
+    source: &ModelSource,
+    here: &Path,
+    cache: &Cache,
+    control: &Control,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<ModelFiles, DataError> {
     match source {
         ModelSource::Path { path } => {
             let path = here.join(path);
@@ -50,7 +75,15 @@ pub fn fetch_model(
                 let listing = listed(&Repository { repo, repo_type, revision }, cache, control)?;
                 (listing.sha, listing.files)
             };
-            let source = Source::Hub { repo: repo.clone(), repo_type, revision, files };
+            let of = |files| Source::Hub {
+                repo: repo.clone(),
+                repo_type,
+                revision: revision.clone(),
+                files,
+            };
+            let (all, some) = (of(files.clone()), files.into_iter().filter(|file| wanted(file)));
+            let is_there = cache.path("downloads", &Fingerprint::of(&all)).is_dir();
+            let source = if is_there || file.is_some() { all } else { of(some.collect()) };
             let fetched = super::fetch(&source, here, cache, control)?;
             let root = fetched.unpack_matching(&|_| true, cache, control)?;
             let folder = root.path();

@@ -135,12 +135,12 @@ fn push_seeds(out: &mut String, results: &Results) {
 }
 
 fn push_best(out: &mut String, results: &Results) {
-    let rows = best::rows(results);
+    let (heads, rows) = best::table(results);
     if rows.is_empty() {
         return;
     }
     let _ = writeln!(out, "<h2>Best settings</h2>");
-    out.push_str(&number_table(&best::HEADS, best::TEXTS, &rows));
+    out.push_str(&number_table(&heads, best::TEXTS, &rows));
     let _ = writeln!(out, "<p class=\"note\">{}</p>", best::MEANING);
 }
 

@@ -74,28 +74,36 @@ impl Format {
 
     /// A method can have this form; if not, the error says which would do.
     fn check(self, method: &Method, base: &TransformerConfig) -> Result<(), BadInput> {
-        let refuse = |reason| {
-            Err(BadInput(format!("--format {} is impossible here: {reason}", self.name())))
-        };
-        match (self, method) {
-            (Self::Peft | Self::Neutral, method) if method.trains_base() => {
-                refuse("a fine-tuned model is its base with other weights; use --format hf")
-            }
-            (Self::Peft, Method::Adapter { .. } | Method::NeutralResidues { .. }) => {
-                refuse("PEFT has no such method and would misread it; use --format neutral")
-            }
-            (Self::Peft, Method::BlockExpansion { .. }) => {
-                refuse("PEFT has no new blocks; use --format hf, a deeper model, or neutral")
-            }
-            (Self::Hf, Method::Adapter { .. } | Method::NeutralResidues { .. })
-                if !merges_adapters(method, base) =>
-            {
-                refuse(
+        let is = |format, reason| (self == format).then_some(reason);
+        // All by name, so that whoever adds a method is asked.
+        let refused = match method {
+            Method::Finetune {}
+            | Method::KlToBase { .. }
+            | Method::L2Sp { .. }
+            | Method::Ewc { .. }
+            | Method::WiseFt { .. } => (self != Self::Hf)
+                .then_some("a fine-tuned model is its base with other weights; use --format hf"),
+            Method::Lora { .. } | Method::Dora { .. } => None,
+            Method::Adapter { .. } | Method::NeutralResidues { .. } => {
+                let merges = merges_adapters(method, base);
+                let peft = is(
+                    Self::Peft,
+                    "PEFT has no such method and would misread it; use --format neutral",
+                );
+                let hf = is(
+                    Self::Hf,
                     "only adapters beside feed-forward layers, without a gate or norm and with the base's σ, are units of these; use --format neutral",
-                )
+                );
+                peft.or(hf.filter(|_| !merges))
             }
-            _ => Ok(()),
-        }
+            Method::BlockExpansion { .. } => is(
+                Self::Peft,
+                "PEFT has no new blocks; use --format hf, a deeper model, or neutral",
+            ),
+        };
+        refused.map_or(Ok(()), |reason| {
+            Err(BadInput(format!("--format {} is impossible here: {reason}", self.name())))
+        })
     }
 }
 

@@ -66,6 +66,13 @@ pub(super) fn given(args: &ExecutorArgs) -> Option<&'static str> {
     options.into_iter().find_map(|(name, given)| given.then_some(name))
 }
 
+/// The GPUs that a list such as `gpu:a100:2,shard:1` asks for.
+fn gpus(gres: &str) -> u64 {
+    let of_gpu = gres.split(',').filter_map(|one| one.strip_prefix("gpu"));
+    let count = |rest: &str| rest.rsplit(':').next().and_then(|count| count.parse::<u64>().ok());
+    of_gpu.map(|rest| count(rest).unwrap_or(1)).sum()
+}
+
 impl Slurm {
     pub(crate) fn new(args: &ExecutorArgs, spec: Option<&ExecutorSpec>) -> Self {
         let mut options = Options { retries: RETRIES, ..Options::default() };
@@ -105,6 +112,12 @@ impl Slurm {
         options.max_parallel = args.max_parallel.map(NonZeroUsize::get).or(options.max_parallel);
         options.retries = args.retries.unwrap_or(options.retries);
         options.sbatch.extend(args.sbatch.iter().cloned());
+        if let Some(gres) = options.gres.as_deref().filter(|gres| gpus(gres) > 1) {
+            tracing::warn!(
+                "`gres: {gres}`: a trial computes on one GPU, and the others of its job would be idle; ask for one, or train one after another \
+                 on all of them in a job of your own (`neutral launch`)"
+            );
+        }
         Self { options, detach: args.detach }
     }
 
@@ -337,6 +350,12 @@ fn wrong(out: &Path, said: &str, advice: &str) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gpus_are_counted_whatever_their_kind() {
+        let all = ["gpu", "gpu:1", "gpu:8", "gpu:a100:2,shard:9", "gpu:a:1,gpu:b:3", "shard:2"];
+        assert_eq!(all.map(gpus), [1, 1, 8, 2, 4, 0]);
+    }
 
     #[test]
     fn the_command_line_replaces_the_experiments_options() {
