@@ -3,13 +3,15 @@
 use std::io::Write;
 use std::time::Duration;
 
+use neutral_report::thousands;
 use neutral_spec::{
-    BaseSpec, CostEstimate, Method, ModelSize, Plan, TokenizerSpec, Trial, extension_size,
-    training_cost,
+    BaseSpec, CostEstimate, Evaluation, Method, ModelSize, Plan, TokenizerSpec, Trial,
+    extension_size, training_cost,
 };
 use neutral_torch::kind_of;
 use tch::Device;
 
+use crate::inputs;
 use crate::speed::matmul_flops_per_second;
 
 /// Share of the machine's matrix-product rate that a training step reaches, by the operations that
@@ -36,6 +38,17 @@ pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::R
     if let Some(control) = &plan.control {
         writeln!(out, "control: {control}")?;
     }
+    let Evaluation { original, new, split, max_bytes, .. } = &plan.evaluation;
+    let text = max_bytes.map_or_else(
+        || "all of it, which `max_bytes` would bound".to_owned(),
+        |bytes| format!("at most {} bytes of each", thousands(bytes)),
+    );
+    writeln!(
+        out,
+        "scored by the base and after every training: {} corpora, {} pages, {text}",
+        original.len() + new.len(),
+        inputs::scored(*split).name()
+    )?;
     writeln!(out)?;
     let widest = plan.trials.iter().map(|t| t.id.len()).max().unwrap_or(0).max(16);
     writeln!(

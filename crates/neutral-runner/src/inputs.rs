@@ -137,7 +137,8 @@ fn splits(plan: &Plan) -> impl Iterator<Item = (&CorpusRef, Split)> {
     scored.chain(trained.map(|corpus| (corpus, Split::Train)))
 }
 
-fn scored(split: EvaluationSplit) -> Split {
+/// The split of a corpus that an evaluation names.
+pub(crate) fn scored(split: EvaluationSplit) -> Split {
     match split {
         EvaluationSplit::Valid => Split::Valid,
         EvaluationSplit::Test => Split::Test,
