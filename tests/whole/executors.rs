@@ -124,9 +124,13 @@ fn two_processes_at_a_time_give_the_results_of_one() {
 fn units_done_one_by_one_give_the_results_of_a_whole_run() {
     let sandbox = Sandbox::new();
     sandbox.write("e.yaml", EXPERIMENT);
-    assert_code(&ended(run(&sandbox, "e.yaml", "whole", &[])), 0);
     let unit = |unit: &str| ended(run(&sandbox, "e.yaml", "units", &["--only", unit]));
     assert_code(&unit("prepare"), 0);
+    // Trials find all of their text tokenised, and do not each do it.
+    let tokens = || std::fs::read_dir(sandbox.path("cache/tokens")).unwrap().count();
+    assert_eq!(tokens(), 2);
+    assert_code(&ended(run(&sandbox, "e.yaml", "whole", &[])), 0);
+    assert_eq!(tokens(), 2);
     assert!(sandbox.path("units/base.json").exists());
     assert_eq!(state(&status(&sandbox, "units"), "finetune-s0").0, "waiting");
     assert_code(&unit("trial:neutral-residues-s0"), 0);
@@ -154,6 +158,17 @@ fn units_done_one_by_one_give_the_results_of_a_whole_run() {
     assert_code(&unit("prepare"), 0);
     assert_eq!(state(&status(&sandbox, "units"), "finetune-s0").0, "stopped");
     assert!(!failure.exists());
+    // So is what was measured on other text.
+    let measured = sandbox.path("units/trials/neutral-residues-s0/neutrality.json");
+    assert_code(&unit("prepare"), 0);
+    assert!(measured.is_file());
+    let otherwise =
+        EXPERIMENT.replace("max_bytes: 5000", "max_bytes: 5000, neutrality_tokens: 512");
+    assert_ne!(otherwise, EXPERIMENT);
+    sandbox.write("e.yaml", &otherwise);
+    assert_code(&unit("prepare"), 0);
+    assert!(!measured.exists());
+    assert_eq!(state(&status(&sandbox, "units"), "neutral-residues-s0").0, "finished");
 }
 
 #[test]
