@@ -53,18 +53,22 @@ fn a_run_is_checked_from_baseline_to_exit_code() {
     // The GitHub Action, after its own build; what it was given and what it says.
     let script = std::fs::read_to_string(root().join("action.yml")).unwrap();
     let (_, script) = script.split_once("run: |\n").unwrap();
-    let action = |write_baseline: &str, policy: &str, allow_inconclusive: &str| {
+    let action_on = |experiment: &str, write_baseline: &str, policy: &str, allow: &str| {
         let output = sandbox.write("github-output", "");
         let status = Command::new("bash")
             .args(["-e", "-o", "pipefail", "-c", script])
             .current_dir(sandbox.path(""))
-            .envs([("RUN", "out"), ("EXPERIMENT", ""), ("BASELINE", "by-action.json")])
+            .envs([("RUN", "out"), ("EXPERIMENT", experiment), ("BASELINE", "by-action.json")])
             .envs([("WRITE_BASELINE", write_baseline), ("POLICY", policy), ("REF", "main")])
-            .envs([("ALLOW_INCONCLUSIVE", allow_inconclusive), ("NEUTRAL", program())])
+            .envs([("ALLOW_INCONCLUSIVE", allow), ("NEUTRAL", program())])
             .env("GITHUB_OUTPUT", &output)
+            .env("NEUTRAL_CACHE", sandbox.path("cache"))
             .env_remove("GITHUB_STEP_SUMMARY")
             .status();
         (status.unwrap().code().unwrap(), std::fs::read_to_string(output).unwrap())
+    };
+    let action = |write_baseline: &str, policy: &str, allow: &str| {
+        action_on("", write_baseline, policy, allow)
     };
     let said = |verdict: &str| format!("verdict={verdict}\n");
     assert_eq!(action("false", "", "false"), (2, said("")), "there is no baseline yet");
@@ -73,6 +77,20 @@ fn a_run_is_checked_from_baseline_to_exit_code() {
     sandbox.write("strict.yaml", "minimum_documents: 1000\n");
     assert_eq!(action("false", "strict.yaml", "false"), (3, said("inconclusive")));
     assert_eq!(action("false", "strict.yaml", "true"), (0, said("inconclusive")));
+    // It runs the experiment first; a trial that diverges has forgotten more, which is a verdict.
+    std::os::unix::fs::symlink(root().join("data-manifests"), sandbox.path("data-manifests"))
+        .unwrap();
+    let diverging = text.replace(
+        "{ kind: finetune }",
+        "{ kind: finetune }\n    training: { learning_rate: 1.0e+30 }",
+    );
+    assert_ne!(diverging, text);
+    sandbox.write("diverging.yaml", &diverging);
+    assert_eq!(action_on("diverging.yaml", "false", "", "false"), (1, said("fail")));
+    sandbox.write("broken.yaml", "experiment: [");
+    assert_eq!(action_on("broken.yaml", "false", "", "false"), (2, String::new()));
+    assert_eq!(action_on("disturbed.yaml", "false", "", "false"), (0, said("pass")));
+    commit("0123456789ab");
 
     // Unchanged.
     let outputs = ["--junit", "junit.xml", "--badge", "badge.json", "--summary", "summary.md"];

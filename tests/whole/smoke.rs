@@ -98,8 +98,12 @@ fn first_steps_of_all_other_kinds_give_their_goldens() {
 #[test]
 fn first_steps_in_bf16_give_their_goldens() {
     let seen = first_steps(11, |text| {
-        let text = others(text).replace("precision: fp32", "precision: bf16");
-        text.replace("fraction: 0.1\n\n", "fraction: 0.1\n  documents: attend_within\n\n")
+        let wide = others(text);
+        let text = wide.replace("precision: fp32", "precision: bf16");
+        let within =
+            text.replace("fraction: 0.1\n\n", "fraction: 0.1\n  documents: attend_within\n\n");
+        assert!(text != wide && within != text, "{within}");
+        within
     });
     compare("first-steps-bf16-cpu", &seen, (0.0, 0.05));
 }

@@ -37,7 +37,7 @@ pub(crate) struct CleanRules {
     detect_language: bool,
     /// Documents are kept as they are, once each; no other rule holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    verbatim: bool,
+    pub(crate) verbatim: bool,
 }
 
 fn six() -> usize {
@@ -136,7 +136,8 @@ impl CleanRules {
     pub(crate) fn drop_repeated(&self, lines: &mut Vec<String>, seen: &mut Seen) {
         if !self.verbatim {
             lines.retain(|line| seen.insert(line));
-        } else if !seen.insert(&lines.join("\n")) {
+        } else if lines.iter().all(|line| line.trim().is_empty()) || !seen.insert(&lines.join("\n"))
+        {
             lines.clear();
         }
     }

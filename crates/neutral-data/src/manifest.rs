@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::DataError;
 use crate::clean::CleanRules;
-use crate::extract::Extract;
 use crate::extract::files::Pattern;
+use crate::extract::{Extract, TextBlock};
 use crate::scramble::Scramble;
 use crate::split::SplitRules;
 use crate::synthetic::SyntheticSpec;
@@ -184,6 +184,12 @@ impl Variant {
                 .cleaner(Some(language), languages)
                 .map_err(|message| format!("language: {message}"))?;
         }
+        let paragraphs =
+            matches!(self.extract, Some(Extract::Text { block: TextBlock::Paragraph, .. }));
+        if clean.verbatim && (paragraphs || self.scramble.is_some()) {
+            let message = "extract.block, scramble: join the lines of a paragraph or shuffle words, which `clean.verbatim` would have to keep; leave one out";
+            return Err(message.into());
+        }
         match (&self.source, &self.extract) {
             (Source::Synthetic(_), Some(_)) => {
                 return Err(
@@ -258,6 +264,11 @@ clean: {detect_language: false}
             (", extract: {kind: text}", "", "variants.en.extract: is missing"),
             ("{detect_language: false}", "{drop_lines_of: [de]}", "clean.drop_lines_of: `de`"),
             ("{detect_language: false}", "{verbatim: true, min_words: 2}", "clean.verbatim: keeps"),
+            (
+                "{kind: text}}\nclean: {detect_language: false}",
+                "{kind: text, block: paragraph}}\nclean: {verbatim: true}",
+                "variants.en.extract.block, scramble: join",
+            ),
             ("language: en", "language: xx", "language"),
             ("{detect_language: false}", "{min_letter_share: 2}", "clean.min_letter_share"),
             ("{kind: text}", "{kind: text}, sha256: [{sha256: 12, version: v}]", "variants"),

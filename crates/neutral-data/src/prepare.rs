@@ -146,7 +146,7 @@ impl Job<'_> {
             self.entry.manifest.clean.drop_repeated(&mut lines, &mut seen);
             lines_of.kept += lines.len() as u64;
             lines_of.repeated += (before - lines.len()) as u64;
-            if lines.iter().all(|line| line.trim().is_empty()) {
+            if lines.is_empty() {
                 return Ok(());
             }
             let split = self.entry.manifest.split.of(&id);
@@ -327,8 +327,8 @@ split: {valid: 0, test: 0}
         let manifest = MANIFEST.replace("{min_words: 2, drop_lines_of: [en]}", "{verbatim: true}");
         fs::write(texts.0.path().join("m.yaml"), manifest).unwrap();
         let code = "def f():\n    return  1\n\n\ndef g():\n    return  1";
-        texts.write("fr/a.py", code);
-        texts.write("fr/b.py", code);
+        texts.write("fr/a.py", &format!("{code}\n"));
+        texts.write("fr/b.py", &code.replace('\n', "\r\n"));
         texts.write("fr/c.py", "\n \n");
         texts.write("fr/d.py", "    return  1");
         let kept = documents(&[("a.py", code), ("d.py", "    return  1")]);

@@ -52,8 +52,7 @@ pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) 
     let paths = varied_paths(results);
     let row = |choice: &Choice| {
         let against = references.iter().map(|(label, _)| {
-            let asked = question(choice.best.group);
-            let mut others = chosen.iter().filter(|other| question(other.best.group) == asked);
+            let mut others = chosen.iter().filter(|other| other.is_comparable(choice));
             let other = others.find(|other| other.best.group.first().label == *label)?;
             let itself = std::ptr::eq(choice, other);
             difference(&choice.best.by_seed, &other.best.by_seed).filter(|_| !itself)
@@ -67,34 +66,43 @@ pub(crate) fn table(results: &Results) -> (Vec<&'static str>, Vec<Vec<String>>) 
 /// The best of one method's settings.
 struct Choice<'a> {
     best: Setting<'a>,
-    /// Those that have all their seeds.
-    scored: Vec<&'a TrialResult>,
-    /// How many there are.
-    settings: usize,
+    /// How many have all their seeds.
+    scored: usize,
+    /// A trial of each that was tried.
+    tried: Vec<&'a TrialResult>,
 }
 
 impl<'a> Choice<'a> {
     /// None of a single setting, or if none has all its seeds.
     fn among(settings: &[&'a Group<'a>]) -> Option<Self> {
         let scored: Vec<_> = settings.iter().filter_map(|group| Setting::of(group)).collect();
-        let trials = scored.iter().map(|setting| setting.group.first()).collect();
+        let (count, tried) = (scored.len(), settings.iter().map(|group| group.first()).collect());
         let best = scored.into_iter().max_by(|a, b| a.merit().total_cmp(&b.merit()))?;
-        let choice = Self { best, scored: trials, settings: settings.len() };
+        let choice = Self { best, scored: count, tried };
         (settings.len() > 1).then_some(choice)
     }
 
+    /// Whether both were asked the same, have read the same and extend the base, or both something else.
+    fn is_comparable(&self, other: &Self) -> bool {
+        let [own, other] = [self, other].map(|choice| choice.best.group);
+        let [trial, of_other] = [own, other].map(Group::first);
+        question(own) == question(other)
+            && trial.read() == of_other.read()
+            && trial.after().is_some() == of_other.after().is_some()
+    }
+
     fn cells(&self, paths: &[&str]) -> Vec<String> {
-        let Self { best, scored, settings } = self;
+        let Self { best, scored, tried } = self;
         let trial = best.group.first();
         let setting = trial.varied().into_iter().map(|(path, chosen)| {
-            let tried: Vec<f64> = scored.iter().filter_map(|trial| number(trial, path)).collect();
+            let tried: Vec<f64> = tried.iter().filter_map(|trial| number(trial, path)).collect();
             let end = number(trial, path).map_or("", |chosen| end(chosen, &tried));
             format!("{}: {}{end}", short_path(path, paths), value(chosen))
         });
         vec![
             name(trial),
             setting.collect::<Vec<_>>().join(", "),
-            count(scored.len(), *settings),
+            count(*scored, tried.len()),
             decimals(best.merit(), 4),
             decimals(best.learning, 4),
             decimals(best.forgetting, 4),
@@ -206,7 +214,7 @@ mod tests {
         results.trials[2].seed = 1;
         results.trials[2].status = Status::Diverged;
         let found = rows(&results);
-        assert_eq!(found[0][1..3], ["learning_rate: 0.001", "1 of 2"]);
+        assert_eq!(found[0][1..3], ["learning_rate: 0.001 (lowest)", "1 of 2"]);
     }
 
     #[test]

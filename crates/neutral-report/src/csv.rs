@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 use crate::Divergence;
 use crate::format::unquoted;
-
 use crate::results::{ByCorpus, ByDomain, Metrics, Results, TrialResult};
 use crate::series::varied_paths;
 use crate::tasks::{ByTask, TaskScore};

@@ -24,6 +24,19 @@ impl Environment {
     }
 }
 
+/// Where a model was loaded from.
+fn loaded(source: &Value) -> String {
+    let of = |key: &str| source.get(key).and_then(Value::as_str);
+    let repository = of("repo").map(|repo| match of("revision") {
+        Some(revision) => format!("{repo} at {revision}"),
+        None => repo.to_owned(),
+    });
+    let package = of("package").map(|name| format!("{name} {}", of("version").unwrap_or_default()));
+    let place = repository.or(package);
+    let parts = [place.as_deref(), of("path"), of("file")].into_iter().flatten();
+    parts.collect::<Vec<_>>().join(", ")
+}
+
 impl Results {
     /// What trials extend and what they were measured on, for people; none in results of earlier versions.
     pub(crate) fn setting(&self) -> Option<[(&'static str, String); 2]> {
@@ -36,7 +49,7 @@ impl Results {
                 tokens.map_or_else(String::new, |n| format!(" on {n} tokens"))
             )
         };
-        let base = of("/base/source").map_or_else(pretrained, |source| format!("loaded, {source}"));
+        let base = of("/base/source").map_or_else(pretrained, loaded);
         let text = number("/evaluation/max_bytes").map_or_else(
             || "all of them".to_owned(),
             |bytes| format!("at most {bytes} bytes a corpus"),
@@ -63,6 +76,6 @@ mod tests {
         }));
         let text = markdown(&results);
         let expected = "- measured on: valid pages, at most 100,000 bytes a corpus, in windows of 1,024 tokens\n";
-        assert!(text.contains(expected) && text.contains("us/m"), "{text}");
+        assert!(text.contains(expected) && text.contains("- base: us/m at 0123abc\n"), "{text}");
     }
 }

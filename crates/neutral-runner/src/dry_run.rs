@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use neutral_report::thousands;
 use neutral_spec::{
-    BaseSpec, CostEstimate, Evaluation, Method, ModelSize, Plan, TokenizerSpec, Trial,
+    BaseSpec, CostEstimate, Evaluation, Method, ModelSize, Plan, TasksSpec, TokenizerSpec, Trial,
     extension_size, training_cost,
 };
 use neutral_torch::kind_of;
@@ -49,6 +49,16 @@ pub(crate) fn print(plan: &Plan, model: &ModelSize, device: Device) -> anyhow::R
         original.len() + new.len(),
         inputs::scored(*split).name()
     )?;
+    if let Some(TasksSpec { original, new, limit, .. }) = &plan.tasks {
+        let names: Vec<_> = original.iter().chain(new).map(String::as_str).collect();
+        let limit =
+            limit.map_or_else(String::new, |limit| format!(", at most {limit} documents of each"));
+        writeln!(out, "tasks: {}{limit}", names.join(", "))?;
+    }
+    if plan.neutrality_tokens > 0 {
+        let tokens = thousands(plan.neutrality_tokens as u64);
+        writeln!(out, "beside the base: {tokens} tokens of each corpus")?;
+    }
     writeln!(out)?;
     let widest = plan.trials.iter().map(|t| t.id.len()).max().unwrap_or(0).max(16);
     writeln!(

@@ -1,5 +1,5 @@
 //! How the command ends: 0 done, 1 a run or a check failed, 2 bad input, 3 a check was inconclusive,
-//! 130 interrupted.
+//! 130 interrupted, 141 nobody reads standard output any more.
 
 use std::fmt;
 use std::io::{ErrorKind, Write};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use neutral_adapters::ExtensionFolder;
-use neutral_data::{Control, Tokenizer, fetch_model, fetch_model_description};
+use neutral_data::{Control, ModelFiles, Tokenizer, fetch_model, fetch_model_description};
 use neutral_model::{Extension, ModelFolder, Transformer};
 use neutral_spec::{ModelSource, Plan, Precision};
 use neutral_store::{Cache, Fingerprint, sha256_file};
@@ -79,7 +79,10 @@ pub(crate) fn open(
     cache: &Cache,
     control: &Control,
 ) -> anyhow::Result<ModelFolder> {
-    let files = fetch_model(source, here, cache, control)?;
+    opened(&fetch_model(source, here, cache, control)?, cache)
+}
+
+fn opened(files: &ModelFiles, cache: &Cache) -> anyhow::Result<ModelFolder> {
     let folder = if files.path().is_dir() {
         files.path().to_path_buf()
     } else {
@@ -88,7 +91,7 @@ pub(crate) fn open(
     Ok(ModelFolder::open(&folder)?)
 }
 
-/// The same for what a model is alone: of one on the hub that is not in the cache nothing that is large is fetched.
+/// The same for what a model is alone: of a folder on the hub that is not in the cache no weights are fetched.
 pub(crate) fn open_description(
     source: &ModelSource,
     here: &Path,
@@ -96,10 +99,10 @@ pub(crate) fn open_description(
     control: &Control,
 ) -> anyhow::Result<ModelFolder> {
     let files = fetch_model_description(source, here, cache, control)?;
-    if files.path().is_dir() {
+    if !files.is_whole() {
         return Ok(ModelFolder::open_without_weights(files.path())?);
     }
-    Ok(ModelFolder::open(&converted(files.path(), cache)?)?)
+    opened(&files, cache)
 }
 
 /// Opens an extension for a base that has its sizes, and says so if that is not the one that it was trained on: the same

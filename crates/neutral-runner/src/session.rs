@@ -101,7 +101,8 @@ impl Setting<'_> {
                 for trial in &self.plan.trials {
                     shared.forget(trial)?;
                     // Or every trial's process would tokenise the same text.
-                    if !shared.folder(trial).join(RECORD).exists() {
+                    let finished = shared.folder(trial).join(RECORD).exists();
+                    if !finished && shared.trained(trial)?.is_none() {
                         session.inputs.mixed(&trial.data)?;
                     }
                 }
@@ -333,10 +334,13 @@ impl Shared<'_> {
         if self.finished(trial)?.is_none() {
             let _ = std::fs::remove_file(record);
         }
-        if self.plan.neutrality_tokens > 0 && self.kept_beside(trial)?.is_none() {
+        // What cannot be read does not hold either.
+        let beside = self.kept_beside(trial).ok().flatten();
+        if self.plan.neutrality_tokens > 0 && beside.is_none() {
             let _ = std::fs::remove_file(folder.join(NEUTRALITY));
         }
-        if self.tasks.is_some() && self.kept_tasks(trial)?.is_none() {
+        let tasks = self.kept_tasks(trial).ok().flatten();
+        if self.tasks.is_some() && tasks.is_none() {
             let _ = std::fs::remove_file(folder.join(ANSWERS));
         }
         Ok(())

