@@ -79,6 +79,6 @@ mod tests {
         assert_eq!(find("?.json"), ["c.json"]);
         assert_eq!(find("missing.json"), ["missing.json"]);
         let error = files(folder.path(), "*.csv").unwrap_err().to_string();
-        assert!(error.contains("*.csv matches no files"), "{error}");
+        assert!(error.contains("*.csv: matches no files"), "{error}");
     }
 }
