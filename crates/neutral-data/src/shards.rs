@@ -221,6 +221,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn files_that_were_purged_from_the_cache_are_told_with_what_to_delete() {
+        let folder = tempfile::tempdir().unwrap();
+        let documents = generate(SyntheticLanguage::A, 3, 1);
+        let corpus = corpus(folder.path(), Split::Train, &documents);
+        std::fs::remove_file(folder.path().join("train.jsonl")).unwrap();
+        let of_text = corpus.documents(Split::Train).err().unwrap();
+        let of_tokens = TokenShards::open(&folder.path().join(FILE_NAME)).unwrap_err();
+        for error in [of_text, of_tokens] {
+            let message = error.to_string();
+            assert!(message.contains("delete its folder") && !error.is_input(), "{message}");
+        }
+    }
+
+    #[test]
     fn the_stream_has_every_document_between_separators_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let (tokenizer, documents) = (tokenizer(300), generate(SyntheticLanguage::A, 40, 3));
