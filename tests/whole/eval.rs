@@ -245,6 +245,23 @@ fn an_experiment_scores_tasks_of_each_domain_before_and_after() {
         let expected = (share * (1.0 - share) / 4.0).sqrt();
         assert!((task["stderr"].as_f64().unwrap() - expected).abs() < 1e-12, "{task}");
     }
+    // What stood before the texts is said.
+    let setting = &first["setting"];
+    let rules = &setting["task_tokens"];
+    assert_eq!(
+        (&rules["add_bos_token"], &rules["rolling_prefix"]),
+        (&Value::Null, &"harness".into())
+    );
+    assert_eq!(rules["texts_begin_with_prefix"], false, "smoke's tokenizer puts none");
+    assert_eq!(rules["prefix_text"], setting["document_separator"]);
+    let bos = text.replace("    limit: 5\n", "    limit: 5\n    add_bos_token: true\n");
+    assert_code(&sandbox.run(&sandbox.write("bos.yaml", &bos), "bos"), 0);
+    let rules = &sandbox.results("bos")["setting"]["task_tokens"];
+    assert_eq!(
+        (&rules["add_bos_token"], &rules["texts_begin_with_prefix"]),
+        (&true.into(), &true.into())
+    );
+
     let report = std::fs::read_to_string(sandbox.path("out/report.md")).unwrap();
     assert!(report.contains("## Tasks") && report.contains("mean, original"), "{report}");
 

@@ -234,3 +234,34 @@ fn what_cannot_be_generated_is_said() {
         refused(&arguments, stem);
     }
 }
+
+/// A document of the scored text is longer than a window.
+#[test]
+fn bos_may_begin_every_sequence_and_is_said_in_the_results() {
+    let sandbox = Sandbox::new();
+    let model = root().join("tests/fixtures/eval/model").display().to_string();
+    let every_document = experiment(&model);
+    let every_sequence =
+        every_document.replace("{ kind: base }", "{ kind: base, bos: every_sequence }");
+    let run = |name: &str, text: &str| {
+        assert_code(&sandbox.run(&sandbox.write("loaded.yaml", text), name), 0);
+        sandbox.results(name)
+    };
+    let [plain, begun] = [("plain", &every_document), ("begun", &every_sequence)]
+        .map(|(name, text)| run(name, text));
+    let score = |results: &Value, of: &str| results.pointer(of).unwrap().as_f64().unwrap();
+    for of in
+        ["/base/metrics/original/synthetic~1a/bits_per_byte", "/trials/1/learning/synthetic~1b"]
+    {
+        assert_ne!(score(&plain, of), score(&begun, of), "{of}");
+    }
+    assert_eq!(begun["setting"]["tokenizer"]["bos"], "every_sequence");
+    assert!(plain["setting"]["tokenizer"].get("bos").is_none());
+    assert_eq!(plain["setting"]["document_separator"], "<s>");
+
+    let without = experiment(&gguf("byte_level_smollm.gguf"))
+        .replace("{ kind: base }", "{ kind: base, bos: every_sequence }");
+    let refused = sandbox.run(&sandbox.write("without.yaml", &without), "without");
+    assert_code(&refused, 2);
+    assert!(words(&refused).contains("tokenizer.bos"), "{}", words(&refused));
+}

@@ -27,7 +27,7 @@ fn experiments(folder: &str) -> Vec<(String, Experiment)> {
 fn plan(experiment: &Experiment) -> Plan {
     let vocab_size = match experiment.tokenizer {
         TokenizerSpec::Train { .. } => None,
-        TokenizerSpec::Load { .. } | TokenizerSpec::Base {} => Some(49_152),
+        TokenizerSpec::Load { .. } | TokenizerSpec::Base { .. } => Some(49_152),
     };
     // SmolLM2-135M, the one model that shipped experiments load.
     let shape = Shape {

@@ -4,6 +4,8 @@ use neutral_model::ModelError;
 use neutral_store::StoreError;
 use neutral_torch::TorchError;
 
+use crate::gate::WINDOWS;
+
 /// An extension that cannot be built, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
@@ -28,6 +30,20 @@ pub enum AdapterError {
         found: u64,
         /// Weights that the size announced.
         expected: u64,
+    },
+    /// A weight that what is written has no place for.
+    #[error("`{tensor}` has no place in {target}, which would compute something else without it")]
+    LeftOver {
+        /// Its name.
+        tensor: String,
+        /// What is written.
+        target: &'static str,
+    },
+    /// A gate that reads too few tokens, or more than any text has.
+    #[error("method.gate.window is {found}, expected {} to {} tokens", WINDOWS.start(), WINDOWS.end())]
+    Window {
+        /// The tokens.
+        found: usize,
     },
     /// LoRA beside nothing.
     #[error("method.targets is empty, expected at least one of q_proj … down_proj")]

@@ -7,6 +7,8 @@
 //!
 //! Shape suffixes: b batch, t tokens, d width of the model, c number of gates (1 or d).
 
+use std::ops::RangeInclusive;
+
 use neutral_model::{Before, Gate};
 use neutral_spec::{GateActivation, GatePer, GateSpec};
 use neutral_torch::fused::row_dot;
@@ -16,6 +18,9 @@ use tch::Tensor;
 use crate::AdapterError;
 use crate::glu_adapter::linear;
 use crate::start::Weights;
+
+/// Tokens that a gate may read, as in an experiment.
+pub(crate) const WINDOWS: RangeInclusive<usize> = 2..=1_048_576;
 
 /// `g(x) = φ(w · x̄ + β)`, one number a token, or `φ(W x̄ + β)`, one a token and channel, where `x̄ = x`, or with a
 /// window the mean of `x` over the last so many tokens of its sequence, or of its document where attention stays within ([`Before::window_mean`]).
@@ -55,8 +60,12 @@ impl BlockGate {
     }
 
     /// The same of the mean over so many tokens.
+    ///
+    /// # Panics
+    /// If there is none.
     #[must_use]
     pub fn with_window(self, window: usize) -> Self {
+        assert!(window > 0, "a window has a token");
         Self { window: Some(window), ..self }
     }
 
@@ -74,6 +83,9 @@ impl BlockGate {
                 Some((field, found, _)) => Err(AdapterError::IgnoredGateOption { field, found }),
                 None => Ok(None),
             };
+        }
+        if let Some(found) = spec.window.filter(|window| !WINDOWS.contains(window)) {
+            return Err(AdapterError::Window { found });
         }
         // One gate a token is a vector and no matrix, so that weight decay leaves it alone.
         let (shape, gates): (&[i64], i64) = match spec.per {
@@ -200,6 +212,9 @@ mod tests {
         none = GateSpec { shared: false, window: Some(8), ..none };
         let message = BlockGate::start(&mut weights, "gate", none, 4, 1.0).unwrap_err().to_string();
         assert!(message.contains("method.gate.window is 8"), "{message}");
+        let one = GateSpec { window: Some(1), ..GateSpec::default() };
+        let message = BlockGate::start(&mut weights, "gate", one, 4, 1.0).unwrap_err().to_string();
+        assert!(message.contains("method.gate.window is 1, expected 2"), "{message}");
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub fn merges_adapters(method: &Method, config: &TransformerConfig) -> bool {
 /// the extension what it did with it, but for rounding.
 ///
 /// # Errors
-/// If a weight is missing.
+/// If a weight is missing, or one is there that is no such adapter's, as a gate's.
 pub fn merge_adapters(
     model: &Transformer,
     adapters: &ParamStore,
@@ -121,6 +121,14 @@ pub fn merge_adapters(
     };
     let units: Vec<_> =
         (0..model.config().n_layers()).map(of_block).collect::<Result<_, AdapterError>>()?;
+    let merged = |name: &str| {
+        let of_adapter = name.rsplit_once(".mlp.adapter.").map(|(_, weight)| weight);
+        of_adapter.is_some_and(|weight| ["w_i", "w_g", "w_o"].contains(&weight))
+    };
+    if let Some((name, _)) = adapters.iter().find(|(name, _)| !merged(name)) {
+        let target = "a model without extensions";
+        return Err(AdapterError::LeftOver { tensor: name.to_owned(), target });
+    }
     Ok(widened(model, &units, config_json)?)
 }
 

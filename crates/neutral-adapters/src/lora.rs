@@ -5,6 +5,8 @@
 //!
 //! Shape suffixes: i input width, o output width, r rank.
 
+use std::collections::BTreeSet;
+
 use neutral_model::{LinearDelta, Transformer, linear_name};
 use neutral_spec::{LinearSite, Method};
 use neutral_torch::fused::add_linear;
@@ -104,7 +106,7 @@ impl LoraLayer {
 /// `DoRA`, its rows brought to their lengths in fp32. The model then computes without the extension what it did with it, but for rounding.
 ///
 /// # Errors
-/// If a weight is missing; no weight is changed then.
+/// If a weight is missing, or one is there that is no layer's; no weight is changed then.
 pub fn merge_lora(
     model: &mut Transformer,
     lora: &ParamStore,
@@ -117,6 +119,7 @@ pub fn merge_lora(
         Ok((weight_oi, a_ri?, b_or?, magnitude_o))
     };
     let weights: Vec<_> = layers.iter().map(weights_of).collect::<Result<_, AdapterError>>()?;
+    check_all_written(lora, layers, "a model without extensions")?;
     for (layer, (weight_oi, a_ri, b_or, magnitude_o)) in layers.iter().zip(weights) {
         tch::no_grad(|| {
             let delta_oi = b_or.matmul(a_ri) * layer.scale();
@@ -133,6 +136,23 @@ pub fn merge_lora(
         });
     }
     Ok(())
+}
+
+/// Every weight is one of these layers'.
+pub(crate) fn check_all_written(
+    params: &ParamStore,
+    layers: &[LoraLayer],
+    target: &'static str,
+) -> Result<(), AdapterError> {
+    let names = |layer: &LoraLayer| {
+        let magnitude = layer.dora.then(|| layer.magnitude_name());
+        layer.names().into_iter().chain(magnitude)
+    };
+    let known: BTreeSet<String> = layers.iter().flat_map(names).collect();
+    match params.iter().find(|(name, _)| !known.contains(*name)) {
+        Some((name, _)) => Err(AdapterError::LeftOver { tensor: name.to_owned(), target }),
+        None => Ok(()),
+    }
 }
 
 /// `y = W x + s · B A x`, with `s = lora_alpha / r`.

@@ -19,7 +19,6 @@
 //! PEFT knows no neutral residues, and a false `peft_type` would have it read them as something else.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 use neutral_model::{Activation, Extension, TransformerConfig};
@@ -30,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::files::{config_text, parse, wrong_field};
+use crate::gate::WINDOWS;
 use crate::{AdapterError, ExtensionFolder, adapter_activation, restore};
 
 /// What `format` says.
@@ -38,9 +38,6 @@ const FORMAT: &str = "neutral-extension";
 const VERSION: u32 = 1;
 pub(crate) const CONFIG: &str = "extension_config.json";
 pub(crate) const WEIGHTS: &str = "extension.safetensors";
-
-/// Tokens that a gate may read, as in an experiment.
-const WINDOWS: RangeInclusive<usize> = 2..=1_048_576;
 
 /// `extension_config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -66,6 +66,7 @@ impl Control {
 
     /// As [`Control::abandonable`], for a step that does end once `end` has been called, and is
     /// then waited for.
+    #[cfg(feature = "corpora")]
     pub(crate) fn stoppable<T: Send + 'static>(
         &self,
         step: impl FnOnce() -> T + Send + 'static,

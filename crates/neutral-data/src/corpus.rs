@@ -96,6 +96,7 @@ impl CleanCorpus {
     }
 
     /// Where it is kept.
+    #[cfg(feature = "corpora")]
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }

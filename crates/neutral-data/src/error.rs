@@ -136,11 +136,6 @@ impl DataError {
         }
     }
 
-    /// Whether the hub answered that there is no such thing.
-    pub(crate) fn is_missing(&self) -> bool {
-        matches!(self, Self::Fetch { message, .. } if answered(message, 404))
-    }
-
     pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
         Self::Store(StoreError::io(action, path, source))
     }
@@ -151,14 +146,6 @@ impl DataError {
             ErrorKind::NotFound => Self::damaged(path, source),
             _ => Self::io(action, path, source),
         }
-    }
-
-    pub(crate) fn extract(path: &Path, message: impl ToString) -> Self {
-        Self::Extract { path: path.to_path_buf(), message: message.to_string() }
-    }
-
-    pub(crate) fn manifest(path: &Path, message: impl ToString) -> Self {
-        Self::Manifest { path: path.to_path_buf(), message: message.to_string() }
     }
 
     pub(crate) fn damaged(path: &Path, found: impl ToString) -> Self {
@@ -174,7 +161,24 @@ impl DataError {
     }
 }
 
+#[cfg(feature = "corpora")]
+impl DataError {
+    /// Whether the hub answered that there is no such thing.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Fetch { message, .. } if answered(message, 404))
+    }
+
+    pub(crate) fn extract(path: &Path, message: impl ToString) -> Self {
+        Self::Extract { path: path.to_path_buf(), message: message.to_string() }
+    }
+
+    pub(crate) fn manifest(path: &Path, message: impl ToString) -> Self {
+        Self::Manifest { path: path.to_path_buf(), message: message.to_string() }
+    }
+}
+
 /// Whether the client of the hub was answered so; the number alone may be part of a URL.
+#[cfg(feature = "corpora")]
 pub(crate) fn answered(message: &str, status: u16) -> bool {
     message.contains(&format!("status: {status}"))
 }

@@ -221,7 +221,12 @@ impl Variant {
         let listed = match &self.source {
             Source::Apt { packages } => ("packages", packages.as_slice()),
             Source::Hub { files, .. } => ("files", files.as_slice()),
-            _ => return Ok(()),
+            Source::Pip { .. }
+            | Source::Npm { .. }
+            | Source::Local { .. }
+            | Source::Synthetic(_) => {
+                return Ok(());
+            }
         };
         // What begins with a dash would be an option of the client.
         match listed {

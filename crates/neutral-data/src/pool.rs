@@ -76,7 +76,13 @@ impl Pool {
     pub(crate) fn weigh(&mut self, weights: &[f64]) -> Result<(), DataError> {
         let shards: Vec<_> =
             self.parts.drain(..).flat_map(|part| part.shards).map(|s| s.shard).collect();
-        assert_eq!(shards.len(), weights.len(), "a weight a corpus");
+        if shards.len() != weights.len() {
+            let expected = format!("a weight for each of {} corpora", shards.len());
+            return Err(DataError::invalid("weights", weights.len(), expected));
+        }
+        if let Some(weight) = weights.iter().find(|w| !(w.is_finite() && **w > 0.0)) {
+            return Err(DataError::invalid("a corpus' weight", weight, "a number above 0"));
+        }
         let mut left: f64 = weights.iter().sum();
         for (i, (shard, &weight)) in shards.into_iter().zip(weights).enumerate() {
             let last = i + 1 == weights.len();

@@ -11,12 +11,14 @@ pub(crate) fn bytes_bar(progress: &MultiProgress, total: u64, title: &str) -> Pr
 }
 
 /// A bar of files, whose number is set once it is known; cleared when dropped.
+#[cfg(feature = "corpora")]
 pub(crate) fn files_bar(progress: &MultiProgress, title: &str) -> ProgressBar {
     let template = "{prefix:28!} {bar:24} {pos:>9}/{len:9} {elapsed:>4}, {eta:>4} left";
     add(progress, ProgressBar::no_length(), template, title)
 }
 
 /// A spinner, for a step whose length nobody knows; cleared when dropped.
+#[cfg(feature = "corpora")]
 pub(crate) fn spinner(progress: &MultiProgress, title: &str) -> ProgressBar {
     add(progress, ProgressBar::new_spinner(), "{prefix} {spinner} {elapsed:>4}", title)
 }

@@ -55,19 +55,6 @@ impl Tokenizer {
     }
 }
 
-/// A text with what the template puts around it.
-pub(crate) fn framed(tokenizer: &HuggingFace) -> Option<Vec<u32>> {
-    tokenizer.encode_fast("a", true).ok().map(|encoding| encoding.get_ids().to_vec())
-}
-
-/// The first token that a tokenizer's template puts before a text, if it puts one.
-pub(crate) fn begins_with(tokenizer: &HuggingFace) -> Option<u32> {
-    let (plain, whole) = (tokenizer.encode_fast("a", false).ok()?, framed(tokenizer)?);
-    let plain = plain.get_ids();
-    let before = (0..whole.len()).find(|&at| whole[at..].starts_with(plain))?;
-    whole[..before].first().copied()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::path::Path;

@@ -35,11 +35,29 @@ pub(crate) fn write_file(
             batch.par_iter().map(|text| tokenizer.encode(text)).collect::<Result<_, _>>()?;
         for tokens in encoded {
             file.append(&tokens)?;
+            file.append(tokenizer.end_id().as_slice())?;
             file.append(&[tokenizer.separator_id()])?;
         }
         done(bytes as u64);
     }
     file.finish(tokenizer.separator_id(), tokenizer.vocab_size() as u64)
+}
+
+/// The first bytes of a token file.
+pub(crate) fn header(
+    separator_id: u32,
+    vocab_size: u64,
+    tokens: u64,
+    sha256: &[u8],
+) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&SHARD_VERSION.to_le_bytes());
+    header[12..16].copy_from_slice(&separator_id.to_le_bytes());
+    header[16..24].copy_from_slice(&vocab_size.to_le_bytes());
+    header[24..32].copy_from_slice(&tokens.to_le_bytes());
+    header[32..].copy_from_slice(sha256);
+    header
 }
 
 /// A token file that is being written; it is one after [`ShardWriter::finish`].
@@ -67,13 +85,8 @@ impl<'a> ShardWriter<'a> {
 
     /// The header last: count and checksum are known only now.
     pub(crate) fn finish(mut self, separator_id: u32, vocab_size: u64) -> Result<(), DataError> {
-        let mut header = Vec::with_capacity(HEADER_BYTES);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&SHARD_VERSION.to_le_bytes());
-        header.extend_from_slice(&separator_id.to_le_bytes());
-        header.extend_from_slice(&vocab_size.to_le_bytes());
-        header.extend_from_slice(&self.written.to_le_bytes());
-        header.extend_from_slice(&std::mem::take(&mut self.hasher).finalize());
+        let sha256 = std::mem::take(&mut self.hasher).finalize();
+        let header = header(separator_id, vocab_size, self.written, &sha256);
         self.file.rewind().map_err(|e| DataError::io("write", self.path, e))?;
         self.write(&header)?;
         self.file

@@ -1,7 +1,7 @@
 //! Tokens of a corpus' split, as one memory-mapped file.
 //!
 //! The stream is `SEP doc₁ SEP doc₂ SEP … docₙ SEP`: every document has a separator on both sides,
-//! shared with its neighbour. The file is a header of 64 bytes, then the tokens, 32 bits each:
+//! shared with its neighbour; where that is a tokenizer's BOS, EOS stands before it, `doc₁ EOS BOS`. The file is a header of 64 bytes, then the tokens, 32 bits each:
 //!
 //! | bytes | content |
 //! |---|---|
@@ -18,15 +18,16 @@
 //! another file.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
-use neutral_store::{Cache, Fingerprint};
+use neutral_store::{Cache, Fingerprint, write_atomic};
 use sha2::{Digest, Sha256};
 
 use crate::progress::bytes_bar;
-use crate::shard_writer::{ShardWriter, write_file};
+use crate::shard_writer::{header, write_file};
 use crate::{CleanCorpus, Control, DataError, Split, Tokenizer};
 
 #[cfg(target_endian = "big")]
@@ -50,6 +51,8 @@ pub struct TokenShards {
     name: String,
     separator_id: u32,
     vocab_size: u64,
+    /// What made the ids; unknown of a file that was opened by its path.
+    tokenizer: Option<Fingerprint>,
 }
 
 impl TokenShards {
@@ -82,7 +85,11 @@ impl TokenShards {
             write_file(&path, documents, tokenizer, BATCH_BYTES, |n| bar.inc(n))
         })?;
         let path = folder.join(FILE_NAME);
-        let shards = Self { name: corpus.reference().to_string(), ..Self::open(&path)? };
+        let shards = Self {
+            name: corpus.reference().to_string(),
+            tokenizer: Some(tokenizer.fingerprint().clone()),
+            ..Self::open(&path)?
+        };
         let wanted = (tokenizer.separator_id(), tokenizer.vocab_size() as u64);
         if (shards.separator_id, shards.vocab_size) != wanted {
             return Err(DataError::damaged(&path, "its header is not this tokenizer's".to_owned()));
@@ -90,19 +97,25 @@ impl TokenShards {
         Ok(shards)
     }
 
-    /// Writes tokens that come from no text to a file and opens it, for benchmarks and tests.
+    /// Writes tokens that come from no text, or were made elsewhere, to a file, whole or not at all, and opens it. One
+    /// that is there is replaced; shards that were opened before keep the tokens that it had.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If a token is beyond the vocabulary, or the file cannot be written.
     pub fn from_tokens(
         path: &Path,
         tokens: &[u32],
         separator_id: u32,
         vocab_size: u64,
     ) -> Result<Self, DataError> {
-        let mut file = ShardWriter::create(path)?;
-        file.append(tokens)?;
-        file.finish(separator_id, vocab_size)?;
+        let mut ids = tokens.iter().chain([&separator_id]);
+        if let Some(id) = ids.find(|&&id| u64::from(id) >= vocab_size) {
+            let expected = format!("ids are below {vocab_size}, the vocabulary's size");
+            return Err(DataError::invalid("a token", id, expected));
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(tokens);
+        let header = header(separator_id, vocab_size, tokens.len() as u64, &Sha256::digest(bytes));
+        write_atomic(path, |file| file.write_all(&header).and_then(|()| file.write_all(bytes)))?;
         Self::open(path)
     }
 
@@ -135,6 +148,7 @@ impl TokenShards {
             name: path.display().to_string(),
             separator_id: u32_at(12) as u32,
             vocab_size: u64_at(16),
+            tokenizer: None,
             map: Arc::new(map),
         })
     }
@@ -167,9 +181,16 @@ impl TokenShards {
         &self.name
     }
 
-    /// Whether ids mean the same in both, as far as the headers tell.
+    /// The token between documents.
+    pub fn separator_id(&self) -> u32 {
+        self.separator_id
+    }
+
+    /// Whether ids mean the same in both, as far as it is known what made them.
     pub(crate) fn same_tokenizer(&self, other: &Self) -> bool {
+        let both = self.tokenizer.as_ref().zip(other.tokenizer.as_ref());
         (self.separator_id, self.vocab_size) == (other.separator_id, other.vocab_size)
+            && both.is_none_or(|(one, other)| one == other)
     }
 
     fn tokens(&self) -> &[u32] {
@@ -187,152 +208,4 @@ fn map_file(path: &Path) -> Result<Mmap, DataError> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::synthetic::{SyntheticLanguage, generate};
-    use crate::tokenizer::tests::tokenizer;
-    use crate::{CleanCorpusWriter, Document};
-
-    /// A shard that holds the given ids and nothing else, for the tests of the mix.
-    pub(crate) fn shard_of(tokens: std::ops::Range<u32>) -> TokenShards {
-        let tokens: Vec<u32> = tokens.collect();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        // The mapping outlives the file's name.
-        TokenShards::from_tokens(file.path(), &tokens, 0, 10_000).unwrap()
-    }
-
-    /// A corpus of one split.
-    pub(crate) fn corpus(folder: &Path, split: Split, documents: &[Document]) -> CleanCorpus {
-        let mut writer = CleanCorpusWriter::create(folder).unwrap();
-        for document in documents {
-            writer.push(split, document).unwrap();
-        }
-        writer.finish(None, String::new()).unwrap();
-        CleanCorpus::open(folder, "test/a".to_owned().try_into().unwrap()).unwrap()
-    }
-
-    fn expected(documents: &[Document], tokenizer: &Tokenizer) -> Vec<u32> {
-        let mut all = vec![tokenizer.separator_id()];
-        for document in documents {
-            all.extend(tokenizer.encode(&document.text).unwrap());
-            all.push(tokenizer.separator_id());
-        }
-        all
-    }
-
-    #[test]
-    fn files_that_were_purged_from_the_cache_are_told_with_what_to_delete() {
-        let folder = tempfile::tempdir().unwrap();
-        let documents = generate(SyntheticLanguage::A, 3, 1);
-        let corpus = corpus(folder.path(), Split::Train, &documents);
-        std::fs::remove_file(folder.path().join("train.jsonl")).unwrap();
-        let of_text = corpus.documents(Split::Train).err().unwrap();
-        let of_tokens = TokenShards::open(&folder.path().join(FILE_NAME)).unwrap_err();
-        for error in [of_text, of_tokens] {
-            let message = error.to_string();
-            assert!(message.contains("delete its folder") && !error.is_input(), "{message}");
-        }
-    }
-
-    #[test]
-    fn the_stream_has_every_document_between_separators_in_order() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tokenizer, documents) = (tokenizer(300), generate(SyntheticLanguage::A, 40, 3));
-        let corpus = corpus(folder.path(), Split::Train, &documents);
-        let cache = Cache::at(folder.path().join("cache"));
-        let control = Control::default();
-        let try_build = |split| TokenShards::build(&corpus, split, &tokenizer, &cache, &control);
-        let build = |split| try_build(split).unwrap();
-        let shards = build(Split::Train);
-        let expected = expected(&documents, &tokenizer);
-        assert_eq!(shards.len(), expected.len());
-        assert_eq!(shards.slice(0, shards.len()), expected);
-        assert_eq!(shards.slice(5, 7), &expected[5..12]);
-        assert_eq!(build(Split::Train).path(), shards.path());
-        let good = std::fs::read(shards.path()).unwrap();
-        for field in [12, 16] {
-            let mut bad = good.clone();
-            bad[field] ^= 1;
-            std::fs::write(shards.path(), bad).unwrap();
-            let message = try_build(Split::Train).unwrap_err().to_string();
-            assert!(message.contains("tokens.bin") && message.contains("tokenizer"), "{message}");
-        }
-        std::fs::write(shards.path(), good).unwrap();
-        let empty = build(Split::Test);
-        assert_eq!(empty.slice(0, empty.len()), [tokenizer.separator_id()]);
-        assert_ne!(empty.path(), shards.path());
-    }
-
-    #[test]
-    fn a_text_of_many_batches_is_written_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let tokenizer = tokenizer(300);
-        let documents = generate(SyntheticLanguage::B, 30, 4);
-        let path = folder.path().join("t");
-        let batches = std::cell::RefCell::new(Vec::new());
-        let done = |n| batches.borrow_mut().push(n);
-        // Some documents are smaller than a batch, some larger.
-        write_file(&path, documents.iter().cloned().map(Ok), &tokenizer, 1000, done).unwrap();
-        let shards = TokenShards::open(&path).unwrap();
-        assert!(shards.slice(0, shards.len()) == expected(&documents, &tokenizer));
-        let batches = batches.into_inner();
-        assert!(batches.len() > 5 && batches.len() < 30, "{batches:?}");
-        let bytes: u64 = documents.iter().map(|d| d.text.len() as u64).sum();
-        assert_eq!(batches.iter().sum::<u64>(), bytes);
-    }
-
-    #[test]
-    fn every_kind_of_damage_is_found_and_the_file_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokens.bin");
-        let documents = generate(SyntheticLanguage::A, 5, 3);
-        write_file(&path, documents.into_iter().map(Ok), &tokenizer(300), 1000, |_| ()).unwrap();
-        let good = std::fs::read(&path).unwrap();
-        let message = |bytes: &[u8]| {
-            std::fs::write(&path, bytes).unwrap();
-            TokenShards::open(&path).unwrap_err().to_string()
-        };
-        let flipped = |at: usize| {
-            let mut bytes = good.clone();
-            bytes[at] ^= 1;
-            bytes
-        };
-        for (bytes, what) in [
-            (flipped(0), "not a token file"),
-            (vec![1; 10], "not a token file"),
-            (flipped(8), "version"),
-            (flipped(24), "tokens"),
-            (flipped(40), "checksum"),
-            (flipped(good.len() - 1), "checksum"),
-            (good[..good.len() - 4].to_vec(), "tokens"),
-            ([&good[..], &[0]].concat(), "tokens"),
-        ] {
-            let message = message(&bytes);
-            assert!(message.contains(what), "{message}");
-            assert!(message.contains("tokens.bin") && message.contains("delete"), "{message}");
-        }
-        std::fs::write(&path, &good).unwrap();
-        TokenShards::open(&path).unwrap();
-        std::fs::write(&path, "").unwrap();
-        assert!(TokenShards::open(&path).unwrap_err().to_string().contains("tokens.bin"));
-    }
-
-    #[test]
-    fn an_unreadable_document_leaves_no_entry_in_the_cache() {
-        let folder = tempfile::tempdir().unwrap();
-        let documents = generate(SyntheticLanguage::A, 3, 3);
-        let corpus = corpus(folder.path(), Split::Train, &documents);
-        std::fs::write(folder.path().join("train.jsonl"), "{\"id\"").unwrap();
-        let cache = Cache::at(folder.path().join("cache"));
-        let control = Control::default();
-        let built = TokenShards::build(&corpus, Split::Train, &tokenizer(300), &cache, &control);
-        assert!(built.unwrap_err().to_string().contains("train.jsonl"));
-        // A file that ends with a line is not whole for that.
-        let lines: Vec<_> = documents.iter().map(|d| serde_json::to_string(d).unwrap()).collect();
-        std::fs::write(folder.path().join("train.jsonl"), lines[..2].join("\n")).unwrap();
-        let built = TokenShards::build(&corpus, Split::Train, &tokenizer(300), &cache, &control);
-        let message = built.unwrap_err().to_string();
-        assert!(message.contains("it has 2 of 3 documents"), "{message}");
-        assert_eq!(std::fs::read_dir(cache.root().join("tokens")).unwrap().count(), 0);
-    }
-}
+pub(crate) mod tests;

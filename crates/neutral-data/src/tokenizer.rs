@@ -5,7 +5,9 @@
 //! separator `<|endoftext|>`; it is also what stands before the first token of a document, there is
 //! no other special token. Text that happens to hold `<|endoftext|>` is encoded as its characters.
 //!
-//! Not here: where separators go (`shards`), and anything about chat templates or added tokens.
+//! Of a tokenizer from elsewhere its own special tokens count ([`crate::special_tokens`]).
+//!
+//! Not here: where separators go (`shards`), and anything about chat templates.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -18,18 +20,12 @@ use tokenizers::{AddedToken, Tokenizer as HuggingFace};
 
 use crate::around_text::heed_config;
 use crate::progress::bytes_bar;
-use crate::prompts::{begins_with, framed};
+use crate::special_tokens::{ENDS, SEPARATOR, SpecialTokens, framed};
 use crate::text_stream::TextStream;
 use crate::{CleanCorpus, Control, DataError, Document, Split};
 
 /// Raised when the same text and options would give another tokenizer or other tokens.
 const TOKENIZER_VERSION: u32 = 1;
-
-/// The separator of tokenizers that are trained here.
-const SEPARATOR: &str = "<|endoftext|>";
-
-/// Names that families of models give to the token between documents, most telling first.
-const SEPARATORS: [&str; 5] = [SEPARATOR, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>"];
 
 /// A pair of tokens must be seen so often to become one: once is an accident, not a rule.
 const MIN_FREQUENCY: u64 = 2;
@@ -42,7 +38,8 @@ const MAX_TRAINING_BYTES: u64 = i32::MAX as u64;
 pub struct Tokenizer {
     pub(crate) inner: HuggingFace,
     fingerprint: Fingerprint,
-    separator_id: u32,
+    special: SpecialTokens,
+    begins_sequences: bool,
     vocab_size: usize,
 }
 
@@ -118,24 +115,37 @@ impl Tokenizer {
             message,
         })?;
         let by_config = framed(&inner);
-        let named = SEPARATORS.iter().find_map(|name| inner.token_to_id(name));
-        let begins = begins_with(&inner);
-        let separator_id = begins.or(named).ok_or_else(|| {
-            fail(format!("has no token to separate documents; one of {SEPARATORS:?} is needed"))
+        let special = SpecialTokens::of(&inner).ok_or_else(|| {
+            fail(format!("has no token to separate documents; one of {ENDS:?} is needed"))
         })?;
         // Ids may have holes, and embeddings must cover the largest.
         let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
         let digest = sha256_bytes(&bytes);
-        let fingerprint = match begins.filter(|begins| Some(*begins) != named) {
+        let fingerprint = match special.end {
             None => Fingerprint::of(&(digest, TOKENIZER_VERSION)),
-            Some(begins) => Fingerprint::of(&(digest, TOKENIZER_VERSION, begins)),
+            Some(end) => Fingerprint::of(&(digest, TOKENIZER_VERSION, special.separator, end)),
         };
         let fingerprint = if by_config == by_template {
             fingerprint
         } else {
             Fingerprint::of(&(fingerprint, by_config))
         };
-        Ok(Self { inner, fingerprint, separator_id, vocab_size: largest as usize + 1 })
+        let vocab_size = largest as usize + 1;
+        Ok(Self { inner, fingerprint, special, begins_sequences: false, vocab_size })
+    }
+
+    /// The same where every sequence that is read begins with BOS, one that starts within a document too
+    /// ([`Tokenizer::sequence_start`]).
+    ///
+    /// # Errors
+    /// If the tokenizer begins no text with BOS.
+    pub fn beginning_sequences(self) -> Result<Self, DataError> {
+        if !self.special.is_bos {
+            let expected = "the tokenizer begins no text with BOS; leave it out";
+            return Err(DataError::invalid("tokenizer.bos", "every_sequence", expected));
+        }
+        let fingerprint = Fingerprint::of(&(&self.fingerprint, "every sequence"));
+        Ok(Self { fingerprint, begins_sequences: true, ..self })
     }
 
     /// Writes `tokenizer.json`.
@@ -163,12 +173,22 @@ impl Tokenizer {
     /// Whether it gives the same tokens by its own file's word, however that is written.
     pub fn gives_the_same_as(&self, other: &Self) -> bool {
         let text = |of: &Self| of.inner.to_string(false).ok();
-        self.separator_id == other.separator_id && text(self) == text(other)
+        self.separator_id() == other.separator_id() && text(self) == text(other)
     }
 
     /// The token between documents, before the first and after the last.
     pub fn separator_id(&self) -> u32 {
-        self.separator_id
+        self.special.separator
+    }
+
+    /// The token that ends a document before the separator; none where the separator itself does.
+    pub fn end_id(&self) -> Option<u32> {
+        self.special.end
+    }
+
+    /// What every sequence begins with that is trained on or scored; none where that are whatever tokens come next.
+    pub fn sequence_start(&self) -> Option<u32> {
+        self.begins_sequences.then_some(self.special.separator)
     }
 
     /// The tokens of a text, without any special token. Safe to call from many threads.
@@ -180,7 +200,7 @@ impl Tokenizer {
         let fail = |message| DataError::Tokenizer { what: "encoding a text".to_owned(), message };
         let encoding = self.inner.encode_fast(text, false).map_err(|e| fail(e.to_string()))?;
         let ids = encoding.get_ids().to_vec();
-        if ids.contains(&self.separator_id) {
+        if ids.contains(&self.special.separator) {
             return Err(fail("it takes a part of the text for the document separator".to_owned()));
         }
         Ok(ids)
@@ -249,151 +269,4 @@ fn train_on(
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::shards::tests::corpus;
-    use crate::synthetic::{SyntheticLanguage, generate};
-
-    fn english(n: u64) -> impl Iterator<Item = Result<Document, DataError>> + Send {
-        generate(SyntheticLanguage::A, n, 1).into_iter().map(Ok)
-    }
-
-    /// A small tokenizer for the tests of this crate.
-    pub(crate) fn tokenizer(vocab_size: usize) -> Tokenizer {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokenizer.json");
-        std::fs::write(&path, train_on(english(200), vocab_size, "a").unwrap()).unwrap();
-        Tokenizer::load(&path).unwrap()
-    }
-
-    #[test]
-    fn the_same_text_gives_the_same_file_on_any_number_of_threads() {
-        let train = || train_on(english(120), 400, "a").unwrap();
-        let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
-        let one = pool(1).install(train);
-        for threads in [2, 7] {
-            assert!(one == pool(threads).install(train), "{threads} threads");
-        }
-        let reversed: Vec<_> = english(120).collect::<Vec<_>>().into_iter().rev().collect();
-        assert!(one == train_on(reversed.into_iter(), 400, "a").unwrap(), "order of documents");
-        assert!(one != train_on(english(119), 400, "a").unwrap(), "the text does matter");
-    }
-
-    #[test]
-    fn any_text_comes_back_unchanged() {
-        let tokenizer = tokenizer(400);
-        let every_char: String = (0..0x11_0000).step_by(101).filter_map(char::from_u32).collect();
-        let texts = [
-            "",
-            " ",
-            "  leading, and trailing  \n\n",
-            "tab\tnul\0 bell\u{7}\r\n",
-            "l'été à Łódź, 2 000 €; 日本語の文章。 مرحبا 👩‍👩‍👧 e\u{301}",
-            "don't we'll I'M",
-            every_char.as_str(),
-        ];
-        for text in texts {
-            let ids = tokenizer.encode(text).unwrap();
-            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
-            assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
-        }
-        assert_eq!(tokenizer.vocab_size(), 400);
-    }
-
-    #[test]
-    fn training_text_takes_fewer_tokens_than_bytes() {
-        let tokenizer = tokenizer(500);
-        let text = &generate(SyntheticLanguage::A, 1, 99)[0].text;
-        assert!(tokenizer.encode(text).unwrap().len() * 2 < text.len());
-    }
-
-    #[test]
-    fn a_separator_in_the_text_is_only_text() {
-        let tokenizer = tokenizer(400);
-        let text = "a<|endoftext|> b<|endoftext|>";
-        let ids = tokenizer.encode(text).unwrap();
-        assert!(!ids.contains(&tokenizer.separator_id()));
-        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
-        assert_eq!(tokenizer.decode(&[tokenizer.separator_id()]).unwrap(), "<|endoftext|>");
-    }
-
-    #[test]
-    fn a_separator_in_the_training_text_is_only_text() {
-        let odd = || Ok(Document { id: "x".into(), text: "<|endoftext|> ".repeat(1000) });
-        let json = train_on(english(200).chain([odd()]), 400, "a").unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokenizer.json");
-        std::fs::write(&path, json).unwrap();
-        let tokenizer = Tokenizer::load(&path).unwrap();
-        let ids = tokenizer.encode("<|endoftext|>").unwrap();
-        assert!(!ids.is_empty() && !ids.contains(&tokenizer.separator_id()));
-    }
-
-    #[test]
-    fn too_little_text_is_an_error_with_both_numbers() {
-        let error = train_on(english(1), 30_000, "some/corpus").unwrap_err().to_string();
-        assert!(error.contains("some/corpus") && error.contains("30000"), "{error}");
-        let error = train_on(english(9), 256, "a").unwrap_err().to_string();
-        assert!(error.contains("256") && error.contains("257"), "{error}");
-    }
-
-    #[test]
-    fn training_reads_the_text_once_and_then_the_cache() {
-        let folder = tempfile::tempdir().unwrap();
-        let documents = generate(SyntheticLanguage::B, 100, 2);
-        let corpus = [corpus(folder.path(), Split::Train, &documents)];
-        let cache = Cache::at(folder.path().join("cache"));
-        let train = |size| Tokenizer::train(&corpus, size, &cache, &Control::default());
-        let first = train(300).unwrap();
-        assert_eq!(first.vocab_size(), 300);
-        std::fs::remove_file(folder.path().join("train.jsonl")).unwrap();
-        assert_eq!(train(300).unwrap().fingerprint(), first.fingerprint());
-        assert!(train(301).is_err(), "another size is another tokenizer");
-    }
-
-    #[test]
-    fn an_unreadable_document_stops_the_training() {
-        let bad = || Err(DataError::invalid("line 7", "broken", "delete it"));
-        let error = train_on(english(200).chain([bad()]), 300, "a").unwrap_err().to_string();
-        assert!(error.contains("line 7"), "{error}");
-    }
-
-    #[test]
-    fn a_loaded_file_may_have_another_separator_but_not_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokenizer.json");
-        let json = train_on(english(200), 300, "a").unwrap();
-        std::fs::write(&path, &json).unwrap();
-        let original = Tokenizer::load(&path).unwrap();
-        std::fs::write(&path, json.replace(SEPARATOR, "</s>")).unwrap();
-        let loaded = Tokenizer::load(&path).unwrap();
-        assert_eq!(loaded.decode(&[loaded.separator_id()]).unwrap(), "</s>");
-        assert_ne!(loaded.fingerprint(), original.fingerprint());
-        std::fs::write(&path, json.replace(SEPARATOR, "[SEP]")).unwrap();
-        let error = Tokenizer::load(&path).unwrap_err().to_string();
-        assert!(error.contains("tokenizer.json") && error.contains("separate"), "{error}");
-        std::fs::write(&path, "{}").unwrap();
-        assert!(Tokenizer::load(&path).unwrap_err().to_string().contains("tokenizer.json"));
-    }
-
-    #[test]
-    fn truncation_and_padding_of_a_loaded_file_are_ignored() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokenizer.json");
-        let plain = tokenizer(300);
-        let mut json: serde_json::Value =
-            serde_json::from_str(&train_on(english(200), 300, "a").unwrap()).unwrap();
-        json["truncation"] = serde_json::json!({
-            "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0
-        });
-        json["padding"] = serde_json::json!({
-            "strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
-            "pad_id": 0, "pad_type_id": 0, "pad_token": SEPARATOR
-        });
-        std::fs::write(&path, json.to_string()).unwrap();
-        let loaded = Tokenizer::load(&path).unwrap();
-        for text in ["a longer text than four tokens", "b"] {
-            assert_eq!(loaded.encode(text).unwrap(), plain.encode(text).unwrap());
-        }
-    }
-}
+pub(crate) mod tests;

@@ -39,4 +39,4 @@ pub use neutrality::{
     Spectrum, TokenTrace, compare, spectra, trace,
 };
 pub use score::{CorpusScore, DocumentScore, ScoreOptions, score};
-pub use windows::{Window, rolling_windows};
+pub use windows::{Window, prefixed_windows, rolling_windows};

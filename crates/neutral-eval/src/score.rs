@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::batches::{Batch, Row, group};
 use crate::neutrality::{NeutralitySums, at};
-use crate::{EvalError, Metrics, Neutrality, rolling_windows};
+use crate::{EvalError, Metrics, Neutrality, Window, prefixed_windows, rolling_windows};
 
 /// How documents are scored.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +23,23 @@ pub struct ScoreOptions {
     pub window: usize,
     /// The token before every document: the one that training put there.
     pub separator_id: u32,
+    /// It begins every window, one within a document too, for models that read nothing well without (Gemma).
+    pub in_every_window: bool,
     /// Positions of one forward pass, padding included; bounds memory and moves scores by rounding
     /// alone. A window that is longer is computed by itself.
     pub tokens_per_batch: usize,
+}
+
+impl ScoreOptions {
+    /// The windows of a document, in order.
+    pub(crate) fn windows<'a>(&self, tokens: &'a [u32]) -> Vec<Window<'a>> {
+        let Self { window, separator_id, .. } = *self;
+        if self.in_every_window {
+            prefixed_windows(tokens, separator_id, window).collect()
+        } else {
+            rolling_windows(tokens, separator_id, window).collect()
+        }
+    }
 }
 
 /// The scores of a corpus.
@@ -78,8 +92,7 @@ pub fn score(
     for (document, found) in documents.iter().enumerate() {
         check_document(found, vocab_size)?;
         let EvalDocument { id, tokens, bytes } = found;
-        let windows = rolling_windows(tokens, options.separator_id, options.window);
-        rows.extend(windows.map(|window| Row { document, window }));
+        rows.extend(options.windows(tokens).into_iter().map(|window| Row { document, window }));
         let tokens = tokens.len() as u64;
         per_document.push(DocumentScore { id: id.clone(), nats: 0.0, tokens, bytes: *bytes });
     }
@@ -138,11 +151,11 @@ pub(crate) fn check_options(model: &Transformer, options: &ScoreOptions) -> Resu
     let require = |holds: bool, field, value: String, expected: String| {
         if holds { Ok(()) } else { Err(EvalError::Option { field, value, expected }) }
     };
-    let ScoreOptions { window, separator_id, tokens_per_batch } = *options;
-    let at_least_one = || "at least 1".to_owned();
-    require(window > 0, "window", window.to_string(), at_least_one())?;
+    let ScoreOptions { window, separator_id, in_every_window, tokens_per_batch } = *options;
+    let least = if in_every_window { 2 } else { 1 };
+    require(window >= least, "window", window.to_string(), format!("at least {least}"))?;
     let found = tokens_per_batch.to_string();
-    require(tokens_per_batch > 0, "tokens_per_batch", found, at_least_one())?;
+    require(tokens_per_batch > 0, "tokens_per_batch", found, "at least 1".to_owned())?;
     let vocab_size = model.config().vocab_size;
     let known = (separator_id as usize) < vocab_size;
     let expected = format!("a token below the model's vocabulary size of {vocab_size}");

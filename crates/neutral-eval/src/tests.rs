@@ -57,7 +57,8 @@ pub(crate) fn documents() -> Vec<EvalDocument> {
 }
 
 pub(crate) fn options(tokens_per_batch: usize) -> ScoreOptions {
-    ScoreOptions { window: WINDOW, separator_id: SEPARATOR, tokens_per_batch }
+    let in_every_window = false;
+    ScoreOptions { window: WINDOW, separator_id: SEPARATOR, in_every_window, tokens_per_batch }
 }
 
 fn scored(

@@ -50,6 +50,33 @@ impl<'a> Window<'a> {
     }
 }
 
+/// As [`rolling_windows`], but that the prefix stands in every window: later ones read a token less of the document and
+/// score one less, so that each token but the document's first is predicted from the one before it too.
+///
+/// ```text
+/// window 2  in   B   3   4   5
+///           out      4   5   6                              3 scored
+/// ```
+///
+/// # Panics
+/// If `length` is below 2.
+pub fn prefixed_windows(
+    tokens: &[u32],
+    prefix: u32,
+    length: usize,
+) -> impl Iterator<Item = Window<'_>> {
+    assert!(length > 1, "a window reads a token beside the prefix");
+    let later = (length..tokens.len()).step_by(length - 1);
+    let starts = (!tokens.is_empty()).then_some(0).into_iter().chain(later);
+    starts.map(move |start| {
+        let scored = if start == 0 { length } else { length - 1 };
+        let end = (start + scored).min(tokens.len());
+        // The last one reaches back to full length.
+        let context = &tokens[end.saturating_sub(length)..end - 1];
+        Window { prefix: Some(prefix), context, targets: &tokens[start..end] }
+    })
+}
+
 /// The windows of a document, in order; none for a document without tokens.
 ///
 /// # Panics
@@ -129,12 +156,31 @@ mod tests {
     }
 
     #[test]
+    fn the_prefix_may_stand_in_every_window() {
+        let tokens: Vec<u32> = (0..10).collect();
+        let windows = prefixed_windows(&tokens, B, 4);
+        let windows: Vec<_> = windows.map(|w| (w.input().collect(), w.targets.to_vec())).collect();
+        let expected: [(Vec<u32>, Vec<u32>); 3] = [
+            (vec![B, 0, 1, 2], vec![0, 1, 2, 3]),
+            (vec![B, 3, 4, 5], vec![4, 5, 6]),
+            (vec![B, 6, 7, 8], vec![7, 8, 9]),
+        ];
+        assert_eq!(windows, expected);
+        // The last one reaches back.
+        let last = prefixed_windows(&tokens[..9], B, 4).last().unwrap();
+        assert_eq!((last.context, last.targets), (&tokens[5..8], &tokens[7..9]));
+    }
+
+    #[test]
     fn every_token_is_scored_once_after_the_token_before_it() {
-        for length in 1..=7 {
-            for n in 0..=30 {
-                let tokens: Vec<u32> = (0..n).collect();
+        for (length, n) in (1..=7).flat_map(|length| (0..=30).map(move |n| (length, n))) {
+            let tokens: Vec<u32> = (0..n).collect();
+            let rolling = rolling_windows(&tokens, B, length).collect();
+            let prefixed = (length > 1).then(|| prefixed_windows(&tokens, B, length).collect());
+            for windows in std::iter::once(rolling).chain(prefixed) {
+                let windows: Vec<Window> = windows;
                 let mut scored = Vec::new();
-                for window in rolling_windows(&tokens, B, length) {
+                for window in windows {
                     let input: Vec<u32> = window.input().collect();
                     assert_eq!(input.len(), window.input_len());
                     assert!(input.len() == length || tokens.len() < length);

@@ -1,23 +1,25 @@
 //! The decoder: embeddings, blocks, final norm, head.
 
+mod losses;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use neutral_spec::Precision;
-use neutral_torch::fused::{
-    KeyValues, PrefixTree, TokenScore, linear_cross_entropy, linear_log_probs, linear_token_losses,
-};
+use neutral_torch::fused::{KeyValues, PrefixTree};
 use neutral_torch::{ParamStore, kind_of};
 use tch::{Device, Kind, Tensor};
 
 use crate::attention::{Context, document_starts, window_starts};
 use crate::block::Block;
 use crate::extension::BlockExtension;
-use crate::linear::{Joined, linear};
+use crate::linear::Joined;
 use crate::rotary::RotaryTables;
 use crate::stream::Stream;
 use crate::weights;
 use crate::{Before, Extension, ModelError, Residue, TransformerConfig};
+
+pub use losses::Loss;
 
 /// Token ids and the attention that they are read with.
 #[derive(Debug)]
@@ -47,15 +49,6 @@ pub struct Output {
     pub hidden_btd: Tensor,
     /// What each branch of the extension added, in the order of computation.
     pub residues: Vec<Residue>,
-}
-
-/// What a batch's targets cost.
-#[derive(Debug)]
-pub struct Loss {
-    /// Sum over positions of the cross-entropy in nats, fp32 scalar: carries the gradient.
-    pub sum: Tensor,
-    /// The cross-entropy of every position, `[b, t]`, fp32: carries none.
-    pub tokens_bt: Tensor,
 }
 
 /// A decoder.
@@ -183,6 +176,7 @@ impl Transformer {
 
     /// The weights, to train or load them in place.
     pub fn params_mut(&mut self) -> &mut ParamStore {
+        self.joined().for_each(Joined::part);
         &mut self.params
     }
 
@@ -344,52 +338,6 @@ impl Transformer {
         // √d is rounded to the compute kind first: Gemma was trained so.
         let root = Tensor::from((self.config.d_model as f64).sqrt()).to_kind(self.compute_kind);
         embedded * root.to_device(self.device())
-    }
-
-    /// Logits in the compute kind: `[…, d]` to `[…, v]`. For few rows; see the losses for many.
-    pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        let logits = linear(hidden, &self.head_vd, None, None);
-        match self.config.logit_softcap {
-            Some(cap) => (logits / cap).tanh() * cap,
-            None => logits,
-        }
-    }
-
-    /// Cross-entropy of every position in nats, without gradients; a target of −100 counts as 0.
-    ///
-    /// # Shapes
-    /// `hidden_btd`: `[b, t, d]`, `targets_bt`: `[b, t]`, `Int64`; result: `[b, t]`, fp32, or fp64 of an fp64 model.
-    ///
-    /// # Panics
-    /// If a target is neither −100 nor below the vocabulary's size.
-    pub fn token_losses(&self, hidden_btd: &Tensor, targets_bt: &Tensor) -> Tensor {
-        linear_token_losses(hidden_btd, &self.head_vd, targets_bt, self.config.logit_softcap)
-    }
-
-    /// `ln p` of some tokens at some rows, which are in ascending order: `(row, token)`.
-    ///
-    /// # Shapes
-    /// `hidden_nd`: `[n, d]`.
-    ///
-    /// # Panics
-    /// If a row is not below `n` or not in order, or a token not below the vocabulary's size.
-    pub fn log_probs(&self, hidden_nd: &Tensor, asked: &[(usize, u32)]) -> Vec<TokenScore> {
-        linear_log_probs(hidden_nd, &self.head_vd, asked, self.config.logit_softcap)
-    }
-
-    /// Cross-entropy of all positions in nats; a target of −100 counts as 0.
-    ///
-    /// The logits never exist whole, in the backward pass neither.
-    ///
-    /// # Shapes
-    /// As [`Transformer::token_losses`].
-    ///
-    /// # Panics
-    /// As [`Transformer::token_losses`].
-    pub fn loss(&self, hidden_btd: &Tensor, targets_bt: &Tensor) -> Loss {
-        let cap = self.config.logit_softcap;
-        let (sum, tokens_bt) = linear_cross_entropy(hidden_btd, &self.head_vd, targets_bt, cap);
-        Loss { sum, tokens_bt }
     }
 }
 

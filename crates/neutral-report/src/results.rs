@@ -214,10 +214,10 @@ pub fn learning(base: &ByCorpus<Metrics>, after: &ByCorpus<Metrics>) -> ByCorpus
 }
 
 fn difference(left: &ByCorpus<Metrics>, right: &ByCorpus<Metrics>) -> ByCorpus<f64> {
-    assert!(left.keys().eq(right.keys()), "{:?} and {:?}", left.keys(), right.keys());
-    let pairs = left.iter().zip(right.values());
-    pairs
-        .map(|((corpus, left), right)| {
+    assert_eq!(left.len(), right.len(), "{:?} and {:?}", left.keys(), right.keys());
+    left.iter()
+        .map(|(corpus, left)| {
+            let right = right.get(corpus).unwrap_or_else(|| panic!("{corpus}: measured once"));
             assert_eq!(left.bytes, right.bytes, "{corpus}: not the same text");
             (corpus.clone(), left.bits_per_byte - right.bits_per_byte)
         })

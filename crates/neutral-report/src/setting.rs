@@ -56,7 +56,10 @@ impl Results {
         );
         let split = of("/evaluation/split")?.as_str()?;
         let window = number("/evaluation/window")?;
-        let measured = format!("{split} pages, {text}, in windows of {window} tokens");
+        let separator = of("/document_separator").and_then(Value::as_str);
+        let after = separator
+            .map_or_else(String::new, |separator| format!(", each document after {separator}"));
+        let measured = format!("{split} pages, {text}, in windows of {window} tokens{after}");
         Some([("base", base), ("measured on", measured)])
     }
 }
@@ -73,9 +76,10 @@ mod tests {
         results.setting = Some(serde_json::json!({
             "base": {"kind": "load", "source": hub},
             "evaluation": {"split": "valid", "max_bytes": 100_000, "window": 1024},
+            "document_separator": "<s>",
         }));
         let text = markdown(&results);
-        let expected = "- measured on: valid pages, at most 100,000 bytes a corpus, in windows of 1,024 tokens\n";
+        let expected = "- measured on: valid pages, at most 100,000 bytes a corpus, in windows of 1,024 tokens, each document after \\<s>\n";
         assert!(text.contains(expected) && text.contains("- base: us/m at 0123abc\n"), "{text}");
     }
 }

@@ -127,7 +127,6 @@ fn measure(args: &Args, group: Option<&Group>) -> anyhow::Result<serde_json::Val
         stream: &stream,
         spec: &spec,
         documents: DocumentPolicy::AttendAcross,
-        separator_id: 0,
         local_loss: method.local_loss(),
         anchor: Anchor::None,
         fingerprint: Fingerprint::of(&args.method),

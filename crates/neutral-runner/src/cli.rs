@@ -100,7 +100,7 @@ pub(crate) struct RunArgs {
     pub stopped: bool,
 }
 
-/// Where trials run; what is given replaces the experiment's `executor`.
+/// Where trials run; each option that is given stands in place of the experiment's, and `--sbatch` beside it.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ExecutorArgs {
     /// Where trials run [default: the experiment's, else in-process].

@@ -1,7 +1,6 @@
 //! How the command ends: 0 done, 1 a run or a check failed, 2 bad input, 3 a check was inconclusive,
 //! 130 interrupted, 141 nobody reads standard output any more.
 
-use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,83 +29,37 @@ pub(crate) const EXIT_INTERRUPTED: i32 = 130;
 const EXIT_BROKEN_PIPE: u8 = 141;
 
 /// The run was asked to stop and has saved what it had.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; run the same command again to go on")]
 pub(crate) struct Interrupted;
 
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("interrupted; run the same command again to go on")
-    }
-}
-
-impl std::error::Error for Interrupted {}
-
 /// The command was asked to end, and has nothing to go on from.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
 pub(crate) struct Abandoned;
 
-impl fmt::Display for Abandoned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("interrupted")
-    }
-}
-
-impl std::error::Error for Abandoned {}
-
 /// A mistake in what the user gave that no crate's error type stands for.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct BadInput(pub String);
 
-impl fmt::Display for BadInput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadInput {}
-
 /// The command was asked to end, and what it waited for goes on without it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the jobs go on; the same command waits for them again, `neutral cancel {}` stops them", .0.display())]
 pub(crate) struct Detached(pub PathBuf);
 
-impl fmt::Display for Detached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let run = self.0.display();
-        write!(
-            f,
-            "the jobs go on; the same command waits for them again, `neutral cancel {run}` stops them"
-        )
-    }
-}
-
-impl std::error::Error for Detached {}
-
 /// A unit of a run ended in another process, which has said why.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{unit} ended with exit code {code}; see above")]
 pub(crate) struct UnitEnded {
     pub unit: String,
     pub code: i32,
 }
 
-impl fmt::Display for UnitEnded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ended with exit code {}; see above", self.unit, self.code)
-    }
-}
-
-impl std::error::Error for UnitEnded {}
-
 /// Why `neutral check` has no verdict.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
 pub(crate) struct NoVerdict(pub anyhow::Error);
-
-impl fmt::Display for NoVerdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.0)
-    }
-}
-
-impl std::error::Error for NoVerdict {}
 
 /// Prints an error with its causes and chooses the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {

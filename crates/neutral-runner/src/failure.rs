@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use neutral_eval::EvalError;
 use neutral_report::Status;
-use neutral_store::{Fingerprint, StoreError, read_json, write_json};
+use neutral_store::{Fingerprint, StoreError, is_full, read_json, write_json};
+use neutral_torch::TorchError;
 use neutral_train::TrainError;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,26 @@ pub(crate) fn has_diverged(error: &anyhow::Error) -> bool {
     })
 }
 
+/// A full disk: every trial that follows would meet it too, once it has trained up to its first checkpoint.
+pub(crate) fn is_full_disk(error: &anyhow::Error) -> bool {
+    fn of_torch(error: &TorchError) -> Option<&StoreError> {
+        if let TorchError::Store(error) = error { Some(error) } else { None }
+    }
+    fn of_training(error: &TrainError) -> Option<&StoreError> {
+        match error {
+            TrainError::Store(error) => Some(error),
+            TrainError::Torch(error) => of_torch(error),
+            _ => None,
+        }
+    }
+    error.chain().any(|cause| {
+        let store = cause.downcast_ref::<StoreError>();
+        let store = store.or_else(|| cause.downcast_ref().and_then(of_torch));
+        let store = store.or_else(|| cause.downcast_ref().and_then(of_training));
+        matches!(store, Some(StoreError::Io { cause, .. }) if is_full(cause))
+    })
+}
+
 /// A panic as an error: libtorch finds no memory by one, which must not take the trials that follow with it.
 pub(crate) fn caught<T>(run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     // An earlier one may have unwound what would have switched gradients on again.
@@ -109,6 +130,20 @@ mod tests {
         );
         let message = caught::<()>(|| panic!("at trial {}", 2)).unwrap_err().to_string();
         assert_eq!(message, "stopped by a panic: at trial 2");
+    }
+
+    #[test]
+    fn a_full_disk_is_known_whoever_meets_it_and_a_missing_file_is_none() {
+        let of = |kind| StoreError::io("write", Path::new("x"), std::io::Error::from(kind));
+        let full = || of(std::io::ErrorKind::StorageFull);
+        let errors: [anyhow::Error; 4] = [
+            full().into(),
+            TorchError::Store(full()).into(),
+            TrainError::Store(full()).into(),
+            anyhow::Error::from(TrainError::Torch(TorchError::Store(full()))).context("a trial"),
+        ];
+        assert!(errors.iter().all(is_full_disk));
+        assert!(!is_full_disk(&TrainError::Store(of(std::io::ErrorKind::NotFound)).into()));
     }
 
     #[test]

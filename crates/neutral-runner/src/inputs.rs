@@ -11,7 +11,8 @@ use neutral_data::{
 };
 use neutral_model::ModelFolder;
 use neutral_spec::{
-    BaseSpec, CorpusRef, DataSpec, Evaluation, EvaluationSplit, MixedCorpus, Plan, TokenizerSpec,
+    BaseSpec, BosPolicy, CorpusRef, DataSpec, Evaluation, EvaluationSplit, MixedCorpus, Plan,
+    TokenizerSpec,
 };
 use neutral_store::{Cache, Fingerprint};
 
@@ -62,9 +63,16 @@ impl Inputs {
                 Tokenizer::train(&text, *vocab_size, cache, control)?
             }
             TokenizerSpec::Load { path } => Tokenizer::load(&experiment_folder.join(path))?,
-            TokenizerSpec::Base {} => {
+            TokenizerSpec::Base { bos } => {
                 let folder = loaded.ok_or_else(|| BadInput("the base is not loaded".to_owned()))?;
-                model_source::tokenizer(folder)?
+                let tokenizer = model_source::tokenizer(folder)?;
+                match bos {
+                    BosPolicy::EverySequence => tokenizer.beginning_sequences()?,
+                    BosPolicy::EveryDocument => {
+                        warn_of_missing_bos(folder);
+                        tokenizer
+                    }
+                }
             }
         };
         let (shards, cache, control) = (RefCell::default(), cache.clone(), control.clone());
@@ -121,6 +129,16 @@ impl Inputs {
         });
         let text: BTreeMap<_, _> = text.collect();
         Fingerprint::of(&(self.tokenizer.fingerprint(), text))
+    }
+}
+
+/// What is known of families whose models break down where nothing stands before a text.
+fn warn_of_missing_bos(folder: &ModelFolder) {
+    let family = folder.config_json()["model_type"].as_str().unwrap_or_default();
+    if family.starts_with("gemma") {
+        tracing::warn!(
+            "{family} predicts badly what does not begin with BOS, as all but the first sequence and window of a document do not; write `tokenizer: {{ kind: base, bos: every_sequence }}`"
+        );
     }
 }
 

@@ -15,7 +15,7 @@ use neutral_report::{
     Spectrum,
 };
 use neutral_spec::{CorpusRef, Trial};
-use neutral_store::{Fingerprint, read_json, write_json};
+use neutral_store::{Fingerprint, StoreError, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Interrupted, is_interrupted};
@@ -82,6 +82,8 @@ impl Shared<'_> {
                 *interrupted = true;
                 Ok(None)
             }
+            // A full disk or a damaged cache is no matter of this trial.
+            Err(error) if error.is::<StoreError>() => Err(error),
             // The trial's own results stand.
             Err(error) => {
                 tracing::error!("{}: cannot be compared with its base: {error:#}", trial.id);
@@ -154,6 +156,7 @@ impl Beside<'_> {
         let options = ScoreOptions {
             window: self.window,
             separator_id: self.tokenizer.separator_id(),
+            in_every_window: self.tokenizer.sequence_start().is_some(),
             tokens_per_batch: self.tokens_per_batch.get(),
         };
         let none = Extension::none();

@@ -145,7 +145,6 @@ impl Pretraining<'_> {
             stream: &stream,
             spec: training,
             documents: DocumentPolicy::AttendAcross,
-            separator_id: inputs.tokenizer.separator_id(),
             local_loss: LocalLossSpec::None {},
             anchor: Anchor::None,
             fingerprint: self.fingerprint()?,

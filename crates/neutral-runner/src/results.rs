@@ -29,8 +29,9 @@ impl ResultsBuilder {
         environment: Environment,
         base: &Scores,
         tasks: Option<ByDomain<ByTask>>,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
         let plan = shared.plan;
+        let tokenizer = &shared.inputs.tokenizer;
         let trials: Vec<_> = plan.trials.iter().map(|trial| shared.fingerprint(trial)).collect();
         let results = Results {
             schema: SCHEMA,
@@ -43,6 +44,8 @@ impl ResultsBuilder {
                 "tokenizer": plan.tokenizer,
                 "evaluation": plan.evaluation,
                 "tasks": plan.tasks,
+                "document_separator": tokenizer.prompts().name(tokenizer.separator_id()),
+                "task_tokens": shared.task_rules()?,
             })),
             base: BaseResult {
                 parameters: shared.base.parameters(),
@@ -53,7 +56,7 @@ impl ResultsBuilder {
             paper: plan.paper.as_ref().map(paper),
             trials: Vec::new(),
         };
-        Self { results }
+        Ok(Self { results })
     }
 
     /// What there is so far.

@@ -167,7 +167,7 @@ fn resolved(
             }
             Some(tokens)
         }
-        TokenizerSpec::Base {} => None,
+        TokenizerSpec::Base { .. } => None,
     };
     let base = folder.as_ref().map(|folder| folder.config().size());
     let loaded = Loaded { vocab_size, base };

@@ -52,6 +52,7 @@ impl Scorer<'_> {
         let options = ScoreOptions {
             window: evaluation.window,
             separator_id: inputs.tokenizer.separator_id(),
+            in_every_window: inputs.tokenizer.sequence_start().is_some(),
             tokens_per_batch: self.tokens_per_batch.get(),
         };
         let bar = progress::bar(self.bars, &format!("{title}: scores"));

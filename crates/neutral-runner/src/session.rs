@@ -18,7 +18,7 @@ use crate::base::{self, Base};
 use crate::cli::RunArgs;
 use crate::executor::{self, attempts};
 use crate::exit::{BadInput, Interrupted, is_interrupted};
-use crate::failure::Failure;
+use crate::failure::{Failure, is_full_disk};
 use crate::group;
 use crate::inputs::Inputs;
 use crate::pretrain::Pretraining;
@@ -209,7 +209,7 @@ impl Session<'_> {
         };
         let base_file = base_file::describe(plan, &self.inputs, &self.base, &scores, answers);
         write_json(&out.join("base.json"), &base_file)?;
-        Ok(ResultsBuilder::new(shared, environment, &scores, tasks))
+        ResultsBuilder::new(shared, environment, &scores, tasks)
     }
 
     /// What this run's folder has under other names, or the runs named by `--reuse` have, for the trials that have not
@@ -292,6 +292,7 @@ impl Shared<'_> {
             }
             // Others are in the middle of that training, if they are there at all.
             Err(error) if self.group.is_some() && !group::is_shared(&error) => return Err(error),
+            Err(error) if is_full_disk(&error) => return Err(error),
             Err(error) => results.failed(trial, Failure::new(self.fingerprint(trial), &error)),
         }
         Ok(())

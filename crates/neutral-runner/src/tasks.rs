@@ -15,9 +15,12 @@ use neutral_spec::{TasksSpec, Trial};
 use neutral_store::{Cache, Fingerprint, StoreError, read_json, write_json};
 use neutral_tasks::{FEWSHOT_SEED, Library, RequestOptions, Score, Selection, Splits};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::answers;
-use crate::eval::{Evaluated, Evaluation, LanguageModel, Parts, RuleOptions, Sources};
+use crate::eval::{
+    Evaluated, Evaluation, LanguageModel, Parts, RequestTokenizer, RuleOptions, Sources,
+};
 use crate::exit::{BadInput, is_interrupted};
 use crate::trial::{ANSWERS, Shared, TASKS};
 
@@ -41,6 +44,7 @@ pub(crate) struct Tasks {
     /// Names of tasks and groups, each with a row in the report.
     names: ByDomain<Vec<String>>,
     requests: RequestOptions,
+    rules: RuleOptions,
     limit: Option<usize>,
     cache: Cache,
     /// Of all that scores are determined by, but for the model.
@@ -76,9 +80,13 @@ impl Tasks {
         let (limit, cache) = (spec.limit, cache.clone());
         let keys: IndexMap<_, _> =
             selection.tasks.iter().map(|(name, task)| (name, task.config())).collect();
-        let fingerprint =
+        let mut fingerprint =
             Fingerprint::of(&(TASKS_VERSION, keys, &selection.groups, &splits, &names, &requests));
-        Ok(Self { selection, splits, names, requests, limit, cache, fingerprint })
+        if let Some(bos) = spec.add_bos_token {
+            fingerprint = Fingerprint::of(&(fingerprint, bos));
+        }
+        let rules = RuleOptions { add_bos_token: spec.add_bos_token, ..RuleOptions::default() };
+        Ok(Self { selection, splits, names, requests, rules, limit, cache, fingerprint })
     }
 
     /// The scores of a model, and its answers one by one.
@@ -234,6 +242,12 @@ fn check_finite(task: &str, score: &TaskScore) -> Result<(), BadInput> {
 }
 
 impl Shared<'_> {
+    /// How the tasks' text becomes tokens, for `results.json`; null without tasks.
+    pub(crate) fn task_rules(&self) -> anyhow::Result<Value> {
+        let Some(tasks) = self.tasks else { return Ok(Value::Null) };
+        RequestTokenizer::of(&self.base.folder, &tasks.rules)?.describe()
+    }
+
     /// The pristine base's scores on the tasks; answers that the cache has are not computed again.
     pub(crate) fn base_tasks(&self) -> anyhow::Result<Option<TaskScores>> {
         let Some(tasks) = self.tasks else { return Ok(None) };
@@ -305,9 +319,8 @@ impl Shared<'_> {
     }
 
     fn score_tasks(&self, tasks: &Tasks, parts: Parts) -> anyhow::Result<TaskScores> {
-        let rules = RuleOptions::default();
-        let language_model =
-            LanguageModel::assemble(parts, &self.base.folder, self.plan.precision, &rules)?;
+        let (base, precision) = (&self.base.folder, self.plan.precision);
+        let language_model = LanguageModel::assemble(parts, base, precision, &tasks.rules)?;
         tasks.scores(&language_model, self.stop, self.bars)
     }
 }

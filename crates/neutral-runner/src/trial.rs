@@ -280,7 +280,8 @@ impl Shared<'_> {
         let [original_shards, new_shards] = self.inputs.mixed(&trial.data)?;
         let stream = MixedStream::new(original_shards, new_shards, mix)?
             .weighted(Domain::Original, &MixedCorpus::weights(original))?
-            .weighted(Domain::New, &MixedCorpus::weights(new))?;
+            .weighted(Domain::New, &MixedCorpus::weights(new))?
+            .beginning_with(self.inputs.tokenizer.sequence_start());
         say_passes(trial, &stream);
         let folder = &self.folder(trial);
         let base = match trial.method {
@@ -296,7 +297,6 @@ impl Shared<'_> {
             stream: &stream,
             spec: &trial.training,
             documents: trial.data.documents,
-            separator_id: self.inputs.tokenizer.separator_id(),
             local_loss: trial.method.local_loss(),
             anchor: anchor(&trial.method, base.as_ref()),
             fingerprint: self.training_fingerprint(trial),
@@ -368,10 +368,19 @@ pub(crate) fn trained(method: &Method) -> Trained {
 
 /// What holds the base that a method trains; `base` is another copy of it, for methods that ask it.
 fn anchor<'a>(method: &Method, base: Option<&'a Transformer>) -> Anchor<'a> {
-    match (method, base) {
-        (&Method::KlToBase { weight }, Some(base)) => Anchor::Kl { weight, base },
-        (&Method::L2Sp { weight }, _) => Anchor::L2Sp { weight },
-        (&Method::Ewc { weight, fisher_sequences }, _) => Anchor::Ewc { weight, fisher_sequences },
-        _ => Anchor::None,
+    match *method {
+        Method::KlToBase { weight } => {
+            base.map_or(Anchor::None, |base| Anchor::Kl { weight, base })
+        }
+        Method::L2Sp { weight } => Anchor::L2Sp { weight },
+        Method::Ewc { weight, fisher_sequences } => Anchor::Ewc { weight, fisher_sequences },
+        // Each is named, so that whoever adds a method is asked.
+        Method::Finetune {}
+        | Method::WiseFt { .. }
+        | Method::Lora { .. }
+        | Method::Dora { .. }
+        | Method::Adapter { .. }
+        | Method::NeutralResidues { .. }
+        | Method::BlockExpansion { .. } => Anchor::None,
     }
 }

@@ -85,11 +85,7 @@ pub fn training_cost(
     let number = precision.bytes();
     let copy = if precision == Precision::Bf16 { 2 } else { 0 };
     let base = model.parameters;
-    let anchor = match method {
-        Some(Method::L2Sp { .. }) => 4,
-        Some(Method::Ewc { .. }) => 8,
-        _ => 0,
-    };
+    let anchor = method.map_or(0, bytes_of_anchor);
     let weights = if trains_base {
         base * (16 + copy + anchor)
     } else {
@@ -107,8 +103,10 @@ pub fn training_cost(
     // A batch's original sequences come first, in micro batches of their own.
     let original = (original_fraction * training.batch_size as f64).ceil() as u64;
     let original = (original * training.sequence_length as u64).min(rows);
-    let probabilities = if kl.is_some() { original * model.vocab_size as u64 * 8 } else { 0 };
-    let memory_bytes = weights + second + activations + logits + probabilities;
+    let part = if trains_base { 4 } else { 1 };
+    let numbers = (original * model.vocab_size as u64).min(at_once / part);
+    let divergence = if kl.is_some() { numbers * (12 + number) } else { 0 };
+    let memory_bytes = weights + second + activations + logits + divergence;
     CostEstimate { flops, memory_bytes, tokens }
 }
 
@@ -126,6 +124,22 @@ pub(crate) fn kl_to_the_base(method: &Method) -> Option<Asked> {
         Method::KlToBase { .. } => Some(Asked::Another),
         Method::NeutralResidues { local_loss: LocalLossSpec::Kl { .. }, .. } => Some(Asked::Same),
         _ => None,
+    }
+}
+
+/// Bytes that the method keeps for each weight of a base that trains.
+fn bytes_of_anchor(method: &Method) -> u64 {
+    match method {
+        Method::L2Sp { .. } => 4,
+        Method::Ewc { .. } => 8,
+        Method::Finetune {}
+        | Method::KlToBase { .. }
+        | Method::WiseFt { .. }
+        | Method::Lora { .. }
+        | Method::Dora { .. }
+        | Method::Adapter { .. }
+        | Method::NeutralResidues { .. }
+        | Method::BlockExpansion { .. } => 0,
     }
 }
 
@@ -256,7 +270,7 @@ mod tests {
         let held = cost(&Method::KlToBase { weight: 1.0 }, Precision::Fp32);
         let more = (2 * n + attention + 6 * head) * 16;
         assert_eq!((held.flops - free.flops) as u64, more);
-        let probabilities = 16 * 300 * 8;
+        let probabilities = 16 * 300 * (12 + 4);
         let base = 4 * SHAPE.size(300).parameters;
         assert_eq!(held.memory_bytes - free.memory_bytes, base + probabilities);
 

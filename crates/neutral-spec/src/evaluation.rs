@@ -66,6 +66,9 @@ pub struct TasksSpec {
     /// Examples before each document, in place of the task's number unless that is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_fewshot: Option<usize>,
+    /// Whether every text begins with BOS; as the tokenizer's template has it, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_bos_token: Option<bool>,
 }
 
 fn default_include_path() -> Vec<String> {

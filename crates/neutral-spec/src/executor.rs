@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where trials run. Without it they run one after another in the process of `neutral run`.
 ///
-/// It is no part of what an experiment means: no fingerprint covers it, and options of the command line
-/// replace it.
+/// It is no part of what an experiment means: no fingerprint covers it, and each option of the command
+/// line stands in place of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ExecutorSpec {

@@ -128,7 +128,28 @@ pub enum TokenizerSpec {
         path: String,
     },
     /// The one that comes with the base, which must be loaded.
-    Base {},
+    Base {
+        /// Where BOS stands, if the tokenizer begins texts with it.
+        #[serde(default, skip_serializing_if = "is_default_bos")]
+        bos: BosPolicy,
+    },
+}
+
+/// Where the token that begins a text (BOS) stands in what is trained on and scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BosPolicy {
+    /// Before each document: a sequence or window that starts within one begins with whatever comes next.
+    #[default]
+    EveryDocument,
+    /// At the start of each sequence and window too. Models that always saw it first, Gemma's above all, predict
+    /// badly without.
+    EverySequence,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_default_bos(bos: &BosPolicy) -> bool {
+    *bos == BosPolicy::default()
 }
 
 /// The text of both domains and how it is mixed.
@@ -143,11 +164,17 @@ pub struct DataSpec {
     pub new: Vec<MixedCorpus>,
     /// The paper's p: share of sequences from the original domain, 0 to 1. At 0 no original text is
     /// trained on and at 1 no new text, so that a sweep may pass through them.
+    #[serde(default = "default_original_fraction")]
     #[schemars(range(min = 0, max = 1))]
     pub original_fraction: f64,
     /// What happens where one document ends and the next begins within a sequence.
     #[serde(default)]
     pub documents: DocumentPolicy,
+}
+
+/// The paper's.
+fn default_original_fraction() -> f64 {
+    0.1
 }
 
 impl DataSpec {

@@ -48,8 +48,8 @@ pub use error::{Problem, SpecError};
 pub use evaluation::{EvaluationSpec, EvaluationSplit, TasksSpec};
 pub use executor::ExecutorSpec;
 pub use experiment::{
-    DataOverrides, DataSpec, DocumentPolicy, Experiment, MethodEntry, Precision, Schedule, Sweep,
-    TokenizerSpec, TrainingOverrides, TrainingSpec,
+    BosPolicy, DataOverrides, DataSpec, DocumentPolicy, Experiment, MethodEntry, Precision,
+    Schedule, Sweep, TokenizerSpec, TrainingOverrides, TrainingSpec,
 };
 pub use field_path::FieldPath;
 pub use gate::{GateActivation, GatePer, GateSpec};

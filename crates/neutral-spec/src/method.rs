@@ -168,7 +168,15 @@ impl Method {
     pub fn local_loss(&self) -> LocalLossSpec {
         match self {
             Self::NeutralResidues { local_loss, .. } => *local_loss,
-            _ => LocalLossSpec::None {},
+            Self::Finetune {}
+            | Self::KlToBase { .. }
+            | Self::L2Sp { .. }
+            | Self::Ewc { .. }
+            | Self::WiseFt { .. }
+            | Self::Lora { .. }
+            | Self::Dora { .. }
+            | Self::Adapter { .. }
+            | Self::BlockExpansion { .. } => LocalLossSpec::None {},
         }
     }
 }

@@ -102,7 +102,7 @@ pub fn model_size(experiment: &Experiment, loaded: Loaded) -> Option<ModelSize> 
     let BaseSpec::Pretrain { shape, .. } = &experiment.base else { return loaded.base };
     let vocab_size = match &experiment.tokenizer {
         TokenizerSpec::Train { vocab_size, .. } => Some(*vocab_size),
-        TokenizerSpec::Load { .. } | TokenizerSpec::Base {} => loaded.vocab_size,
+        TokenizerSpec::Load { .. } | TokenizerSpec::Base { .. } => loaded.vocab_size,
     };
     vocab_size.map(|vocab_size| shape.size(vocab_size))
 }

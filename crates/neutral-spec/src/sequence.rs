@@ -6,8 +6,7 @@ use crate::experiment::Experiment;
 use crate::field_path::FieldPath;
 use crate::method::Method;
 use crate::plan::{After, Trial};
-use crate::say::quoted;
-use crate::validate::{label, once_a_seed};
+use crate::validate::{label, no_label, once_a_seed};
 
 /// What is wrong with an experiment's sequences.
 pub(crate) fn check(experiment: &Experiment, found: &mut Vec<Problem>) {
@@ -26,11 +25,7 @@ pub(crate) fn check(experiment: &Experiment, found: &mut Vec<Problem>) {
 fn unknown(after: &str, experiment: &Experiment, entry: usize) -> String {
     let above: Vec<_> = (0..entry).map(|i| label(experiment, i).0).collect();
     let above: Vec<_> = above.iter().map(String::as_str).collect();
-    let above = match &above[..] {
-        [] => "there is none".to_owned(),
-        labels => format!("the labels: {}", quoted(labels)),
-    };
-    format!("no method above this one has the label `{after}` ({above})")
+    no_label(after, "no method above this one", &above)
 }
 
 /// Links the trials of methods that have an `after`, in the order of the plan.

@@ -142,6 +142,9 @@ pub(crate) fn solve(method: &Method, model: &ModelSize) -> Result<ExtensionSize,
         }
         Method::BlockExpansion { budget } => (budget, model.block_parameters, 0, "a whole block"),
     };
+    if unit == 0 {
+        return Err("method.targets is empty; name at least one of q_proj … down_proj".to_owned());
+    }
     let nearest = |weights: u64| {
         let spare = weights.saturating_sub(fixed);
         spare / unit + u64::from(spare % unit * 2 > unit)

@@ -70,7 +70,7 @@ pub(crate) fn experiment(experiment: &Experiment) -> Vec<Problem> {
         (BaseSpec::Pretrain { shape, training, .. }, tokenizer) => {
             check_shape(shape, &FieldPath::dotted("base.shape"), &mut found);
             check_training(training, &FieldPath::dotted("base.training"), &mut found);
-            if matches!(tokenizer, TokenizerSpec::Base {}) {
+            if matches!(tokenizer, TokenizerSpec::Base { .. }) {
                 let message =
                     "a base that is pretrained here brings no tokenizer; train or load one";
                 found.push(Problem::new(FieldPath::dotted("tokenizer.kind"), message));
@@ -140,11 +140,19 @@ fn check_control(control: &str, experiment: &Experiment, found: &mut Vec<Problem
 fn labelled(wanted: &str, experiment: &Experiment) -> Result<usize, String> {
     let labels: Vec<_> = (0..experiment.methods.len()).map(|i| label(experiment, i).0).collect();
     let labels: Vec<_> = labels.iter().map(String::as_str).collect();
-    labels.iter().position(|label| *label == wanted).ok_or_else(|| {
-        let hint = nearest(wanted, labels.iter().copied());
-        let hint = hint.map_or(String::new(), |label| format!("; did you mean `{label}`?"));
-        format!("no method has the label `{wanted}`{hint} (the labels: {})", quoted(&labels))
-    })
+    let found = labels.iter().position(|label| *label == wanted);
+    found.ok_or_else(|| no_label(wanted, "no method", &labels))
+}
+
+/// That none of some methods has a label, with those that they have.
+pub(crate) fn no_label(wanted: &str, methods: &str, labels: &[&str]) -> String {
+    let hint = nearest(wanted, labels.iter().copied());
+    let hint = hint.map_or(String::new(), |label| format!("; did you mean `{label}`?"));
+    let labels = match labels {
+        [] => "there is none".to_owned(),
+        labels => format!("the labels: {}", quoted(labels)),
+    };
+    format!("{methods} has the label `{wanted}`{hint} ({labels})")
 }
 
 /// What makes more than one trial a seed of an entry that another part of the file points at.

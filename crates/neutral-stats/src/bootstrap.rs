@@ -14,7 +14,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{normal_cdf, normal_quantile, student_cdf, student_quantile};
+use crate::{StatsError, normal_cdf, normal_quantile, student_cdf, student_quantile};
 
 /// How often to draw, and which numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,22 @@ impl Default for Bootstrap {
     }
 }
 
+/// With fewer replicates one end of a 90 % interval is beyond all of them.
+const FEWEST: usize = 19;
+
 impl Bootstrap {
+    /// There are enough replicates to tell an interval by.
+    pub(crate) fn check(&self) -> Result<(), StatsError> {
+        if self.resamples < FEWEST {
+            return Err(StatsError::TooFew {
+                what: "resamples",
+                found: self.resamples,
+                needed: FEWEST,
+            });
+        }
+        Ok(())
+    }
+
     /// One value a replicate, each from a stream of its own: threads change nothing.
     pub(crate) fn draw(&self, replicate: impl Fn(&mut ChaCha8Rng) -> f64 + Sync) -> Vec<f64> {
         let streams = (0..self.resamples as u64).into_par_iter();

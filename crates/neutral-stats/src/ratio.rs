@@ -25,6 +25,7 @@ pub fn ratio(
     let (above, below) = (sum(numerators), sum(denominators));
     let value = above / below;
     let n = numerators.len() as u32;
+    bootstrap.check()?;
     let replicates = bootstrap.draw(|rng| {
         let (mut above, mut below) = (0.0, 0.0);
         for _ in 0..n {
@@ -95,5 +96,9 @@ mod tests {
         );
         assert_eq!(of(&[1.0, 2.0], &[1.0, 0.0]), "denominator 1 is 0; expected a number above 0");
         assert_eq!(of(&[1.0, 2.0], &[1.0]), "2 numerators; expected 1, one for each document");
+        let drawn = |resamples| ratio(&NATS, &BYTES, Bootstrap { resamples, seed: 0 });
+        let few = drawn(18).unwrap_err().to_string();
+        assert!(few.starts_with("18 resamples; at least 19 are needed"), "{few}");
+        assert!(drawn(0).is_err() && drawn(19).is_ok());
     }
 }

@@ -86,6 +86,7 @@ pub fn bootstrap_of_seeds(
     bootstrap: Bootstrap,
 ) -> Result<Estimate, StatsError> {
     check(numerators, denominators)?;
+    bootstrap.check()?;
     let [seeds, documents] = [numerators.len() as u32, denominators.len() as u32];
     let below = sum(denominators);
     let value = numerators.iter().map(|row| sum(row)).sum::<f64>() / (f64::from(seeds) * below);

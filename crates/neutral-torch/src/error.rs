@@ -89,7 +89,7 @@ pub enum TorchError {
         expected: Kind,
     },
     /// The file is not a whole safetensors file.
-    #[error("{}: not a whole safetensors file: {reason}; delete it to have it made again", path.display())]
+    #[error("{}: not a whole safetensors file: {reason}; if neutral wrote it, delete it to have it made again, else fetch it anew", path.display())]
     CorruptFile {
         /// The file.
         path: PathBuf,

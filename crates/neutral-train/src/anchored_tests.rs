@@ -7,7 +7,6 @@ use neutral_model::{Attention, Extension, Input, Transformer};
 use neutral_torch::ParamStore;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::anchor::kl;
 use crate::test_support::{Fixture, LENGTH, extension, model, stream};
 use crate::trainer::train_until;
 use crate::{Anchor, TrainError, Trained, train};
@@ -48,7 +47,7 @@ fn divergence(model: &Transformer, base: &Transformer) -> f64 {
         let input = Input { tokens_bt: ids.shallow_clone(), attention: Attention::Causal };
         model.forward(&input, &Extension::none()).hidden_btd
     };
-    no_grad(|| kl::token_sum(model, &hidden(model), base, &hidden(base)).double_value(&[]))
+    no_grad(|| model.divergence(&hidden(model), base, &hidden(base)).double_value(&[]))
 }
 
 #[test]

@@ -36,6 +36,16 @@ pub enum TrainError {
         /// Its name.
         tensor: String,
     },
+    /// Text of another tokenizer than the model's.
+    #[error(
+        "the text has token {token}, but the model knows {vocab_size}; it was tokenised with another tokenizer than the model's"
+    )]
+    UnknownToken {
+        /// Its id.
+        token: u32,
+        /// Number of ids that the model knows.
+        vocab_size: usize,
+    },
     /// There is nothing to train.
     #[error("the extension has no weights, so there is nothing to train; train the base instead")]
     NothingToTrain,

@@ -112,7 +112,7 @@ pub fn gradients(
         let targets_bt = to_device(&batch.targets, rows, length, device);
         let output = model.forward(&input, extension);
         let lm = model.loss(&output.hidden_btd, &targets_bt);
-        let kl_to = |base| divergence(model, &output.hidden_btd, &input, &domains, base);
+        let kl_to = |base| kl::token_sum(model, &output.hidden_btd, &input, &domains, base);
         let local = match settings.local_loss {
             // Without its extension, the model is its base.
             LocalLossSpec::Kl { .. } => kl_to(model),
@@ -154,21 +154,6 @@ pub fn gradients(
     };
     let losses = losses(&totals, sums.gated_blocks, tokens, counted, settings);
     Ok(StepOutput { gradients, losses, stop })
-}
-
-/// `Σ KL(p_base ‖ p)` over the original-domain tokens; nothing without such tokens.
-fn divergence(
-    model: &Transformer,
-    hidden_btd: &Tensor,
-    input: &Input,
-    domains: &[Domain],
-    base: &Transformer,
-) -> Option<Tensor> {
-    let tokens_bt = rows_of(&input.tokens_bt, domains, Domain::Original)?;
-    let hidden_btd = rows_of(hidden_btd, domains, Domain::Original)?;
-    let input = Input { tokens_bt, attention: input.attention };
-    let base_hidden_btd = no_grad(|| base.forward(&input, &Extension::none()).hidden_btd);
-    Some(kl::token_sum(model, &hidden_btd, base, &base_hidden_btd))
 }
 
 fn kl_weight(anchor: Anchor) -> f64 {

@@ -169,7 +169,6 @@ impl Fixture {
             stream: &self.stream,
             spec: &self.spec,
             documents: DocumentPolicy::AttendWithin,
-            separator_id: 0,
             local_loss: self.local_loss,
             anchor: Anchor::None,
             fingerprint: self.fingerprint.clone(),

@@ -47,8 +47,6 @@ pub struct TrainJob<'a> {
     pub spec: &'a TrainingSpec,
     /// What attention does at document boundaries.
     pub documents: DocumentPolicy,
-    /// The token between documents.
-    pub separator_id: u32,
     /// The loss added to the language model's.
     pub local_loss: LocalLossSpec,
     /// What holds the base that trains, whose weights are taken to be the base's when [`train`] is called.
@@ -175,7 +173,7 @@ impl<'a> Loop<'a> {
         let attention = match job.documents {
             DocumentPolicy::AttendAcross => Attention::Causal,
             DocumentPolicy::AttendWithin => {
-                Attention::WithinDocument { separator_id: i64::from(job.separator_id) }
+                Attention::WithinDocument { separator_id: i64::from(job.stream.separator_id()) }
             }
         };
         let settings = StepSettings {
@@ -260,6 +258,11 @@ impl<'a> Loop<'a> {
         let rate = schedule::learning_rate(&spec.schedule, spec.learning_rate, self.steps, index);
         let first_sequence = index * spec.batch_size as u64;
         let batch = self.job.stream.batch(first_sequence, spec.batch_size);
+        let vocab_size = self.job.model.config().vocab_size;
+        let ids = batch.tokens.iter().chain(&batch.targets);
+        if let Some(&token) = ids.max().filter(|&&token| token as usize >= vocab_size) {
+            return Err(TrainError::UnknownToken { token, vocab_size });
+        }
         let params = trained_params(&self.job);
         let parameters: Vec<(&str, &Tensor)> = params.iter().collect();
         let local_weight = local_loss::weight(&self.job.local_loss, self.steps, index);
@@ -284,7 +287,7 @@ impl<'a> Loop<'a> {
         let healthy =
             self.state.loss.observe(step, warmup, losses.total, gradient_norm).and_then(|()| {
                 let norms = parameters.iter().map(|(name, _)| *name).zip(norms);
-                self.state.gradients.observe(step, norms, &losses.gated_blocks)
+                self.state.gradients.observe(step, self.steps, norms, &losses.gated_blocks)
             });
         if healthy.is_ok() {
             let scale = clip::scale(gradient_norm, spec.gradient_clip);

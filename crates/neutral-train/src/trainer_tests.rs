@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use neutral_data::Domain;
+use neutral_data::{Domain, MixConfig, MixedStream, TokenShards};
 use neutral_model::{Attention, Input};
 use neutral_spec::{LocalLossSpec, Precision};
 use neutral_store::Fingerprint;
@@ -12,7 +12,9 @@ use neutral_torch::load_tensors;
 use tch::{Device, Tensor, no_grad};
 
 use crate::step::{StepOutput, StepSettings, gradients};
-use crate::test_support::{BATCH, Fixture, LENGTH, extension, host, model, model_in, stream};
+use crate::test_support::{
+    BATCH, Fixture, LENGTH, VOCAB, extension, host, model, model_in, stream,
+};
 use crate::trainer::train_until;
 use crate::{Anchor, TrainError, TrainOutcome, TrainSummary, Trained, checkpoint, train};
 
@@ -327,6 +329,20 @@ fn a_tensor_that_the_loss_does_not_reach_is_named() {
         matches!(&error, TrainError::NoGradient { tensor, step: 1 } if tensor == "layers.1.stray"),
         "{error}"
     );
+}
+
+#[test]
+fn text_of_another_tokenizer_is_told_before_libtorch_would_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::new(Trained::Base);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let tokens = [VOCAB; 100];
+    let foreign = TokenShards::from_tokens(file.path(), &tokens, 0, 1000).unwrap();
+    let sequence_length = fixture.spec.sequence_length;
+    let mix = MixConfig { original_fraction: 0.0, sequence_length, seed: 0 };
+    fixture.stream = MixedStream::new(vec![], vec![foreign], mix).unwrap();
+    let error = train(fixture.job(folder.path())).unwrap_err();
+    assert!(matches!(error, TrainError::UnknownToken { .. }), "{error}");
 }
 
 #[test]

@@ -13,8 +13,10 @@ use crate::TrainError;
 const DECAY: f64 = 0.95;
 /// Of how many steps the later ones are compared with: one batch alone may be easy.
 const FIRST: u64 = 20;
-/// The step by which every tensor must have had a gradient other than zero.
+/// The step by which every tensor must have had a gradient other than zero; the last one of a shorter training.
 const REACHED_BY: u64 = 20;
+/// By then one can have had it: `W_i` has none in step 1, nor in step 2 if the rate warms up from zero.
+const REACHED_AT_BEST: u64 = 3;
 
 /// The loss so far, smoothed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -85,15 +87,17 @@ impl GradientWatch {
     /// Takes the gradients' norms, in the order of the names.
     ///
     /// # Errors
-    /// [`TrainError::NoGradient`] at step 20 if a tensor has had none but zero. In a gated block
-    /// that is only a warning: a gate that has closed for good is a result, not a mistake.
+    /// [`TrainError::NoGradient`] at step 20, or at the last of at least 3 steps, if a tensor has had none but zero. In
+    /// a gated block that is only a warning: a gate that has closed for good is a result, not a mistake.
     pub fn observe<'a>(
         &mut self,
         step: u64,
+        steps: u64,
         norms: impl Iterator<Item = (&'a str, f64)>,
         gated_blocks: &[usize],
     ) -> Result<(), TrainError> {
-        if self.waiting.is_empty() || step > REACHED_BY {
+        let reached_by = REACHED_BY.min(steps).max(REACHED_AT_BEST);
+        if self.waiting.is_empty() || step > reached_by {
             return Ok(());
         }
         for (name, norm) in norms {
@@ -101,7 +105,7 @@ impl GradientWatch {
                 self.waiting.remove(name);
             }
         }
-        if step < REACHED_BY {
+        if step < reached_by {
             return Ok(());
         }
         for tensor in &self.waiting {
@@ -158,18 +162,26 @@ mod tests {
     #[test]
     fn a_tensor_that_stays_at_zero_is_an_error_unless_its_gate_may_be_closed() {
         let names = ["layers.0.mlp.adapter.w_i", "layers.1.mlp.adapter.w_i"];
-        let run = |gated: &[usize]| {
+        let run_of = |steps: u64, gated: &[usize]| {
             let mut watch = GradientWatch::new(names.into_iter());
-            (1..=25).try_for_each(|step| {
+            (1..=steps).try_for_each(|step| {
                 let norms = [f64::from(u8::from(step == 3)), 0.0];
-                watch.observe(step, names.into_iter().zip(norms), gated)
+                watch.observe(step, steps, names.into_iter().zip(norms), gated)
             })
         };
+        let run = |gated: &[usize]| run_of(25, gated);
         assert!(run(&[1]).is_ok());
+        for (steps, told_at) in [(3, Some(3)), (7, Some(7)), (2, None), (20, Some(20))] {
+            let told = match run_of(steps, &[0]) {
+                Err(TrainError::NoGradient { step, .. }) => Some(step),
+                _ => None,
+            };
+            assert_eq!(told, told_at, "of {steps} steps");
+        }
         let shared = |gated: &[usize]| {
             let mut watch = GradientWatch::new(["mlp.adapter.gate.weight"].into_iter());
             (1..=25).try_for_each(|step| {
-                watch.observe(step, [("mlp.adapter.gate.weight", 0.0)].into_iter(), gated)
+                watch.observe(step, 25, [("mlp.adapter.gate.weight", 0.0)].into_iter(), gated)
             })
         };
         assert!(shared(&[0]).is_ok() && shared(&[]).is_err());

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 use super::{CONFIG, WEIGHTS};
+use crate::lora::check_all_written;
 use crate::{AdapterError, LoraLayer};
 
 /// Writes LoRA or `DoRA` as PEFT has it, the weights in fp32; `base` names the model that it belongs to, and
@@ -18,7 +19,7 @@ use crate::{AdapterError, LoraLayer};
 /// Rank and alpha are the first layer's; those of others, where they differ, are patterns.
 ///
 /// # Errors
-/// If there are no layers, a weight is missing, or a file cannot be written.
+/// If there are no layers, a weight is missing or no layer's, or a file cannot be written.
 ///
 /// # Panics
 /// If a layer stands in a block that the model does not have.
@@ -38,6 +39,7 @@ pub fn write_peft(
             tensors.insert(theirs, params.get(&ours)?.detach());
         }
     }
+    check_all_written(params, layers, "PEFT's folder of these layers")?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     save_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
     let pattern = |differs: &dyn Fn(&LoraLayer) -> bool, value: &dyn Fn(&LoraLayer) -> Value| {

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use neutral_adapters::{LoraLayer, build, merge_adapters, merge_lora};
+use neutral_adapters::{AdapterError, LoraLayer, build, merge_adapters, merge_lora, write_peft};
 use neutral_model::{
     Activation, Attention, Extension, Input, ModelFolder, Transformer, TransformerConfig,
     write_model,
 };
 use neutral_spec::{
-    BranchPlacement, GluActivation, LinearSite, Method, Precision, Start, extension_size,
+    BranchPlacement, GateSpec, GluActivation, LinearSite, Method, Precision, Start, extension_size,
 };
 use neutral_torch::RandomStream;
+use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::methods::{adapter, dora, lora};
+use crate::methods::{adapter, dora, lora, neutral};
 
 /// `max |a − b| / max |b|`, in fp32.
 const BOUND: f64 = 1e-5;
@@ -124,6 +125,32 @@ fn an_adapter_is_a_wider_ffn_in_every_family() {
         let apart = distance(&logits(&open(written.path()), &Extension::none()), &expected);
         assert!(apart < BOUND, "{name}, merged: {apart:.1e}");
     }
+}
+
+#[test]
+fn what_a_merge_would_lose_is_refused() {
+    let base = open(&families().remove(0));
+    let lost = |error: AdapterError, name: &str| {
+        assert!(error.to_string().contains(name), "{error}");
+    };
+    let gated = neutral(GateSpec::default(), BranchPlacement::Ffn, Start::He);
+    let both = adapter(BranchPlacement::Both, Start::He);
+    for (method, name) in [(gated, "mlp.adapter.gate.weight"), (both, "self_attn.adapter")] {
+        let extension = used(&base, &method);
+        lost(merge_adapters(&base, extension.params(), &json!({})).unwrap_err(), name);
+    }
+    let method = lora(&LinearSite::ALL, None);
+    let extension = used(&base, &method);
+    let mut model = open(&families().remove(0));
+    let before = model.params().digest();
+    let mut layers = LoraLayer::of_method(&method, 1, base.config().n_layers()).unwrap();
+    let last = layers.pop().unwrap();
+    lost(merge_lora(&mut model, extension.params(), &layers).unwrap_err(), &last.names()[0]);
+    assert_eq!(model.params().digest(), before);
+    let folder = tempfile::tempdir().unwrap();
+    let (params, config) = (extension.params(), base.config());
+    let written = write_peft(folder.path(), params, &layers, config, "x", None);
+    lost(written.unwrap_err(), &last.names()[0]);
 }
 
 /// On a base whose own FFNs give nothing, so that their σ may be any.

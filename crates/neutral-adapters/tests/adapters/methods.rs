@@ -1,8 +1,10 @@
 //! Every method that adds weights, with every option.
 
+use std::collections::BTreeSet;
+
 use neutral_spec::{
     BranchPlacement, Budget, GatePer, GateSpec, GluActivation, LinearSite, LocalLossSpec, Method,
-    Start,
+    Start, json_schema,
 };
 
 use crate::gate_variants::gates_and_none;
@@ -66,6 +68,18 @@ pub(crate) fn shared(gate: GateSpec, placement: BranchPlacement) -> Method {
 pub(crate) fn with_bias(bias: f64) -> Method {
     let gate = GateSpec { bias: Some(bias), ..GateSpec::default() };
     neutral(gate, BranchPlacement::Ffn, Start::LowVariance)
+}
+
+#[test]
+fn no_method_that_adds_weights_is_left_out() {
+    let schema = json_schema();
+    let kinds = schema["$defs"]["Method"]["oneOf"].as_array().unwrap().iter();
+    let kinds: BTreeSet<_> =
+        kinds.map(|kind| kind["properties"]["kind"]["const"].as_str().unwrap()).collect();
+    let train_the_base = ["finetune", "kl_to_base", "l2_sp", "ewc", "wise_ft"];
+    let here = extending();
+    let here = here.iter().map(|(_, method)| method.kind()).chain(train_the_base);
+    assert_eq!(here.collect::<BTreeSet<_>>(), kinds);
 }
 
 /// All methods that add weights.

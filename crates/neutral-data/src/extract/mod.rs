@@ -110,23 +110,23 @@ pub(crate) fn stream(
 ) -> Result<(), DataError> {
     let mut found = files::find(root, variant)?;
     // Rows of one file are numbered alone, so that those of `en.jsonl` and `fr.jsonl` are one document each.
-    if let (Extract::Jsonl { .. } | Extract::Parquet { .. }, [only]) = (extract, &mut *found) {
+    if let (Holds::Rows, [only]) = (extract.holds(), &mut *found) {
         only.id.clear();
     }
     bar.set_length(found.len() as u64);
     for files in batches(&found, |file| std::fs::metadata(&file.path).map_or(0, |m| m.len())) {
-        if extract.is_many_documents_a_file() {
-            for file in files {
-                extract.documents(file, sink)?;
-                bar.inc(1);
-            }
-        } else {
+        if extract.holds() == Holds::OneDocument {
             let document = |file: &Found| {
                 let blocks = extract.blocks(&file.path)?;
                 bar.inc(1);
                 Ok(RawDocument { id: file.id.clone(), blocks })
             };
             sink(files.par_iter().map(document).collect::<Result<_, DataError>>()?)?;
+        } else {
+            for file in files {
+                extract.documents(file, sink)?;
+                bar.inc(1);
+            }
         }
     }
     Ok(())
@@ -146,6 +146,15 @@ fn batches<T>(all: &[T], bytes: impl Fn(&T) -> u64) -> impl Iterator<Item = &[T]
         left = rest;
         (count > 0).then_some(batch)
     })
+}
+
+/// What a file is made of.
+#[derive(PartialEq)]
+enum Holds {
+    OneDocument,
+    Documents,
+    /// Documents that have the same number in each language.
+    Rows,
 }
 
 impl Extract {
@@ -168,14 +177,17 @@ impl Extract {
         Ok(())
     }
 
-    fn is_many_documents_a_file(&self) -> bool {
-        matches!(
-            self,
-            Self::RLazyLoad { .. }
-                | Self::Jsonl { .. }
-                | Self::Parquet { .. }
-                | Self::Text { document_bytes: Some(_), .. }
-        )
+    fn holds(&self) -> Holds {
+        match self {
+            Self::Html { .. }
+            | Self::Manpages {}
+            | Self::Json { .. }
+            | Self::JsonElements { .. }
+            | Self::Text { document_bytes: None, .. }
+            | Self::PythonDocstrings {} => Holds::OneDocument,
+            Self::RLazyLoad { .. } | Self::Text { document_bytes: Some(_), .. } => Holds::Documents,
+            Self::Jsonl { .. } | Self::Parquet { .. } => Holds::Rows,
+        }
     }
 
     /// The blocks of a file that is one document.
@@ -208,7 +220,12 @@ impl Extract {
             Self::Text { block, document_bytes: Some(bytes) } => {
                 rows::text_documents(file, *block, *bytes, sink)
             }
-            _ => Ok(()),
+            Self::Html { .. }
+            | Self::Manpages {}
+            | Self::Json { .. }
+            | Self::JsonElements { .. }
+            | Self::Text { document_bytes: None, .. }
+            | Self::PythonDocstrings {} => Ok(()),
         }
     }
 }

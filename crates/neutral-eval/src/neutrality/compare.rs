@@ -21,7 +21,7 @@ use super::gates::{BlockGates, GateCounts};
 use super::pair::{Pair, Positions};
 use crate::batches::{Batch, Row, group};
 use crate::score::{check_document, check_options};
-use crate::{Distribution, EvalError, ScoreOptions, rolling_windows};
+use crate::{Distribution, EvalError, ScoreOptions};
 
 /// What an extension changed about the base's predictions of a text, over scored tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,8 +76,9 @@ pub fn compare(
     let mut rows = Vec::new();
     for (document, found) in documents.iter().enumerate() {
         check_document(found, base.0.config().vocab_size)?;
-        let windows = rolling_windows(&found.tokens, options.separator_id, options.window);
-        rows.extend(windows.map(|window| Row { document, window }));
+        rows.extend(
+            options.windows(&found.tokens).into_iter().map(|window| Row { document, window }),
+        );
     }
     let tokens = documents.iter().map(|document| document.tokens.len() as u64).sum();
     if tokens == 0 {

@@ -141,6 +141,28 @@ fn the_layers_use_the_weights_that_the_store_has_now() {
 }
 
 #[test]
+fn the_weights_of_a_frozen_model_may_be_loaded_and_trained_too() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut saved = tiny_model(5);
+    saved.params().save(file.path(), &std::collections::BTreeMap::new()).unwrap();
+    let mut model = tiny_model(6);
+    model.freeze();
+    model.params_mut().load(file.path()).unwrap();
+    saved.freeze();
+    let ids = [0, 5, 6, 7];
+    let expected = logits(&saved, &ids, Attention::Causal);
+    assert!(logits(&model, &ids, Attention::Causal).equal(&expected));
+
+    model.params_mut().set_trainable(true);
+    let input = Input { tokens_bt: tokens(&ids), attention: Attention::Causal };
+    let hidden = model.forward(&input, &Extension::none()).hidden_btd;
+    hidden.square().sum(Kind::Float).backward();
+    for (name, weight) in model.params().iter() {
+        assert!(weight.grad().defined(), "{name}");
+    }
+}
+
+#[test]
 fn frozen_weights_are_rounded_and_get_no_gradient() {
     let mut model = Transformer::new(tiny_config(true), 1, Device::Cpu, Precision::Bf16).unwrap();
     let input = || Input { tokens_bt: tokens(&[0, 5, 6]), attention: Attention::Causal };

@@ -87,7 +87,6 @@ fn time(args: &BenchStepArgs, method: &str) -> anyhow::Result<StepTiming> {
         stream: &random_stream(args, config.vocab_size, folder.path())?,
         spec: &training,
         documents: DocumentPolicy::AttendAcross,
-        separator_id: 0,
         local_loss: spec.local_loss(),
         anchor: Anchor::None,
         fingerprint: Fingerprint::of(&method),

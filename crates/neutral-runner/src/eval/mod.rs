@@ -28,7 +28,7 @@ pub(crate) use self::evaluate::{Evaluated, Evaluation};
 pub(crate) use self::language_model::{LanguageModel, Parts};
 use self::output::Envelope;
 use self::tokens::RollingPrefix;
-pub(crate) use self::tokens::RuleOptions;
+pub(crate) use self::tokens::{RequestTokenizer, RuleOptions};
 use crate::environment;
 use crate::exit::{self, BadInput};
 use crate::failure::caught;
@@ -152,7 +152,7 @@ pub(crate) fn run(args: &EvalArgs, bars: &MultiProgress) -> anyhow::Result<()> {
             }
         }
     }
-    let envelope = envelope(args, &language_model, &failed, started, clock);
+    let envelope = envelope(args, &language_model, &failed, started, clock)?;
     // Before the table, whose reader may have gone.
     let written = args.output_path.as_ref().map(|folder| {
         let results = output::results(&selection, &done, &envelope);
@@ -190,7 +190,7 @@ fn envelope(
     failed: &IndexMap<String, anyhow::Error>,
     started: jiff::Timestamp,
     clock: Instant,
-) -> Envelope {
+) -> anyhow::Result<Envelope> {
     let LanguageModel { tokens, digest, extension, .. } = language_model;
     let rules = &tokens.rules;
     let device = language_model.model.device();
@@ -199,7 +199,7 @@ fn envelope(
         failed.iter().map(|(task, error)| (task, format!("{error:#}"))).collect();
     let own = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "rules": rules,
+        "rules": tokens.describe()?,
         "extension": extension.describe(),
         "model_files": digest,
         "environment": environment,
@@ -223,7 +223,7 @@ fn envelope(
         "bootstrap_iters": args.bootstrap_iters,
         "fewshot_seed": args.seed,
     });
-    Envelope {
+    Ok(Envelope {
         config,
         own,
         model_name: shown(&args.model.model),
@@ -232,5 +232,5 @@ fn envelope(
         git: environment.git,
         started,
         seconds: clock.elapsed().as_secs_f64(),
-    }
+    })
 }

@@ -63,7 +63,7 @@ impl RequestTokenizer {
         let prefix = prefix_token(&own, folder.config_json(), &prompts);
         if options.add_bos_token == Some(true) && !prefix.is_some_and(|prefix| prefix.is_bos) {
             let message =
-                "--add-bos-token is true, but the model's tokenizer has no BOS; leave it out";
+                "add_bos_token is true, but the model's tokenizer has no BOS; leave it out";
             return Err(BadInput(message.to_owned()).into());
         }
         let rules = TokenRules {
@@ -76,6 +76,15 @@ impl RequestTokenizer {
                 .unwrap_or(DEFAULT_MAX_LENGTH),
         };
         Ok(Self { rules, prompts })
+    }
+
+    /// The rules, and what they come to with this tokenizer.
+    pub(crate) fn describe(&self) -> anyhow::Result<Value> {
+        let mut rules = serde_json::to_value(self.rules)?;
+        rules["prefix_text"] = self.prefix_text().into();
+        let begins = self.encode("a")?.first() == Some(&self.rules.prefix_token);
+        rules["texts_begin_with_prefix"] = begins.into();
+        Ok(rules)
     }
 
     /// The text of the prefix token.

@@ -159,7 +159,11 @@ fn units(method: &Method, units: usize) -> String {
         Method::Lora { .. } | Method::Dora { .. } => format!("rank {units}"),
         Method::Adapter { .. } | Method::NeutralResidues { .. } => format!("width {units}"),
         Method::BlockExpansion { .. } => format!("{units} new blocks"),
-        _ => "the base's own".to_owned(),
+        Method::Finetune {}
+        | Method::KlToBase { .. }
+        | Method::L2Sp { .. }
+        | Method::Ewc { .. }
+        | Method::WiseFt { .. } => "the base's own".to_owned(),
     }
 }
 

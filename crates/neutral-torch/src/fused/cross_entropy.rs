@@ -25,7 +25,7 @@ const ROWS_A_PACK: usize = 256;
 const ADDED_AT_ONCE: usize = 1 << 15;
 
 /// Rows of a chunk over a head that trains, all chunks about as long.
-fn rows_trained(rows: usize, vocab: usize, d: usize) -> usize {
+pub(super) fn rows_trained(rows: usize, vocab: usize, d: usize) -> usize {
     let most = (LOGITS_TRAINED / vocab).max(2 * d);
     let chunks = rows.div_ceil(most).max(1);
     rows.div_ceil(chunks).next_multiple_of(ROWS_A_PACK)
@@ -51,7 +51,7 @@ pub fn linear_cross_entropy(
     let vocab = head_vd.size()[0] as usize;
     let (rows, d) = rows_and_width(hidden);
     let at_once = if wants.head { rows_trained(rows, vocab, d) } else { LOGITS_FROZEN / vocab };
-    in_chunks(hidden, head_vd, targets, softcap, wants, at_once.max(1))
+    cross_entropy(hidden, head_vd, targets, softcap, wants, at_once.max(1))
 }
 
 /// Each row's cross-entropy in nats, without gradients.
@@ -68,17 +68,10 @@ pub fn linear_token_losses(
     softcap: Option<f64>,
 ) -> Tensor {
     let rows = (LOGITS_FROZEN / head_vd.size()[0] as usize).max(1);
-    in_chunks(hidden, head_vd, targets, softcap, Wants { hidden: false, head: false }, rows).1
+    cross_entropy(hidden, head_vd, targets, softcap, Wants { hidden: false, head: false }, rows).1
 }
 
-/// Which gradients are computed on the way.
-#[derive(Clone, Copy)]
-struct Wants {
-    hidden: bool,
-    head: bool,
-}
-
-fn in_chunks(
+fn cross_entropy(
     hidden: &Tensor,
     head_vd: &Tensor,
     targets: &Tensor,
@@ -86,19 +79,45 @@ fn in_chunks(
     wants: Wants,
     rows: usize,
 ) -> (Tensor, Tensor) {
+    let targets_n = targets.reshape([-1]);
+    let (total, losses_n) = in_chunks(hidden, head_vd, softcap, wants, rows, |logits, first| {
+        let targets = targets_n.narrow(0, first, logits.size()[0]);
+        losses_and_gradient(logits, &targets, wants.hidden || wants.head)
+    });
+    (total, losses_n.view_as(targets))
+}
+
+/// Which gradients are computed on the way.
+#[derive(Clone, Copy)]
+pub(super) struct Wants {
+    pub(super) hidden: bool,
+    pub(super) head: bool,
+}
+
+/// The sum of what rows of logits `hidden · headᵀ` lose, with its gradient, and each row's loss, `[n]`.
+///
+/// `losses_of` gets the logits of some rows, `[rows, v]`, and the first row's place; if a gradient is wanted, it leaves its
+/// own in their place.
+pub(super) fn in_chunks(
+    hidden: &Tensor,
+    head_vd: &Tensor,
+    softcap: Option<f64>,
+    wants: Wants,
+    rows: usize,
+    losses_of: impl Fn(&mut Tensor, i64) -> Tensor,
+) -> (Tensor, Tensor) {
     let (_, d) = rows_and_width(hidden);
     let (total, losses, of_hidden, of_head) = no_grad(|| {
         let hidden_nd = hidden.reshape([-1, d as i64]);
         let head = head_vd.to_kind(hidden.kind());
-        let targets_n = targets.reshape([-1]);
         let (mut losses, mut of_hidden) = (Vec::new(), Vec::new());
         let mut of_head: Option<Tensor> = None;
         let chunks = hidden_nd.split(rows as i64, 0).into_iter();
-        for (hidden, targets) in chunks.zip(targets_n.split(rows as i64, 0)) {
+        for (first, hidden) in (0..).step_by(rows).zip(chunks) {
             let mut logits = linear(&hidden, &head, None);
             let bent = softcap.map(|cap| cap_in_place(&mut logits, cap));
+            losses.push(losses_of(&mut logits, first));
             let gradient = wants.hidden || wants.head;
-            losses.push(losses_and_gradient(&mut logits, &targets, gradient));
             if let Some(bent) = bent.filter(|_| gradient) {
                 logits = logits * (1.0 - bent.square());
             }
@@ -118,11 +137,11 @@ fn in_chunks(
         let losses = Tensor::cat(&losses, 0);
         let total = losses.sum(losses.kind());
         let of_hidden = wants.hidden.then(|| Tensor::cat(&of_hidden, 0).view_as(hidden));
-        (total, losses.view_as(targets), of_hidden, of_head)
+        (total, losses, of_hidden, of_head)
     });
     if wants.hidden || wants.head {
         let (hidden_kind, head_kind) = (hidden.kind(), head_vd.kind());
-        attach("linear_cross_entropy", &[hidden, head_vd], &[&total], move |given: Gradients| {
+        attach("losses of logits", &[hidden, head_vd], &[&total], move |given: Gradients| {
             let Some(scale) = &given.outputs[0] else { return vec![None, None] };
             // Scaled in fp32 and rounded once.
             let scaled =
@@ -292,7 +311,7 @@ mod tests {
                         agrees(
                             &format!("{vocab} by {rows}, {cap:?}"),
                             &inputs,
-                            |t| vec![in_chunks(&t[0], &t[1], &t[2], cap, wants, rows).0],
+                            |t| vec![cross_entropy(&t[0], &t[1], &t[2], cap, wants, rows).0],
                             |t| capped_formula(t, cap),
                         );
                     }

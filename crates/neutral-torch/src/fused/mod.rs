@@ -10,6 +10,7 @@
 
 pub(crate) mod attention;
 mod cross_entropy;
+mod divergence;
 mod join_rows;
 mod linear;
 mod log_probs;
@@ -23,6 +24,7 @@ pub use attention::{
     Heads, KeyValues, PrefixTree, Scores, attention, cached_attention, prefix_attention,
 };
 pub use cross_entropy::{linear_cross_entropy, linear_token_losses};
+pub use divergence::{Predictions, linear_divergence};
 pub use join_rows::join_rows;
 pub use linear::{add_linear, linear};
 pub use log_probs::{TokenScore, linear_log_probs};

@@ -4,46 +4,52 @@
 //! temperature. Deviation: theirs is on the new task's data; here it is on the original domain's stand-in, of
 //! which the mix has a share anyway.
 
-use neutral_model::Transformer;
-use tch::{Kind, Tensor, no_grad};
+use neutral_data::Domain;
+use neutral_model::{Extension, Input, Transformer};
+use tch::{Tensor, no_grad};
 
-/// Tokens whose logits are computed at a time.
-const ROWS: i64 = 512;
+use crate::local_loss::rows_of;
 
-/// `Σ_tokens Σ_v p_base(v) (ln p_base(v) − ln p(v))` in nats, with a gradient to `model` alone.
+/// `Σ_tokens Σ_v p_base(v) (ln p_base(v) − ln p(v))` in nats over the tokens of the original domain, a scalar with a
+/// gradient to `model` alone; nothing without such tokens.
 ///
-/// Log-probabilities are fp32. The backward pass keeps those of the model and the base's probabilities,
-/// `tokens · V · 8` bytes; that is a micro batch's original-domain tokens, so `training.micro_batch_size` bounds it.
+/// Log-probabilities are fp32. No more logits exist at a time than of the cross-entropy
+/// ([`Transformer::divergence`]).
 ///
 /// # Shapes
-/// Hidden states of the same tokens in both models, `[b, t, d]`; the result is a scalar.
+/// `hidden_btd`: `[b, t, d]`, what `model` makes of `input`; a domain for each of the `b` sequences.
 pub fn token_sum(
     model: &Transformer,
     hidden_btd: &Tensor,
+    input: &Input,
+    domains: &[Domain],
     base: &Transformer,
-    base_hidden_btd: &Tensor,
-) -> Tensor {
-    let rows = |hidden: &Tensor| {
-        let width = hidden.size().last().copied().unwrap_or(1);
-        hidden.reshape([-1, width]).split(ROWS, 0)
-    };
-    let sums = rows(hidden_btd).into_iter().zip(rows(base_hidden_btd)).map(|(ours, theirs)| {
-        let log_q = model.logits(&ours).log_softmax(-1, Kind::Float);
-        let log_p = no_grad(|| base.logits(&theirs).log_softmax(-1, Kind::Float));
-        (log_p.exp() * (log_p - log_q)).sum(Kind::Float)
-    });
-    sums.reduce(|a, b| a + b).unwrap_or_else(|| hidden_btd.sum(Kind::Float) * 0.0)
+) -> Option<Tensor> {
+    let tokens_bt = rows_of(&input.tokens_bt, domains, Domain::Original)?;
+    let hidden_btd = rows_of(hidden_btd, domains, Domain::Original)?;
+    let input = Input { tokens_bt, attention: input.attention };
+    let base_hidden_btd = no_grad(|| base.forward(&input, &Extension::none()).hidden_btd);
+    Some(model.divergence(&hidden_btd, base, &base_hidden_btd))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::test_support::{VOCAB, host, model, token_ids};
-    use neutral_model::{Attention, Extension, Input};
+    use neutral_model::Attention;
+    use tch::Kind;
+
+    fn input() -> Input {
+        Input { tokens_bt: token_ids(3, 5), attention: Attention::Causal }
+    }
 
     fn hidden(model: &Transformer) -> Tensor {
-        let input = Input { tokens_bt: token_ids(3, 5), attention: Attention::Causal };
-        model.forward(&input, &Extension::none()).hidden_btd
+        model.forward(&input(), &Extension::none()).hidden_btd
+    }
+
+    fn sum(model: &Transformer, base: &Transformer) -> Tensor {
+        let domains = [Domain::Original; 3];
+        token_sum(model, &hidden(model), &input(), &domains, base).unwrap()
     }
 
     /// The same model with weights that are some per cent larger.
@@ -73,16 +79,17 @@ mod tests {
             .flat_map(|(p, q)| log_softmax(p).into_iter().zip(log_softmax(q)))
             .map(|(log_p, log_q)| log_p.exp() * (log_p - log_q))
             .sum();
-        let ours = token_sum(&moved, &hidden(&moved), &base, &hidden(&base)).double_value(&[]);
+        let ours = sum(&moved, &base).double_value(&[]);
         assert!(by_hand > 1e-2 && (ours / by_hand - 1.0).abs() < 1e-4, "{ours} is not {by_hand}");
-        let own = token_sum(&base, &hidden(&base), &base, &hidden(&base));
-        assert_eq!(own.double_value(&[]), 0.0);
+        assert_eq!(sum(&base, &base).double_value(&[]), 0.0);
+        let none = token_sum(&moved, &hidden(&moved), &input(), &[Domain::New; 3], &base);
+        assert!(none.is_none());
     }
 
     #[test]
     fn following_its_gradient_brings_the_base_back() {
         let (base, moved) = (model(), moved());
-        let value = || token_sum(&moved, &hidden(&moved), &base, &hidden(&base));
+        let value = || sum(&moved, &base);
         let before = value();
         let leaves: Vec<_> = moved.params().iter().map(|(_, tensor)| tensor).collect();
         let gradients = Tensor::run_backward(&[&before], &leaves, false, false);
