@@ -103,8 +103,7 @@ pub fn training_cost(
     // A batch's original sequences come first, in micro batches of their own.
     let original = (original_fraction * training.batch_size as f64).ceil() as u64;
     let original = (original * training.sequence_length as u64).min(rows);
-    let part = if trains_base { 4 } else { 1 };
-    let numbers = (original * model.vocab_size as u64).min(at_once / part);
+    let numbers = (original * model.vocab_size as u64).min(at_once / 4);
     let divergence = if kl.is_some() { numbers * (12 + number) } else { 0 };
     let memory_bytes = weights + second + activations + logits + divergence;
     CostEstimate { flops, memory_bytes, tokens }

@@ -8,7 +8,7 @@ use super::linear::linear;
 use super::rows_and_width;
 use crate::precision::sum_kind;
 
-/// Of a chunk of the cross-entropy's over a head that trains: here three numbers of fp32 go with each logit.
+/// Of a chunk of the cross-entropy's: here three numbers of fp32 go with each logit.
 const PART: usize = 4;
 
 /// Hidden states and the head that makes logits of them, `hidden · headᵀ`; with a cap `c`, logits `z` become
@@ -36,7 +36,7 @@ pub fn linear_divergence(ours: Predictions, base: Predictions) -> Tensor {
     let wants = Wants { hidden: hidden.requires_grad(), head: head_vd.requires_grad() };
     let ((rows, d), vocab) = (rows_and_width(hidden), head_vd.size()[0] as usize);
     let at_once =
-        if wants.head { rows_trained(rows, vocab, d) / PART } else { LOGITS_FROZEN / vocab };
+        if wants.head { rows_trained(rows, vocab, d) } else { LOGITS_FROZEN / vocab } / PART;
     by_chunks(ours, base, wants, at_once.max(1))
 }
 
